@@ -21,13 +21,6 @@ from typing import Literal
 
 from .span import Span
 
-__all__ = [
-    "AccuracyTarget", "Accept", "Burst", "BundleSizeTarget", "Cache", "ColdStartTarget", "CostTarget", "Data", "DataSet",
-    "Degrade", "Dim", "Goal", "Hardware", "Input", "Keep", "LatencyTarget", "Located", "Machine", "MemoryTarget", "Model",
-    "Output", "Peak", "Precision", "Queue", "Rate", "Search", "Serve", "Source", "Span", "Spec", "Target", "Targets",
-    "Task", "Tenants", "ThroughputTarget", "Traffic",
-]  # fmt: skip
-
 SourceKind = Literal["huggingface", "torch", "export", "onnx", "jax"]
 TaskKind = Literal["tensor", "embed", "classify", "rerank", "generate"]
 Pooling = Literal["mean", "cls", "max", "last"]
