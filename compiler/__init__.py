@@ -1,0 +1,1 @@
+"""The compiler: frontends, graph, passes, code generation, bundle."""
