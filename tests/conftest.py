@@ -1,0 +1,28 @@
+"""What every test shares: no test writes into the user's cache, and none sees the user's settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """INFC__* of the shell are dropped, but for the cache folder: INFC__CACHE_DIR if set, else one of this run's own."""
+    kept = {key: os.environ.pop(key) for key in list(os.environ) if key.startswith("INFC__")}
+    os.environ["INFC__CACHE_DIR"] = kept.get("INFC__CACHE_DIR") or str(tmp_path_factory.mktemp("cache"))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    yield
+    del os.environ["INFC__CACHE_DIR"]
+    os.environ.update(kept)
+
+
+@pytest.fixture
+def root() -> Path:
+    """The checkout."""
+    return ROOT
