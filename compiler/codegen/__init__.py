@@ -1,0 +1,1 @@
+"""Graph and placement to Plan: what runs in which order, over which memory."""
