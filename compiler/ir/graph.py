@@ -173,7 +173,9 @@ def rewrite(graph: Graph, fn: Callable[[Node], Node]) -> Graph:
     for node in graph.nodes():
         operands = tuple(image[o] for o in node.operands)
         same = all(a is b for a, b in zip(operands, node.operands, strict=True))
-        image[node] = fn(node if same else Node(node.op, operands, node.op.infer(*(o.type for o in operands)), node.origin))
+        image[node] = fn(
+            node if same else Node(node.op, operands, node.op.infer(*(o.type for o in operands)), node.origin)
+        )
     outputs = tuple((name, image[node]) for name, node in graph.outputs)
     inputs = tuple(image[node] for node in graph.inputs)
     return graph.replace(inputs=inputs, outputs=outputs)

@@ -16,6 +16,11 @@ def known() -> dict[str, type[Op]]:
     for module in pkgutil.iter_modules(__path__):
         contents = vars(importlib.import_module(f"{__name__}.{module.name}"))
         for value in contents.values():
-            if isinstance(value, type) and issubclass(value, Op) and value.mnemonic and value.__module__.endswith(f".{module.name}"):
+            if (
+                isinstance(value, type)
+                and issubclass(value, Op)
+                and value.mnemonic
+                and value.__module__.endswith(f".{module.name}")
+            ):
                 found[value.mnemonic] = value
     return dict(sorted(found.items()))

@@ -60,6 +60,6 @@ def weight_node(name: str, type_: TensorType, origin: Origin | None = None) -> N
     return Node(WeightRef(name, type_), (), type_, origin or Origin())
 
 
-def constant(value: float | int | bool, dtype: DType, origin: Origin | None = None) -> Node:
+def constant(value: float | bool, dtype: DType, origin: Origin | None = None) -> Node:
     """A scalar."""
     return Node(Constant(value, dtype), (), TensorType(dtype, ()), origin or Origin())

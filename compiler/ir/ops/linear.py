@@ -9,7 +9,7 @@ import numpy as np
 
 from ..dims import Dim
 from ..graph import Array, Env, Op, OpError
-from ..prims import apply_activation
+from ..prims import apply_activation, check_activation
 from ..types import TensorType
 
 
@@ -30,6 +30,7 @@ class Linear(Op):
         expected = 2 + self.bias + self.residual
         if len(operands) != expected:
             raise OpError(f"linear takes {expected} operands here, not {len(operands)}")
+        check_activation("linear", self.activation)
         x, weight = operands[:2]
         if any(o.dtype != "float32" for o in operands):
             raise OpError(f"linear takes float32 operands, not {', '.join(str(o) for o in operands)}")

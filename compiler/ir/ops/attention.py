@@ -1,0 +1,84 @@
+"""attention: softmax(q · kᵀ · scale + bias) · v per head, a whole (Vaswani et al. 2017)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ..dims import Dim
+from ..graph import Array, Env, Op, OpError
+from ..shapes import check_broadcasts_to, check_count, check_dtype, check_shape
+from ..types import TensorType
+
+
+@dataclass(frozen=True)
+class Attention(Op):
+    """attention(q, k, v[, mask][, bias]): for each row b, query head h and position t the mean of v over the kept keys,
+    weighted by softmax(q · k * scale + bias).
+
+    q: float32 [B, T, Hq, D]; k: [B, S, Hk, D]; v: [B, S, Hk, Dv], Hq a multiple of Hk (grouped heads: query head h
+    reads key head h // (Hq / Hk)); mask: bool [B, S], false takes a key away from every query; bias: float32, broadcast
+    to [B, Hq, T, S]; result [B, T, Hq, Dv].
+    Key s is kept for query t where mask says so, and s <= t if `causal`, and t - left <= s <= t + right if
+    `window` = (left, right). A query that keeps no key (or only keys whose score is minus infinity) gives zeros.
+    """
+
+    scale: float
+    causal: bool = False
+    window: tuple[int, int] | None = None
+    mask: bool = False
+    bias: bool = False
+    mnemonic: ClassVar[str] = "attention"
+
+    def infer(self, *operands: TensorType) -> TensorType:
+        check_count("attention", operands, 3 + self.mask + self.bias)
+        q, k, v = operands[:3]
+        for what, operand in zip("qkv", operands, strict=False):
+            check_dtype("attention", what, operand, ("float32",))
+            if operand.rank != 4:
+                raise OpError(f"attention: {what} must be [batch, tokens, heads, features], not {operand}")
+        (b, t, heads, d), (_, s, key_heads, _), value_width = q.shape, k.shape, v.shape[3]
+        if k.shape[0] != b or k.shape[3] != d or v.shape[:3] != k.shape[:3]:
+            raise OpError(f"attention: q {q}, k {k} and v {v} do not fit")
+        if not isinstance(heads, int) or not isinstance(key_heads, int) or key_heads < 1 or heads % key_heads:
+            raise OpError(f"attention: {heads} query heads must be a multiple of {key_heads} key heads")
+        if self.window is not None and min(self.window) < 0:
+            raise OpError(f"attention: window {self.window} must not be negative")
+        if self.mask:
+            check_dtype("attention", "mask", operands[3], ("bool",))
+            check_shape("attention", "mask", operands[3], (b, s))
+        if self.bias:
+            check_dtype("attention", "bias", operands[-1], ("float32",))
+            check_broadcasts_to("attention", "bias", operands[-1], (b, heads, t, s))
+        return TensorType("float32", (b, t, heads, value_width))
+
+    def reference(self, env: Env, *operands: Array) -> Array:
+        q, k, v = (o.transpose(0, 2, 1, 3) for o in operands[:3])  # [B, H, tokens, features]
+        repeat = q.shape[1] // k.shape[1]
+        k, v = np.repeat(k, repeat, axis=1), np.repeat(v, repeat, axis=1)
+        kept = self.kept(q.shape[2], k.shape[2])[None, None]
+        if self.mask:
+            kept = kept & operands[3][:, None, None, :]
+        scores = np.matmul(q, k.swapaxes(-1, -2)) * q.dtype.type(self.scale)
+        if self.bias:
+            scores = scores + operands[-1]
+        scores = np.where(kept, scores, -np.inf)
+        top = scores.max(axis=-1, keepdims=True, initial=-np.inf)
+        weights = np.exp(scores - np.where(np.isneginf(top), 0, top))
+        total = weights.sum(axis=-1, keepdims=True)
+        out = np.matmul(weights, v) / np.where(total == 0, 1, total)
+        return np.ascontiguousarray(out.transpose(0, 2, 1, 3)).astype(q.dtype)
+
+    def kept(self, queries: int, keys: int) -> Array:
+        """Which keys each query may see by position alone: bool [queries, keys]."""
+        t, s = np.arange(queries)[:, None], np.arange(keys)[None, :]
+        kept = s <= t if self.causal else np.ones((queries, keys), dtype=bool)
+        if self.window is not None:
+            kept = kept & (s >= t - self.window[0]) & (s <= t + self.window[1])
+        return kept
+
+    def flops(self, out: TensorType, *operands: TensorType) -> Dim:
+        q, k, v = operands[:3]
+        return q.shape[0] * (q.shape[1] * k.shape[1]) * (q.shape[2] * (q.shape[3] + v.shape[3]) * 2)
