@@ -124,7 +124,7 @@ tools-python:
 
 .PHONY: tools-cargo
 tools-cargo:
-	@command -v cargo >/dev/null || { echo "make: cargo is needed for the server and was not found: install Rust 1.85 or later (rustup, see rust-lang.org/tools/install) and put ~/.cargo/bin on PATH" >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo "make: cargo is needed for the server and was not found: install Rust 1.88 or later (rustup, see rust-lang.org/tools/install) and put ~/.cargo/bin on PATH" >&2; exit 1; }
 	@command -v cc >/dev/null || { echo "make: Rust needs a linker called cc, and there is none. Debian and Ubuntu: apt-get install gcc libc6-dev" >&2; exit 1; }
 
 # ── the server ────────────────────────────────────────────────────────────────────────────────────────────────────

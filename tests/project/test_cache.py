@@ -133,5 +133,7 @@ parts = st.lists(st.binary(max_size=4) | st.text(max_size=4) | st.integers() | s
 
 
 @given(parts, parts)
-def test_keys_are_equal_only_for_equal_parts(a: list[bytes | str | int | None], b: list[bytes | str | int | None]) -> None:
+def test_keys_are_equal_only_for_equal_parts(
+    a: list[bytes | str | int | None], b: list[bytes | str | int | None]
+) -> None:
     assert (cache_key(*a) == cache_key(*b)) == (a == b)

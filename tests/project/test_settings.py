@@ -47,7 +47,8 @@ def test_no_color(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("DEBUG", "5"), ("DEBUG", "yes"), ("COLOR", "red"), ("CACHE_LIMIT", "lots"), ("CACHE_LIMIT", "-1")]
+    ("name", "text"),
+    [("DEBUG", "5"), ("DEBUG", "yes"), ("COLOR", "red"), ("CACHE_LIMIT", "lots"), ("CACHE_LIMIT", "-1")],
 )
 def test_a_malformed_variable_is_named(tmp_path: Path, name: str, text: str) -> None:
     with pytest.raises(InfcError) as caught:
