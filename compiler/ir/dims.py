@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Union
 
 
 @dataclass(frozen=True, order=True)
@@ -48,7 +47,7 @@ class Mod:
         return f"(({self.numerator})%{self.divisor})"
 
 
-Atom = Union[Sym, FloorDiv, Mod]
+Atom = Sym | FloorDiv | Mod
 Monomial = tuple[Atom, ...]
 Range = tuple[int, int]
 
@@ -95,7 +94,7 @@ class DimExpr:
         return "".join(parts)
 
 
-Dim = Union[int, DimExpr]
+Dim = int | DimExpr
 
 
 def sym(name: str) -> Dim:

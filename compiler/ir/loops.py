@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Union
 
 from .dims import Dim
 from .types import DType, TensorType
@@ -74,7 +73,7 @@ class Reduce:
     dtype: DType
 
 
-Expr = Union[Axis, Size, Literal, Load, Prim, Reduce]
+Expr = Axis | Size | Literal | Load | Prim | Reduce
 
 
 @dataclass(frozen=True)

@@ -202,8 +202,24 @@ def _hardsigmoid(x: Array) -> Array:
     return np.clip(x + 3, 0, 6) / 6
 
 
-def _float_or_int(on_float: Callable[[Array, Array], Array], on_int: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda a, b: on_float(a, b) if a.dtype.kind == "f" else on_int(a, b)
+def _silu(x: Array) -> Array:
+    return x * _sigmoid(x)
+
+
+def _hardswish(x: Array) -> Array:
+    return x * _hardsigmoid(x)
+
+
+def _relu(x: Array) -> Array:
+    return np.maximum(x, 0)
+
+
+def _rsqrt(x: Array) -> Array:
+    return 1 / np.sqrt(x)
+
+
+def _floordiv(a: Array, b: Array) -> Array:
+    return np.floor(a / b) if a.dtype.kind == "f" else np.floor_divide(a, b)
 
 
 # Expansions.
@@ -240,6 +256,22 @@ def _expand_sign(x: Expr) -> Expr:  # where(x > 0, 1, where(x < 0, -1, 0))
     return prim("where", prim("gt", x, number(0)), number(1), negative)
 
 
+def _expand_rsqrt(x: Expr) -> Expr:
+    return prim("div", f32(1.0), prim("sqrt", x))
+
+
+def _expand_ceil(x: Expr) -> Expr:
+    return prim("neg", prim("floor", prim("neg", x)))
+
+
+def _expand_xor(a: Expr, b: Expr) -> Expr:
+    return prim("ne", a, b)
+
+
+def _expand_relu(x: Expr) -> Expr:
+    return prim("max", x, f32(0.0))
+
+
 def _expand_trunc(x: Expr) -> Expr:
     return prim("where", prim("lt", x, f32(0.0)), prim("ceil", x), prim("floor", x))
 
@@ -259,6 +291,18 @@ def _one_plus_exp_minus(x: Expr) -> Expr:
     return prim("add", f32(1.0), prim("exp", prim("neg", x)))
 
 
+def _expand_sigmoid(x: Expr) -> Expr:  # 1 / (1 + exp(-x))
+    return prim("div", f32(1.0), _one_plus_exp_minus(x))
+
+
+def _expand_silu(x: Expr) -> Expr:  # x / (1 + exp(-x))
+    return prim("div", x, _one_plus_exp_minus(x))
+
+
+def _expand_hardswish(x: Expr) -> Expr:
+    return prim("mul", x, _expand_hardsigmoid(x))
+
+
 def _expand_hardsigmoid(x: Expr) -> Expr:  # min(max(x + 3, 0), 6) / 6
     clipped = prim("min", prim("max", prim("add", x, f32(3.0)), f32(0.0)), f32(6.0))
     return prim("div", clipped, f32(6.0))
@@ -269,7 +313,7 @@ ROWS: tuple[Primitive, ...] = (
     Primitive("sub", 2, _NUMBER, np.subtract),
     Primitive("mul", 2, _NUMBER, np.multiply),
     Primitive("div", 2, _FLOAT, np.divide),
-    Primitive("floordiv", 2, _NUMBER, _float_or_int(lambda a, b: np.floor(a / b), np.floor_divide), _expand_floordiv),
+    Primitive("floordiv", 2, _NUMBER, _floordiv, _expand_floordiv),
     Primitive("mod", 2, _NUMBER, np.mod, _expand_mod),
     Primitive("pow", 2, _FLOAT, np.power, _expand_pow),
     Primitive("min", 2, _NUMBER, np.minimum),
@@ -280,13 +324,13 @@ ROWS: tuple[Primitive, ...] = (
     Primitive("exp", 1, _FLOAT, np.exp),
     Primitive("log", 1, _FLOAT, np.log),
     Primitive("sqrt", 1, _FLOAT, np.sqrt),
-    Primitive("rsqrt", 1, _FLOAT, lambda x: 1 / np.sqrt(x), lambda x: prim("div", f32(1.0), prim("sqrt", x))),
+    Primitive("rsqrt", 1, _FLOAT, _rsqrt, _expand_rsqrt),
     Primitive("sin", 1, _FLOAT, np.sin),
     Primitive("cos", 1, _FLOAT, np.cos),
     Primitive("tanh", 1, _FLOAT, np.tanh),
     Primitive("erf", 1, _FLOAT, erf),
     Primitive("floor", 1, _FLOAT, np.floor),
-    Primitive("ceil", 1, _FLOAT, np.ceil, lambda x: prim("neg", prim("floor", prim("neg", x)))),
+    Primitive("ceil", 1, _FLOAT, np.ceil, _expand_ceil),
     Primitive("round", 1, _FLOAT, np.rint),
     Primitive("trunc", 1, _FLOAT, np.trunc, _expand_trunc),
     Primitive("eq", 2, _EQUAL, np.equal),
@@ -297,7 +341,7 @@ ROWS: tuple[Primitive, ...] = (
     Primitive("ge", 2, _ORDER, np.greater_equal),
     Primitive("and", 2, _BOOL, np.logical_and),
     Primitive("or", 2, _BOOL, np.logical_or),
-    Primitive("xor", 2, _BOOL, np.logical_xor, lambda a, b: prim("ne", a, b)),
+    Primitive("xor", 2, _BOOL, np.logical_xor, _expand_xor),
     Primitive("not", 1, _BOOL, np.logical_not),
     Primitive("bitand", 2, _INT, np.bitwise_and),
     Primitive("bitor", 2, _INT, np.bitwise_or),
@@ -305,12 +349,12 @@ ROWS: tuple[Primitive, ...] = (
     Primitive("bitnot", 1, _INT, np.bitwise_not),
     Primitive("where", 3, _where_rule, np.where),
     Primitive("cast", 1, _cast_rule, np.asarray),
-    Primitive("relu", 1, _FLOAT, lambda x: np.maximum(x, 0), lambda x: prim("max", x, f32(0.0))),
+    Primitive("relu", 1, _FLOAT, _relu, _expand_relu),
     Primitive("gelu", 1, _FLOAT, _gelu, _expand_gelu),
     Primitive("gelu_tanh", 1, _FLOAT, _gelu_tanh, _expand_gelu_tanh),
-    Primitive("silu", 1, _FLOAT, lambda x: x * _sigmoid(x), lambda x: prim("div", x, _one_plus_exp_minus(x))),
-    Primitive("sigmoid", 1, _FLOAT, _sigmoid, lambda x: prim("div", f32(1.0), _one_plus_exp_minus(x))),
-    Primitive("hardswish", 1, _FLOAT, lambda x: x * _hardsigmoid(x), lambda x: prim("mul", x, _expand_hardsigmoid(x))),
+    Primitive("silu", 1, _FLOAT, _silu, _expand_silu),
+    Primitive("sigmoid", 1, _FLOAT, _sigmoid, _expand_sigmoid),
+    Primitive("hardswish", 1, _FLOAT, _hardswish, _expand_hardswish),
     Primitive("hardsigmoid", 1, _FLOAT, _hardsigmoid, _expand_hardsigmoid),
 )
 

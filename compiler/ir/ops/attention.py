@@ -64,9 +64,9 @@ class Attention(Op):
         scores = np.matmul(q, k.swapaxes(-1, -2)) * q.dtype.type(self.scale)
         if self.bias:
             scores = scores + operands[-1]
-        scores = np.where(kept, scores, -np.inf)
-        top = scores.max(axis=-1, keepdims=True, initial=-np.inf)
-        weights = np.exp(scores - np.where(np.isneginf(top), 0, top))
+        masked: Array = np.where(kept, scores, q.dtype.type(-np.inf))
+        top = masked.max(axis=-1, keepdims=True, initial=-np.inf)
+        weights = np.exp(masked - np.where(np.isneginf(top), 0, top))
         total = weights.sum(axis=-1, keepdims=True)
         out = np.matmul(weights, v) / np.where(total == 0, 1, total)
         return np.ascontiguousarray(out.transpose(0, 2, 1, 3)).astype(q.dtype)
@@ -74,7 +74,7 @@ class Attention(Op):
     def kept(self, queries: int, keys: int) -> Array:
         """Which keys each query may see by position alone: bool [queries, keys]."""
         t, s = np.arange(queries)[:, None], np.arange(keys)[None, :]
-        kept = s <= t if self.causal else np.ones((queries, keys), dtype=bool)
+        kept: Array = s <= t if self.causal else np.ones((queries, keys), dtype=bool)
         if self.window is not None:
             kept = kept & (s >= t - self.window[0]) & (s <= t + self.window[1])
         return kept

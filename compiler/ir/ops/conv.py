@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product as grid
 from typing import ClassVar
@@ -11,7 +12,7 @@ import numpy as np
 from ..building import both, divided, fresh, guarded, in_range, load, minus, plus, reduction, size, times
 from ..dims import Dim, exact_div, product
 from ..graph import Array, Env, Op, OpError
-from ..loops import Expr, Literal, Loop, axes
+from ..loops import Expr, Loop, axes
 from ..prims import apply_activation, check_activation, f32, prim
 from ..shapes import check_count, check_dtype, check_shape, window_extent
 from ..types import TensorType
@@ -128,7 +129,7 @@ def check_window(
 
 def window_index(
     outer: tuple[Expr, ...],
-    taps: list[Expr] | list[Literal],
+    taps: Sequence[Expr],
     extents: tuple[Dim, ...],
     stride: tuple[int, ...],
     padding: tuple[tuple[int, int], ...],

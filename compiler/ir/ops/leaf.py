@@ -61,5 +61,6 @@ def weight_node(name: str, type_: TensorType, origin: Origin | None = None) -> N
 
 
 def constant(value: float | bool, dtype: DType, origin: Origin | None = None) -> Node:
-    """A scalar."""
-    return Node(Constant(value, dtype), (), TensorType(dtype, ()), origin or Origin())
+    """A scalar; value is taken as the dtype's Python type."""
+    plain = float(value) if dtype == "float32" else bool(value) if dtype == "bool" else int(value)
+    return Node(Constant(plain, dtype), (), TensorType(dtype, ()), origin or Origin())

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..building import count_of, fresh, guarded, load, lowest, minus, plus, reduction, size, times
-from ..dims import Dim, product
+from ..dims import Dim, evaluate, product
 from ..graph import Array, Env, Op, OpError
 from ..loops import Expr, Loop, axes
 from ..prims import cast, f32, prim
@@ -58,28 +58,28 @@ class Pool(Op):
     def reference(self, env: Env, *operands: Array) -> Array:
         x = operands[0]
         rows = list(zip(x.shape[2:], self.kernel, self.stride, self.padding, self.dilation, strict=True))
-        extents = [window_extent("pool", *row, ceil_mode=self.ceil_mode) for row in rows]
-        filler = lowest("float32" if x.dtype.kind == "f" else "int64" if x.dtype.itemsize == 8 else "int32").value
+        extents = [evaluate(window_extent("pool", *row, ceil_mode=self.ceil_mode), env) for row in rows]
         starts = [np.arange(e) * s - low for e, (_, _, s, (low, _), _) in zip(extents, rows, strict=True)]
-        total = np.full((*x.shape[:2], *extents), filler if self.kind == "max" else 0, dtype=x.dtype)
+        filler = (-np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min) if self.kind == "max" else 0
+        total: Array = np.full((*x.shape[:2], *extents), filler, dtype=x.dtype)
         for taps in grid(*(range(k) for k in self.kernel)):
             part, inside = x, np.ones(extents, dtype=bool)
             for k, (tap, start, (n, _, _, _, d)) in enumerate(zip(taps, starts, rows, strict=True)):
                 place = start + tap * d
                 part = np.take(part, np.clip(place, 0, n - 1), axis=2 + k)
-                inside &= ((place >= 0) & (place < n)).reshape([-1 if a == k else 1 for a in range(len(rows))])
-            total = np.maximum(total, np.where(inside, part, filler)) if self.kind == "max" else total + part * inside
-        if self.kind == "max":
-            return total
-        for k, (start, (n, width, _, (_, high), _)) in enumerate(zip(starts, rows, strict=True)):
-            end = np.minimum(start + width, n + high)
-            count = end - start if self.count_include_pad else np.minimum(end, n) - np.maximum(start, 0)
-            total = total / count.astype(x.dtype).reshape([-1 if a == 2 + k else 1 for a in range(x.ndim)])
+                inside &= along((place >= 0) & (place < n), k, len(rows))
+            part = np.where(inside, part, x.dtype.type(filler))
+            total = np.maximum(total, part) if self.kind == "max" else total + part
+        if self.kind == "avg":
+            for k, (start, (n, width, _, (_, high), _)) in enumerate(zip(starts, rows, strict=True)):
+                end = np.minimum(start + width, n + high)
+                count = end - start if self.count_include_pad else np.minimum(end, n) - np.maximum(start, 0)
+                total = total / along(count.astype(x.dtype), k, len(rows))
         return total
 
     def loop(self, out: TensorType, *operands: TensorType) -> Loop:
         x, at = operands[0], axes(out.rank)
-        taps = list(fresh(out.rank, len(self.kernel)))
+        taps = fresh(out.rank, len(self.kernel))
         guard, places = window_index(
             at[2:], taps, x.shape[2:], self.stride, self.padding, self.dilation, self.kernel, self.ceil_mode
         )
@@ -105,3 +105,8 @@ class Pool(Op):
 
     def flops(self, out: TensorType, *operands: TensorType) -> Dim:
         return out.elements * product(self.kernel)
+
+
+def along(values: Array, axis: int, rank: int) -> Array:
+    """A line of values laid along one of `rank` axes."""
+    return values.reshape([-1 if k == axis else 1 for k in range(rank)])
