@@ -21,7 +21,7 @@ import json
 import re
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 import numpy as np
 
@@ -240,7 +240,7 @@ def _attributes(value: Op | InputSpec) -> dict[str, Any]:
 
 def _value_text(value: Any) -> str:
     if isinstance(value, tuple):
-        return f"[{', '.join(_value_text(v) for v in value)}]"  # pyright: ignore[reportUnknownVariableType]
+        return f"[{', '.join(_value_text(v) for v in cast('tuple[Any, ...]', value))}]"
     if value is None or isinstance(value, bool):
         return next(word for word, meant in _WORDS.items() if meant is value)
     if isinstance(value, (int, float, DimExpr)):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -113,7 +113,7 @@ def _attributes_plain(graph: Graph, node: Node) -> str | None:
 
 def _plain(value: Any) -> bool:
     if isinstance(value, tuple):
-        return all(_plain(v) for v in value)  # pyright: ignore[reportUnknownVariableType]
+        return all(_plain(v) for v in cast("tuple[Any, ...]", value))
     return value is None or type(value) in (bool, int, float, str, DimExpr, TensorType)
 
 
@@ -133,7 +133,7 @@ def _dims_of(node: Node) -> list[Dim]:
     found: list[Dim] = []
     for field in dataclasses.fields(node.op):
         value = getattr(node.op, field.name)
-        several: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
+        several = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
         found += [v for v in several if isinstance(v, DimExpr)]
     return found
 

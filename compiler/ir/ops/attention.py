@@ -64,9 +64,9 @@ class Attention(Op):
         scores = np.matmul(q, k.swapaxes(-1, -2)) * q.dtype.type(self.scale)
         if self.bias:
             scores = scores + operands[-1]
-        masked: Array = np.where(kept, scores, q.dtype.type(-np.inf))
+        masked = np.where(kept, scores, -np.inf)
         top = masked.max(axis=-1, keepdims=True, initial=-np.inf)
-        weights = np.exp(masked - np.where(np.isneginf(top), 0, top))
+        weights = np.exp(masked - np.where(top == -np.inf, 0, top))
         total = weights.sum(axis=-1, keepdims=True)
         out = np.matmul(weights, v) / np.where(total == 0, 1, total)
         return np.ascontiguousarray(out.transpose(0, 2, 1, 3)).astype(q.dtype)
