@@ -240,7 +240,8 @@ def _attributes(value: Op | InputSpec) -> dict[str, Any]:
 
 def _value_text(value: Any) -> str:
     if isinstance(value, tuple):
-        return f"[{', '.join(_value_text(v) for v in cast('tuple[Any, ...]', value))}]"
+        parts = [_value_text(v) for v in cast("tuple[Any, ...]", value)]
+        return f"[{', '.join(parts)}]"
     if value is None or isinstance(value, bool):
         return next(word for word, meant in _WORDS.items() if meant is value)
     if isinstance(value, (int, float, DimExpr)):
