@@ -161,7 +161,9 @@ class _Parser:
         at = self.span(token)
         starts = last is None or last.kind in ("_SEP", "LBRACE", "RBRACE")
         if starts and token.kind == "LBRACE":
-            self.found.append(Diagnostic("E0106", "this block has no word before it", at, "expected a word such as `model`"))
+            self.found.append(
+                Diagnostic("E0106", "this block has no word before it", at, "expected a word such as `model`")
+            )
         elif starts:
             what = _NAMES.get(token.kind, "punctuation")
             self.found.append(

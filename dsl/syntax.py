@@ -1,8 +1,8 @@
 """The AST: what the grammar sees, with spans that take no part in equality.
 
-    File      = statements, and the comments beside them (comments are the formatter's)
-    Statement = word, groups of terms between commas, optional block
-    Term      = Atom (word, string, number, ratio, sizes, operator) | Call (`name(...)` or `name[...]`)
+File      = statements, and the comments beside them (comments are the formatter's)
+Statement = word, groups of terms between commas, optional block
+Term      = Atom (word, string, number, ratio, sizes, operator) | Call (`name(...)` or `name[...]`)
 """
 
 from __future__ import annotations
