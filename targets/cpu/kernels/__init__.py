@@ -1,0 +1,14 @@
+"""CPU kernels: C for each whole operation, rendered for an instruction set. All float32.
+
+Each function here gives a `Kernel`: one static C function that works on a range, single-threaded, allocates nothing and
+has no state. Whoever emits a model includes `prelude(isa)` once and then the kernels' sources. The order in which an
+element's terms are added depends on the layer alone: never on rows, ranges, threads or neighbours.
+"""
+
+from .linear import linear, pack_linear, panels
+from .norm import layer_norm, rms_norm
+from .prelude import prelude
+from .render import Kernel
+from .rows import embedding, softmax
+
+__all__ = ["Kernel", "embedding", "layer_norm", "linear", "pack_linear", "panels", "prelude", "rms_norm", "softmax"]

@@ -1,0 +1,41 @@
+"""The GEMM micro-kernel that linear, matmul, convolution and attention share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from ..isa import Isa
+from .render import guarded, render
+
+
+@dataclass(frozen=True)
+class TileContext:
+    """What tile.c.j2 reads."""
+
+    name: str
+    vector: int
+    vectors: int
+    counts: tuple[int, ...]
+    by_rows: bool
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Micro-kernels of 1..max_rows rows; `name(rows, k, a, lda, b, ldb, out, ldo, init, ahead, ahead_step)`."""
+
+    name: str
+    source: str
+    max_rows: int
+    columns: int
+
+
+@cache
+def tile(isa: Isa, *, vectors: int | None = None, by_rows: bool = True) -> Tile:
+    """Micro-kernels over `vectors` vectors of columns (default: the ISA's panel). The broadcast operand is read along
+    its rows (`by_rows`: a[row * lda + i]) or across them (a[row + i * lda])."""
+    width = isa.panel_vectors if vectors is None else vectors
+    name = f"infc_tile_{'r' if by_rows else 'c'}{width}"
+    counts = tuple(range(1, isa.max_rows + 1))
+    source = render("tile.c.j2", TileContext(name, isa.vector, width, counts, by_rows))
+    return Tile(name, guarded(name.upper(), source), isa.max_rows, width * isa.vector)
