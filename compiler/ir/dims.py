@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import gcd
 
 
 @dataclass(frozen=True, order=True)
@@ -130,46 +131,59 @@ def product(dims: tuple[Dim, ...] | list[Dim]) -> Dim:
 
 
 def floordiv(dim: Dim, divisor: int) -> Dim:
-    """`dim // divisor`; terms that divide evenly leave the division."""
+    """`dim // divisor`, rounding down. Whole multiples of the divisor leave the division and common factors cancel:
+    (5t+7)//4 = t+1+(t+3)//4, (2t+1)//4 = t//2."""
     if divisor <= 0:
         raise ValueError(f"dimension {dim} divided by {divisor}: the divisor must be positive")
     if isinstance(dim, int):
         return dim // divisor
-    even: list[tuple[Monomial, int]] = [(m, c // divisor) for m, c in dim.terms if c % divisor == 0]
-    rest = _sum([(m, c) for m, c in dim.terms if c % divisor != 0])
-    quotient = rest // divisor if isinstance(rest, int) else DimExpr((((FloorDiv(rest, divisor),), 1),))
-    return _sum([*even, *_terms(quotient)])
+    whole: list[tuple[Monomial, int]] = [(m, c // divisor) for m, c in dim.terms]
+    rest, _, left, _ = _reduce(dim, divisor)
+    quotient = rest // left if isinstance(rest, int) else DimExpr((((FloorDiv(rest, left),), 1),))
+    return _sum([*whole, *_terms(quotient)])
 
 
 def mod(dim: Dim, divisor: int) -> Dim:
-    """`dim % divisor`, never negative."""
+    """`dim % divisor`, never negative; (6t+1) % 4 = 2*(t%2)+1."""
     if divisor <= 0:
         raise ValueError(f"dimension {dim} modulo {divisor}: the divisor must be positive")
     if isinstance(dim, int):
         return dim % divisor
-    rest = _sum([(m, c) for m, c in dim.terms if c % divisor != 0])
-    return rest % divisor if isinstance(rest, int) else DimExpr((((Mod(rest, divisor),), 1),))
+    rest, common, left, over = _reduce(dim, divisor)
+    remainder = rest % left if isinstance(rest, int) else DimExpr((((Mod(rest, left),), 1),))
+    return remainder * common + over
+
+
+def _reduce(dim: DimExpr, divisor: int) -> tuple[Dim, int, int, int]:
+    """(rest, common, left, over) with divisor = common * left and dim = common * rest + over modulo divisor, all
+    coefficients of rest in 0..left-1 and 0 <= over < common."""
+    terms = [(m, c % divisor) for m, c in dim.terms if c % divisor]
+    common = gcd(divisor, *(c for m, c in terms if m))
+    constant = sum(c for m, c in terms if not m)
+    rest = _sum([(m, c // common) for m, c in terms])
+    return rest, common, divisor // common, constant % common
 
 
 def exact_div(dim: Dim, divisor: Dim) -> Dim | None:
-    """dim / divisor where the division leaves nothing, for a divisor of one term; else None."""
+    """dim / divisor where the division leaves nothing, else None. Long division of polynomials in the atoms."""
     if dim == divisor:
         return 1
-    divisor_terms = _terms(divisor)
-    if len(divisor_terms) != 1:
+    if divisor == 0:
         return None
-    monomial, coefficient = divisor_terms[0]
-    out: list[tuple[Monomial, int]] = []
-    for m, c in _terms(dim):
-        left = list(m)
-        for atom in monomial:
+    lead, factor = _terms(divisor)[0]
+    quotient: Dim = 0
+    while dim != 0:
+        monomial, coefficient = _terms(dim)[0]
+        left = list(monomial)
+        for atom in lead:
             if atom not in left:
                 return None
             left.remove(atom)
-        if c % coefficient:
+        if coefficient % factor:
             return None
-        out.append((tuple(left), c // coefficient))
-    return _sum(out)
+        term = _sum([(tuple(left), coefficient // factor)])
+        quotient, dim = quotient + term, dim - term * divisor
+    return quotient
 
 
 def symbols(dim: Dim) -> frozenset[str]:
