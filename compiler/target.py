@@ -7,13 +7,17 @@ folder is a new target. The compiler never names one.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from .errors import InfcError
+
+if TYPE_CHECKING:
+    from .codegen.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,37 @@ class Variant:
     name: str
     missing: str = ""
     unmeasured: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Where a variant's code runs: operating system, architecture (as `uname -m`), oldest C library, device features."""
+
+    os: str
+    arch: str
+    glibc: str
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A plan as sources. `sources`: text by file name; `providers`: who provides each step's kernel, by step index;
+    `description`: what infc_describe returns; `objects`: object files that other compilers made."""
+
+    sources: Mapping[str, str]
+    providers: Mapping[int, str]
+    description: str
+    write_weights: Callable[[Path], str]
+    """Writes weights.bin and returns its sha256."""
+    objects: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A compiled plan."""
+
+    library: Path
+    weights: Path
 
 
 @runtime_checkable
@@ -47,6 +82,30 @@ class Target(Protocol):
 
     def fingerprint(self) -> Mapping[str, object]:
         """What this machine is, as far as the target's measurements depend on it; JSON values."""
+        ...
+
+    def resolve(self, variant: str | None) -> str:
+        """The variant's name; None is this machine's. Raises InfcError (exit 2) that lists the known ones."""
+        ...
+
+    def platform(self, variant: str) -> Platform:
+        """Where the variant's code runs."""
+        ...
+
+    def runs_here(self, variant: str) -> bool:
+        """Whether this machine can execute the variant's code."""
+        ...
+
+    def tools(self) -> Mapping[str, str]:
+        """Name to version of each tool that decides the bytes of a build."""
+        ...
+
+    def render(self, plan: Plan, variant: str) -> Rendered:
+        """A plan as sources. Raises InfcError that names an op without a kernel."""
+        ...
+
+    def compile(self, rendered: Rendered, variant: str, workdir: Path, jobs: int) -> Built:
+        """model.so and weights.bin in workdir, `jobs` compilers at a time."""
         ...
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .abi import (
+from .c_abi import (
     CODE_ARGUMENT,
     CODE_DTYPE,
     NAMES,

@@ -2,7 +2,7 @@
 
     Plan    := symbols, slots, inputs, outputs, units
     Unit    := one flat step, or an island: steps that run one after the other for each row
-    Step    := op, operands (Ref...), out (Ref), provider
+    Step    := op, operands (Ref...), out (Ref)
     Ref     := storage (a slot, a weight, or a caller's LOCAL input), and the view of it that the op sees
     Slot    := memory shared by values that never live at the same time
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from ..errors import InfcError
-from ..ir.dims import Dim, product, substitute, sym, symbols
+from ..ir.dims import Dim, product, substitute, sym
 from ..ir.graph import Graph, Node, Op
 from ..ir.ops.attention import Attention
 from ..ir.ops.leaf import Constant, Input, WeightRef
@@ -68,7 +68,7 @@ class Ref:
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel call. `mode`: once over everything (flat), or for the island's current row."""
+    """One kernel call: once over everything, or in an island for its current row."""
 
     index: int
     name: str
@@ -77,7 +77,6 @@ class Step:
     out: Ref
     flops: Dim
     origin: str
-    provider: str = ""
 
     @property
     def place(self) -> Place:
@@ -106,18 +105,13 @@ class Plan:
     inputs: tuple[Ref, ...]
     outputs: tuple[tuple[str, Ref], ...]
     units: tuple[Unit, ...]
+    default_slots: Mapping[int, int] = field(default_factory=dict[int, int])
+    """For a LOCAL input that callers may leave out: the slot that its default is written to."""
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """All steps by index."""
         return tuple(step for unit in self.units for step in unit.steps)
-
-    def with_providers(self, providers: Mapping[int, str]) -> Plan:
-        """The plan with each step's provider filled in."""
-        units = tuple(
-            replace(u, steps=tuple(replace(s, provider=providers[s.index]) for s in u.steps)) for u in self.units
-        )
-        return replace(self, units=units)
 
 
 def inner_elements(type_: TensorType, place: Place) -> Dim:
@@ -167,7 +161,8 @@ def plan_graph(graph: Graph, placement: Placement) -> Plan:
         built.append(Unit(unit.island, tuple(steps), unit.reason))
     inputs = tuple(allocation.ref(node) for node in graph.inputs)
     outputs = tuple((name, allocation.ref(node)) for name, node in graph.outputs)
-    return Plan(graph, placement, order, tuple(allocation.slots), inputs, outputs, tuple(built))
+    defaults = {i: allocation.home[node] for i, node in enumerate(graph.inputs) if inputs[i].where == "input"}
+    return Plan(graph, placement, order, tuple(allocation.slots), inputs, outputs, tuple(built), defaults)
 
 
 def _symbol_order(graph: Graph) -> tuple[str, ...]:
@@ -299,7 +294,8 @@ class _Allocation:
         time = 0
         for node in self.graph.inputs:
             self._assign(node, free)
-            expiring.setdefault(last.get(node, 0), []).append(node)
+            if self.placement.place[node] is not Place.LOCAL:
+                expiring.setdefault(last.get(node, 0), []).append(node)
         for group in groups:
             for node in group.nodes:
                 if not (self.placement.place[node] is Place.LOCAL and node in self.home):
@@ -375,8 +371,8 @@ class _Allocation:
         return Ref("slot", self.home[stored], place, node.type, stride)
 
 
-def print_plan(plan: Plan) -> str:
-    """The plan as text: symbols, slots, then a step a line; islands are indented."""
+def print_plan(plan: Plan, providers: Mapping[int, str] | None = None) -> str:
+    """The plan as text: symbols, slots, then a step a line with its provider; islands are indented."""
     lines = [f"plan {plan.graph.name}", f"symbols {', '.join(plan.symbols)}"]
     unit = {Place.TOKEN: " a token", Place.ROW: " a row"}
     for number, slot in enumerate(plan.slots):
@@ -389,7 +385,7 @@ def print_plan(plan: Plan) -> str:
         for step in group.steps:
             operands = ", ".join(print_ref(r) for r in step.operands)
             indent = "  " if group.island else ""
-            provider = f"  # {step.provider}" if step.provider else ""
+            provider = f" by {providers[step.index]}" if providers else ""
             lines.append(f"{indent}{step.index}: {print_ref(step.out)} = {step.op.name}({operands})  # {step.name}{provider}")
     for name, ref in plan.outputs:
         lines.append(f"output {name}: {print_ref(ref)}")
@@ -402,8 +398,3 @@ def print_ref(ref: Ref) -> str:
         return f"@{ref.weight}"
     part = "" if ref.contiguous else f"[{ref.column}+{inner_elements(ref.type, ref.place)} of {ref.stride}]"
     return f"{'input ' if ref.where == 'input' else ref.place.value + ' '}{ref.number}{part} {ref.type}"
-
-
-def uses_only(dim: Dim, allowed: frozenset[str]) -> bool:
-    """Whether dim has no symbol beyond those allowed."""
-    return symbols(dim) <= allowed

@@ -1,0 +1,1 @@
+"""The bundle: a folder that serves a model, content-addressed by its manifest."""

@@ -1,0 +1,198 @@
+"""manifest.json: what a bundle holds. Lists content only; the bundle's digest is sha256 of its bytes.
+
+Readers accept the current format and the one before; there is none before 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..errors import Exit, InfcError
+
+FORMAT = 1
+CHUNK_BYTES = 4 << 20
+
+
+class Record(BaseModel):
+    """Base: immutable, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Platform(Record):
+    """Where the bundle runs."""
+
+    os: str
+    arch: str
+    glibc: str
+
+
+class Tensor(Record):
+    """An input or output; `shape` has integers and dimension expressions."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+class InputTensor(Tensor):
+    """An input: default None means it must be given; min and max are inclusive."""
+
+    default: float | int | None = None
+    min: float | int | None = None
+    max: float | int | None = None
+    nan: bool = False
+    mask: bool = False
+
+
+class Task(Record):
+    """What the server does around the model. Paths are inside the bundle; `limit` counts tokens."""
+
+    kind: Literal["tensor", "embed"]
+    tokenizer: str | None = None
+    limit: int | None = None
+    overflow: Literal["reject", "truncate"] | None = None
+    prompt: str = ""
+    pooling: str | None = None
+    normalize: bool | None = None
+
+
+class Variant(Record):
+    """One compiled form of a model."""
+
+    id: int
+    precision: str
+    isa: str
+    cpu_features: list[str]
+    library: str
+    weights: str
+
+
+class Model(Record):
+    """One model by the names that protocols call it."""
+
+    name: str
+    version: str
+    aliases: list[str]
+    task: Task
+    inputs: list[InputTensor]
+    outputs: list[Tensor]
+    dims: dict[str, tuple[int, int]]
+    batchable: bool
+    batch_dim: str | None
+    length_dim: str | None
+    variants: list[Variant]
+    golden: str
+
+
+class Batch(Record):
+    """Bounds of a merged batch; `wait_s`: how long a request may wait for company, seconds."""
+
+    max_requests: int
+    max_rows: int
+    max_tokens: int
+    wait_s: float
+
+
+class Serve(Record):
+    """Settings the server starts from. Times in seconds."""
+
+    protocols: list[str]
+    queue: int
+    deadline_s: float | None
+    threads: int
+    instances: int
+    batch: Batch
+    max_body_bytes: int
+
+
+class Traffic(Record):
+    """The declared load."""
+
+    rate: float
+    arrival: str
+
+
+class Target(Record):
+    """A declared target in base units."""
+
+    kind: str
+    statistic: str
+    op: str
+    bound: float
+    unit: str
+
+
+class Memory(Record):
+    """Ceilings of host memory in bytes, serving and while two bundles are loaded."""
+
+    serving_bytes: int
+    swapping_bytes: int
+
+
+class File(Record):
+    """A content file: sha256 of each 4 MiB chunk."""
+
+    path: str
+    bytes: int
+    executable: bool
+    sha256: list[str]
+
+
+class Manifest(Record):
+    """manifest.json, whole."""
+
+    format: int
+    infc: str
+    platform: Platform
+    models: list[Model]
+    serve: Serve
+    traffic: Traffic | None
+    targets: list[Target]
+    memory: Memory
+    files: list[File]
+
+
+def digest_file(root: Path, path: Path) -> File:
+    """The manifest's entry of one file below root."""
+    chunks: list[str] = []
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            chunks.append(hashlib.sha256(chunk).hexdigest())
+    size = path.stat().st_size
+    return File(
+        path=path.relative_to(root).as_posix(), bytes=size, executable=bool(path.stat().st_mode & 0o111), sha256=chunks
+    )
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The canonical bytes: sorted keys, one space of indent, a newline at the end."""
+    document = manifest.model_dump(mode="json")
+    return (json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def bundle_digest(folder: Path) -> str:
+    """sha256 of manifest.json."""
+    return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a bundle. Raises InfcError: exit 2 where folder is no bundle, exit 7 where its manifest is damaged."""
+    path = folder / "manifest.json"
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise InfcError(f"{folder} is no bundle: it has no manifest.json", hint="infc build SPEC writes one") from None
+    try:
+        version = json.loads(data).get("format")
+        if version != FORMAT:
+            text = f"{path} has format {version}, and this infc reads format {FORMAT}"
+            raise InfcError(text, exit_code=Exit.DAMAGED, hint="build it again, or use the infc that wrote it")
+        return Manifest.model_validate_json(data)
+    except (ValueError, AttributeError, ValidationError) as error:
+        raise InfcError(f"{path} is damaged: {str(error).splitlines()[0]}", exit_code=Exit.DAMAGED) from None

@@ -1,0 +1,80 @@
+"""What infc_describe returns: a model's inputs, outputs, dimensions, steps and flags, as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from ..ir.dims import Dim, substitute
+from ..ir.graph import Graph, InputSpec
+from ..ir.ops.leaf import Input
+from .plan import Plan
+
+FORMAT = 1
+
+
+def describe_inputs(graph: Graph) -> list[dict[str, object]]:
+    """One object an input: name, dtype, shape (integers and symbols), default, min, max, nan, mask."""
+    return [_describe_input(n.op.input, n.type.dtype, n.type.shape, graph) for n in graph.inputs if isinstance(n.op, Input)]
+
+
+def _describe_input(name: str, dtype: str, shape: tuple[Dim, ...], graph: Graph) -> dict[str, object]:
+    spec: InputSpec = graph.input_specs[name]
+    return {
+        "name": name,
+        "dtype": dtype,
+        "shape": _shape(shape),
+        "default": spec.default,
+        "min": spec.minimum,
+        "max": spec.maximum,
+        "nan": spec.nan,
+        **({"mask": True} if spec.mask else {}),
+    }
+
+
+def describe_outputs(graph: Graph) -> list[dict[str, object]]:
+    """One object an output: name, dtype, shape."""
+    return [{"name": name, "dtype": n.type.dtype, "shape": _shape(n.type.shape)} for name, n in graph.outputs]
+
+
+def _shape(shape: tuple[Dim, ...]) -> list[int | str]:
+    return [d if isinstance(d, int) else str(d) for d in shape]
+
+
+def describe(plan: Plan, isa: str, providers: Mapping[int, str]) -> str:
+    """The JSON text of a plan compiled for `isa`; deterministic."""
+    graph, placement = plan.graph, plan.placement
+    in_island = {step.index for unit in plan.units if unit.island for step in unit.steps}
+    document = {
+        "abi": FORMAT,
+        "name": graph.name,
+        "isa": isa,
+        "batchable": placement.batchable,
+        "batch_invariant": True,
+        "batch_dim": graph.batch_dim,
+        "length_dim": graph.length_dim if graph.length_dim in plan.symbols else None,
+        "trim": placement.trim,
+        "dims": {name: list(bound) for name, bound in graph.dims.items()},
+        "inputs": describe_inputs(graph),
+        "outputs": describe_outputs(graph),
+        "steps": [
+            {
+                "name": step.name,
+                "op": step.op.name,
+                "provider": providers[step.index],
+                "island": step.index in in_island,
+                "flops_per_row": _per_row(step.flops, graph),
+            }
+            for step in plan.steps
+        ],
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+
+def _per_row(flops: Dim, graph: Graph) -> int | None:
+    """Operations of one row (one token where there is a length); None where they grow with the length."""
+    ones = {name: 1 for name in (graph.batch_dim, graph.length_dim) if name is not None}
+    value = substitute(flops, {name: value for name, value in ones.items()})
+    twice = substitute(flops, {name: 2 * value for name, value in ones.items()})
+    linear = isinstance(value, int) and twice in (value * 2, value * 4)
+    return value if linear and isinstance(value, int) else None

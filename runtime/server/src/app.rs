@@ -1,0 +1,133 @@
+//! What all connections share: settings, the models once they are loaded, and the phase of life.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::config::Settings;
+use crate::load::Loaded;
+use crate::metrics::{Meters, Metrics, ModelLabels};
+use crate::model::Served;
+use crate::refusal::{Reason, Refusal};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Starting,
+    Ready,
+    Draining,
+}
+
+pub struct App {
+    pub settings: Settings,
+    pub metrics: Metrics,
+    /// Counts what concerns no model: unknown paths and models.
+    pub meters: Meters,
+    pub max_body_bytes: usize,
+    loaded: OnceLock<Arc<Loaded>>,
+    phase: AtomicU8,
+    next_id: AtomicU64,
+    body_bytes: AtomicUsize,
+}
+
+/// Bodies of all requests together may take this many times the largest single one.
+const BODIES: usize = 16;
+
+impl App {
+    pub fn new(settings: Settings, metrics: Metrics) -> Self {
+        let meters = metrics.meters(ModelLabels::default());
+        let max_body_bytes = settings.count("max_body_bytes").unwrap_or(16 << 20);
+        App {
+            settings,
+            metrics,
+            meters,
+            max_body_bytes,
+            loaded: OnceLock::new(),
+            phase: AtomicU8::new(Phase::Starting as u8),
+            next_id: AtomicU64::new(1),
+            body_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes the loaded models and becomes ready, unless the server is already stopping.
+    pub fn install(&self, loaded: Arc<Loaded>) {
+        if self.loaded.set(loaded).is_ok() {
+            let (from, to) = (Phase::Starting as u8, Phase::Ready as u8);
+            let ready = self.phase.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok();
+            self.metrics.ready.set(i64::from(ready));
+        }
+    }
+
+    pub fn loaded(&self) -> Option<&Arc<Loaded>> {
+        self.loaded.get()
+    }
+
+    /// Readiness falls; requests that still come are answered.
+    pub fn drain(&self) {
+        self.phase.store(Phase::Draining as u8, Ordering::Release);
+        self.metrics.ready.set(0);
+    }
+
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Ready,
+            _ => Phase::Draining,
+        }
+    }
+
+    pub fn is_ready(&self) -> bool {
+        let lost = self.loaded().is_some_and(|l| l.models.iter().any(|m| m.scheduler.device_lost()));
+        self.phase() == Phase::Ready && !lost
+    }
+
+    /// The loaded models, or 503.
+    pub fn serving(&self) -> Result<&Arc<Loaded>, Refusal> {
+        self.loaded().ok_or_else(|| Refusal::new(Reason::NotReady, "the model is still being loaded"))
+    }
+
+    /// The model of that name, or 404; without a name, the only model.
+    pub fn model(&self, name: Option<&str>) -> Result<&Arc<Served>, Refusal> {
+        let loaded = self.serving()?;
+        match (name, loaded.models.as_slice()) {
+            (Some(name), _) => loaded.model(name).ok_or_else(|| unknown_model(name)),
+            (None, [only]) => Ok(only),
+            (None, models) => {
+                let names: Vec<&str> = models.iter().map(|m| m.spec.name.as_str()).collect();
+                Err(Refusal::invalid("model", format!("several models are served; name one of {}", names.join(", "))))
+            }
+        }
+    }
+
+    /// An id for a request that brought none.
+    pub fn new_id(&self) -> String {
+        format!("r{}", self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Reserves memory for a body, so that many large ones together stay bounded.
+    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reserved, Refusal> {
+        let most = self.max_body_bytes.saturating_mul(BODIES);
+        let reserved = Reserved { app: Arc::clone(self), bytes };
+        if self.body_bytes.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes) > most {
+            return Err(Refusal::new(Reason::Busy, "too many large requests at once"));
+        }
+        Ok(reserved)
+    }
+}
+
+/// Memory reserved for a body until this is dropped.
+pub struct Reserved {
+    app: Arc<App>,
+    bytes: usize,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.app.body_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+fn unknown_model(name: &str) -> Refusal {
+    let shown: String = name.chars().take(64).collect();
+    let mut refusal = Refusal::new(Reason::UnknownModel, format!("there is no model called {shown:?}"));
+    refusal.field = Some("model".into());
+    refusal
+}

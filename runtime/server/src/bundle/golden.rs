@@ -1,0 +1,126 @@
+//! Known answers: inputs, outputs and how far an answer may be from them.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use crate::engine::{Engine, Inputs};
+use crate::tensor::{DType, Data, InputSpec, OutputSpec, Tensor, elements};
+
+#[derive(Deserialize)]
+pub struct Golden {
+    #[serde(default)]
+    pub format: u32,
+    pub cases: Vec<Case>,
+    pub max_abs_error: f64,
+}
+
+#[derive(Deserialize)]
+pub struct Case {
+    pub inputs: BTreeMap<String, Encoded>,
+    pub outputs: BTreeMap<String, Encoded>,
+}
+
+/// A tensor as little-endian bytes in base64.
+#[derive(Deserialize)]
+pub struct Encoded {
+    pub dtype: DType,
+    pub shape: Vec<usize>,
+    pub data: String,
+}
+
+impl Encoded {
+    pub fn decode(&self) -> Result<Tensor, String> {
+        let bytes = STANDARD.decode(&self.data).map_err(|e| e.to_string())?;
+        let data = Data::from_le_bytes(self.dtype, &bytes).ok_or("the bytes do not fit the dtype")?;
+        if elements(&self.shape) != Some(data.len()) {
+            return Err(format!("{} elements for shape {:?}", data.len(), self.shape));
+        }
+        Ok(Tensor { shape: self.shape.clone(), data })
+    }
+}
+
+/// Reads `golden.json`, format 1.
+pub fn read_golden(bytes: &[u8]) -> Result<Golden, String> {
+    let golden: Golden = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    if golden.format != 1 {
+        return Err(format!("format {}, and this server reads format 1", golden.format));
+    }
+    if golden.cases.is_empty() {
+        return Err("it has no cases".into());
+    }
+    Ok(golden)
+}
+
+/// The case's inputs in the order of the model's inputs.
+pub fn case_inputs(case: &Case, specs: &[InputSpec]) -> Result<Inputs, String> {
+    if let Some(unknown) = case.inputs.keys().find(|name| specs.iter().all(|s| s.name != **name)) {
+        return Err(format!("unknown input {unknown:?}"));
+    }
+    specs.iter().map(|spec| case.inputs.get(&spec.name).map(Encoded::decode).transpose()).collect()
+}
+
+/// Runs every case and compares each output: |got - want| <= max_abs_error · max(1, max |want|).
+pub fn check_golden(
+    golden: &Golden,
+    engine: &mut dyn Engine,
+    inputs: &[InputSpec],
+    outputs: &[OutputSpec],
+) -> Result<(), String> {
+    for (number, case) in golden.cases.iter().enumerate() {
+        let request = case_inputs(case, inputs)?;
+        let mut answers = engine.run(&[&request]).map_err(|fault| fault.to_string())?;
+        let answer = answers.remove(0).map_err(|fault| fault.to_string())?;
+        for (spec, got) in outputs.iter().zip(&answer) {
+            let Some(want) = case.outputs.get(&spec.name) else { continue };
+            compare(got, &want.decode()?, golden.max_abs_error)
+                .map_err(|text| format!("known answer {number}, output {:?}: {text}", spec.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn compare(got: &Tensor, want: &Tensor, tolerance: f64) -> Result<(), String> {
+    if got.shape != want.shape || got.dtype() != want.dtype() {
+        return Err(format!("shape {:?}, expected {:?}", got.shape, want.shape));
+    }
+    let (got, want) = (floats(&got.data), floats(&want.data));
+    let largest = want.iter().filter(|x| x.is_finite()).fold(1.0f64, |m, x| m.max(x.abs()));
+    let bound = tolerance * largest;
+    for (index, (g, w)) in got.iter().zip(&want).enumerate() {
+        let same = g == w || (g.is_nan() && w.is_nan()) || (g - w).abs() <= bound;
+        if !same {
+            return Err(format!("element {index} is {g}, expected {w} within {bound:e}"));
+        }
+    }
+    Ok(())
+}
+
+fn floats(data: &Data) -> Vec<f64> {
+    match data {
+        Data::Float32(v) => v.iter().map(|x| f64::from(*x)).collect(),
+        Data::Int64(v) => v.iter().map(|x| *x as f64).collect(),
+        Data::Int32(v) => v.iter().map(|x| f64::from(*x)).collect(),
+        Data::Bool(v) => v.iter().map(|x| f64::from(*x)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(values: &[f32]) -> Tensor {
+        Tensor { shape: vec![values.len()], data: Data::Float32(values.to_vec()) }
+    }
+
+    #[test]
+    fn the_tolerance_scales_with_the_largest_value_and_nan_is_no_number() {
+        assert!(compare(&tensor(&[100.05, 1.0]), &tensor(&[100.0, 1.0]), 1e-3).is_ok());
+        assert!(compare(&tensor(&[0.05]), &tensor(&[0.0]), 1e-3).is_err());
+        assert!(compare(&tensor(&[f32::NAN]), &tensor(&[0.0]), 1e-3).is_err());
+        assert!(compare(&tensor(&[f32::NAN]), &tensor(&[f32::NAN]), 1e-3).is_ok());
+        assert!(compare(&tensor(&[1.0]), &tensor(&[1.0, 2.0]), 1e-3).is_err());
+    }
+}

@@ -1,0 +1,209 @@
+//! A loaded model as protocols see it: tensors or texts in, tensors out, before the deadline.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::bundle::manifest::{Model, Task};
+use crate::check_inputs::{Cost, check_inputs};
+use crate::engine::{Inputs, Limits};
+use crate::metrics::Meters;
+use crate::refusal::{Reason, Refusal};
+use crate::scheduler::{Scheduler, Ticket};
+use crate::tensor::{Data, Dim, Tensor, elements};
+use crate::tokenize::{TextTask, TokenizeError, Tokens};
+
+pub struct Served {
+    pub spec: Model,
+    pub text: Option<TextTask>,
+    pub scheduler: Arc<Scheduler>,
+    pub meters: Meters,
+    pub limits: Limits,
+    pub deadline: Duration,
+    pub variant: String,
+    pub digest: Arc<str>,
+}
+
+/// One text of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Text {
+    Text(String),
+    /// Token ids, special tokens included.
+    Ids(Vec<i64>),
+}
+
+/// Texts already tokenized: one part of a request each.
+pub struct Encoded {
+    parts: Vec<(Inputs, Cost)>,
+    /// Tokens of all texts, special tokens included.
+    pub tokens: usize,
+}
+
+impl Served {
+    pub fn is_text(&self) -> bool {
+        self.text.is_some()
+    }
+
+    /// Runs one request of tensors, given in the order of the model's inputs.
+    pub async fn run(&self, inputs: Inputs, deadline: Instant) -> Result<Vec<Tensor>, Refusal> {
+        let (ticket, rows) = self.submit(inputs, deadline)?;
+        join(ticket.wait().await?, rows)
+    }
+
+    /// Like [`Served::run`], for a caller without a runtime.
+    pub fn run_blocking(&self, inputs: Inputs) -> Result<Vec<Tensor>, Refusal> {
+        let (ticket, rows) = self.submit(inputs, Instant::now() + Duration::from_secs(600))?;
+        join(ticket.wait_blocking()?, rows)
+    }
+
+    fn submit(&self, inputs: Inputs, deadline: Instant) -> Result<(Ticket, usize), Refusal> {
+        let cost = check_inputs(&self.spec, &inputs)?;
+        let parts = if self.fits(cost) { vec![(inputs, cost)] } else { self.split(inputs, cost) };
+        Ok((self.scheduler.submit(parts, deadline)?, cost.rows))
+    }
+
+    fn fits(&self, cost: Cost) -> bool {
+        !self.spec.batchable || (cost.rows <= self.limits.rows && cost.tokens <= self.limits.tokens)
+    }
+
+    /// Cuts a large request into parts of whole rows that fit into a batch. Rows are independent where a model is
+    /// batchable, so the parts' outputs, one below the other, are the request's.
+    fn split(&self, inputs: Inputs, cost: Cost) -> Vec<(Inputs, Cost)> {
+        if !splits_by_rows(&self.spec) || cost.rows == 0 {
+            return vec![(inputs, cost)];
+        }
+        let by_tokens = self.limits.tokens.checked_div(cost.longest).unwrap_or(usize::MAX);
+        let rows = self.limits.rows.min(by_tokens).max(1);
+        let mut parts = Vec::with_capacity(cost.rows.div_ceil(rows));
+        for from in (0..cost.rows).step_by(rows) {
+            let to = cost.rows.min(from + rows);
+            let part = inputs.iter().map(|t| t.as_ref().map(|t| rows_of(t, from, to))).collect();
+            let tokens = (to - from) * cost.longest;
+            parts.push((part, Cost { rows: to - from, tokens, longest: cost.longest }));
+        }
+        parts
+    }
+
+    /// Tokenizes texts. `field` names each text in refusals (`input[3]`). Takes time in proportion to the texts.
+    pub fn encode(&self, texts: Vec<Text>, field: impl Fn(usize) -> String) -> Result<Encoded, Refusal> {
+        let task = self.text.as_ref().ok_or_else(|| Refusal::malformed("this model does not take text"))?;
+        let start = Instant::now();
+        let mut parts = Vec::with_capacity(texts.len());
+        let mut total = 0;
+        for (index, text) in texts.into_iter().enumerate() {
+            let tokens = match text {
+                Text::Text(text) => task.encode(&text),
+                Text::Ids(ids) => task.accept(ids),
+            };
+            let tokens = tokens.map_err(|error| match error {
+                TokenizeError::TooLong { .. } => Refusal::invalid(field(index), error.to_string()),
+                TokenizeError::Failed(text) => {
+                    crate::log::error(&format!("tokenizer: {text}"));
+                    Refusal::invalid(field(index), "the text cannot be tokenized")
+                }
+            })?;
+            total += tokens.ids.len();
+            let inputs = self.token_inputs(tokens);
+            let cost = check_inputs(&self.spec, &inputs)
+                .map_err(|refusal| Refusal { field: Some(field(index)), ..refusal })?;
+            parts.push((inputs, cost));
+        }
+        self.meters.tokenize_duration.observe(start.elapsed().as_secs_f64());
+        Ok(Encoded { parts, tokens: total })
+    }
+
+    /// One row: ids and, where the model has them, segment ids; every other input is left to its default.
+    fn token_inputs(&self, tokens: Tokens) -> Inputs {
+        let row = |ids: Vec<i64>| Tensor { shape: vec![1, ids.len()], data: Data::Int64(ids) };
+        let (mut ids, mut types) = (Some(tokens.ids), Some(tokens.types));
+        let inputs = self.spec.inputs.iter().map(|spec| match spec.name.as_str() {
+            "input_ids" => ids.take().map(row),
+            "token_type_ids" => types.take().map(row),
+            _ => None,
+        });
+        inputs.collect()
+    }
+
+    /// Embeds tokenized texts: one row each.
+    pub async fn embed(&self, texts: Encoded, deadline: Instant) -> Result<Vec<Tensor>, Refusal> {
+        if texts.parts.is_empty() {
+            return self.no_rows();
+        }
+        let rows = texts.parts.len();
+        join(self.scheduler.submit(texts.parts, deadline)?.wait().await?, rows)
+    }
+
+    /// Like [`Served::embed`], for a caller without a runtime.
+    pub fn embed_blocking(&self, texts: Encoded) -> Result<Vec<Tensor>, Refusal> {
+        if texts.parts.is_empty() {
+            return self.no_rows();
+        }
+        let rows = texts.parts.len();
+        let deadline = Instant::now() + Duration::from_secs(600);
+        join(self.scheduler.submit(texts.parts, deadline)?.wait_blocking()?, rows)
+    }
+
+    /// The outputs of no text at all.
+    fn no_rows(&self) -> Result<Vec<Tensor>, Refusal> {
+        let outputs = self.spec.outputs.iter().map(|spec| {
+            let dims = spec.shape.iter().map(|d| if let Dim::Fixed(n) = d { *n } else { 0 });
+            Tensor { shape: dims.collect(), data: Data::zeros(spec.dtype, 0) }
+        });
+        Ok(outputs.collect())
+    }
+
+    /// The position of the input called `name`.
+    pub fn input_index(&self, name: &str) -> Option<usize> {
+        self.spec.inputs.iter().position(|spec| spec.name == name)
+    }
+}
+
+/// Whether each input and output has the batch as its first dimension, and rows are independent.
+pub fn splits_by_rows(spec: &Model) -> bool {
+    let Some(batch) = &spec.batch_dim else { return false };
+    let first = |shape: &[Dim]| shape.first() == Some(&Dim::Symbol(batch.clone()));
+    spec.batchable && spec.inputs.iter().all(|s| first(&s.shape)) && spec.outputs.iter().all(|s| first(&s.shape))
+}
+
+/// The engine's limits for a model: what a batch may hold, and at least what the largest unsplit request needs.
+pub fn engine_limits(spec: &Model, requests: usize, rows: usize, tokens: usize) -> Limits {
+    let greatest = |dim: &Option<String>| dim.as_ref().and_then(|d| spec.dims.get(d)).map(|(_, high)| *high);
+    let longest = match &spec.task {
+        Task::Embed { limit, .. } => greatest(&spec.length_dim).map(|high| high.min(*limit)).unwrap_or(0),
+        Task::Tensor => greatest(&spec.length_dim).unwrap_or(0),
+    };
+    let unsplit = if splits_by_rows(spec) { 1 } else { greatest(&spec.batch_dim).unwrap_or(1) };
+    let rows = rows.max(unsplit);
+    let tokens = if longest == 0 { 0 } else { tokens.max(unsplit * longest) };
+    Limits { requests: if spec.batchable { requests.max(1) } else { 1 }, rows, tokens, longest }
+}
+
+fn rows_of(tensor: &Tensor, from: usize, to: usize) -> Tensor {
+    let stride = elements(&tensor.shape[1..]).unwrap_or(0);
+    let mut shape = tensor.shape.clone();
+    shape[0] = to - from;
+    Tensor { shape, data: tensor.data.slice(from * stride, to * stride) }
+}
+
+/// Outputs of a request's parts, one below the other.
+fn join(mut parts: Vec<Vec<Tensor>>, rows: usize) -> Result<Vec<Tensor>, Refusal> {
+    if parts.len() == 1 {
+        return parts.pop().ok_or_else(Refusal::internal);
+    }
+    let mut parts = parts.into_iter();
+    let mut whole = parts.next().ok_or_else(Refusal::internal)?;
+    for part in parts {
+        for (to, from) in whole.iter_mut().zip(&part) {
+            let fits = to.shape.len() == from.shape.len() && to.shape[1..] == from.shape[1..];
+            if !(fits && to.data.append(&from.data)) {
+                crate::log::error("the parts of a request have outputs of different shapes");
+                return Err(Refusal::new(Reason::Internal, "the server failed on this request"));
+            }
+            to.shape[0] += from.shape[0];
+        }
+    }
+    if whole.iter().any(|t| t.shape.first() != Some(&rows)) {
+        crate::log::error("the parts of a request do not add up to its rows");
+        return Err(Refusal::internal());
+    }
+    Ok(whole)
+}

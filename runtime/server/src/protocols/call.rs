@@ -1,0 +1,301 @@
+//! One HTTP call: its body read within limits, its answer counted exactly once, whatever becomes of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::{BodyExt, Limited};
+
+use crate::app::{App, Reserved};
+use crate::json::writer;
+use crate::metrics::Meters;
+use crate::model::Served;
+use crate::refusal::{Reason, Refusal};
+
+/// Whose form errors take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    Native,
+    Oip,
+    OpenAi,
+}
+
+impl Style {
+    /// The protocol that a path belongs to.
+    pub fn of_path(path: &str) -> Self {
+        if path == "/v2" || path.starts_with("/v2/") {
+            Style::Oip
+        } else if path.starts_with("/v1/") {
+            Style::OpenAi
+        } else {
+            Style::Native
+        }
+    }
+}
+
+/// A longest deadline, so that no number of a client can overflow the clock.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// Above this many bytes a body is parsed (and its texts tokenized) beside the connections' threads.
+const LARGE: usize = 32 << 10;
+
+pub struct Call {
+    pub app: Arc<App>,
+    style: Style,
+    start: Instant,
+    /// The client's own deadline, where it gave one.
+    deadline: Option<Duration>,
+    request_id: Option<HeaderValue>,
+    model: Option<Arc<Served>>,
+    reserved: Option<Reserved>,
+    done: bool,
+}
+
+impl Call {
+    pub fn begin(app: &Arc<App>, style: Style, headers: &HeaderMap) -> Result<Self, Box<Response>> {
+        let mut call = Call {
+            app: Arc::clone(app),
+            style,
+            start: Instant::now(),
+            deadline: None,
+            request_id: headers.get("x-request-id").filter(|v| v.len() <= 256).cloned(),
+            model: None,
+            reserved: None,
+            done: false,
+        };
+        match deadline_header(headers) {
+            Ok(deadline) => call.deadline = deadline,
+            Err(refusal) => return Err(Box::new(call.refuse(&refusal, None))),
+        }
+        Ok(call)
+    }
+
+    /// From now on the call is this model's: in metrics, headers and deadline.
+    pub fn is_for(&mut self, model: &Arc<Served>) {
+        self.model = Some(Arc::clone(model));
+    }
+
+    /// When the answer is due: the client's deadline, or else the model's own.
+    pub fn due(&self) -> Instant {
+        let default = self.model.as_ref().map_or(LONGEST, |m| m.deadline);
+        self.start + self.deadline.unwrap_or(default).min(LONGEST)
+    }
+
+    /// The id of the client's header.
+    pub fn header_id(&self) -> Option<&str> {
+        self.request_id.as_ref().and_then(|v| v.to_str().ok())
+    }
+
+    /// Reads the JSON body: 415 for another type, 413 above the limit, 408 for a sender that is too slow.
+    pub async fn body(&mut self, request: Request) -> Result<Bytes, Refusal> {
+        let (parts, body) = request.into_parts();
+        check_type(&parts.headers)?;
+        let most = self.app.max_body_bytes;
+        let too_large = || Refusal::new(Reason::TooLarge, format!("the body is larger than {most} bytes"));
+        let announced = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+        if announced.is_some_and(|n| n > most) {
+            return Err(too_large());
+        }
+        self.reserved = Some(self.app.reserve(announced.unwrap_or(most))?);
+        let limit = self.app.settings.seconds("read_timeout_s");
+        match tokio::time::timeout(limit, Limited::new(body, most).collect()).await {
+            Err(_) => Err(Refusal::new(Reason::TooSlow, "the body did not arrive in time")),
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+            Ok(Err(_)) => Err(Refusal::malformed("the body ended before its announced length")),
+        }
+    }
+
+    /// Runs `work` here, or on a thread for such where `size` bytes would hold up other connections.
+    pub async fn offload<T: Send + 'static>(
+        size: usize,
+        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        if size <= LARGE {
+            return work();
+        }
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Refusal::internal()))
+    }
+
+    /// The answer with a JSON body.
+    pub fn answer(&mut self, body: Vec<u8>) -> Response {
+        self.finish(StatusCode::OK, body, None)
+    }
+
+    /// The refusal in the protocol's own form. `id` is the request's own, where it was read.
+    pub fn refuse(&mut self, refusal: &Refusal, id: Option<&str>) -> Response {
+        let status = StatusCode::from_u16(refusal.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        self.finish(status, error_body(self.style, refusal, id), refusal.reason.retry_after())
+    }
+
+    fn finish(&mut self, status: StatusCode, body: Vec<u8>, retry_after: Option<u32>) -> Response {
+        self.done = true;
+        self.meters().count(status.as_u16());
+        self.meters().request_duration.observe(self.start.elapsed().as_secs_f64());
+        let mut response = json_response(status, body);
+        let headers = response.headers_mut();
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(id) = self.request_id.take() {
+            headers.insert("x-request-id", id);
+        }
+        if let Some(model) = &self.model {
+            for (name, value) in [("x-infc-digest", &*model.digest), ("x-infc-variant", model.variant.as_str())] {
+                if let Ok(value) = HeaderValue::from_str(value) {
+                    headers.insert(name, value);
+                }
+            }
+        }
+        response
+    }
+
+    fn meters(&self) -> &Meters {
+        self.model.as_ref().map_or(&self.app.meters, |m| &m.meters)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.done {
+            // The client closed its connection, or the handler panicked.
+            self.meters().count(Reason::Cancelled.status());
+        }
+    }
+}
+
+pub fn json_response(status: StatusCode, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
+    }
+    response
+}
+
+/// The body of a refusal.
+pub fn error_body(style: Style, refusal: &Refusal, id: Option<&str>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(160);
+    match style {
+        Style::Oip => {
+            out.extend_from_slice(b"{\"error\":");
+            writer::string(&mut out, &refusal.text());
+        }
+        Style::OpenAi => {
+            out.extend_from_slice(b"{\"error\":{\"message\":");
+            writer::string(&mut out, &refusal.text());
+            out.extend_from_slice(b",\"type\":");
+            writer::string(&mut out, refusal.reason.openai_type());
+            out.extend_from_slice(b",\"param\":");
+            optional(&mut out, refusal.field.as_deref());
+            out.extend_from_slice(b",\"code\":");
+            writer::string(&mut out, refusal.reason.code());
+            out.push(b'}');
+        }
+        Style::Native => {
+            out.extend_from_slice(b"{\"error\":{\"status\":");
+            writer::integer(&mut out, u64::from(refusal.reason.status()));
+            out.extend_from_slice(b",\"code\":");
+            writer::string(&mut out, refusal.reason.code());
+            out.extend_from_slice(b",\"field\":");
+            optional(&mut out, refusal.field.as_deref());
+            out.extend_from_slice(b",\"message\":");
+            writer::string(&mut out, &refusal.text());
+            out.push(b'}');
+        }
+    }
+    if let Some(id) = id {
+        out.extend_from_slice(b",\"id\":");
+        writer::string(&mut out, id);
+    }
+    out.push(b'}');
+    out
+}
+
+fn optional(out: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        Some(text) => writer::string(out, text),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+/// The body as text, or 400.
+pub fn utf8(body: &Bytes) -> Result<&str, Refusal> {
+    std::str::from_utf8(body)
+        .map_err(|e| Refusal::malformed(format!("the body is not UTF-8: byte {}", e.valid_up_to())))
+}
+
+fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    if let Some(encoding) = headers.get(CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        return Err(Refusal::new(Reason::MediaType, "compressed bodies are not accepted"));
+    }
+    let Some(found) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let essence = found.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    if essence.eq_ignore_ascii_case(b"application/json") {
+        return Ok(());
+    }
+    let shown = String::from_utf8_lossy(essence).chars().take(64).collect::<String>();
+    Err(Refusal::new(Reason::MediaType, format!("the content type is {shown:?}; expected application/json")))
+}
+
+fn deadline_header(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
+    const NAME: &str = "x-request-deadline-ms";
+    let Some(value) = headers.get(NAME) else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|v| v.trim().parse::<f64>().ok()).filter(|ms| ms.is_finite() && *ms >= 0.0);
+    match number {
+        Some(ms) => Ok(Some(Duration::from_secs_f64((ms / 1000.0).min(LONGEST.as_secs_f64())))),
+        None => {
+            let mut refusal = Refusal::malformed("expected a number of milliseconds");
+            refusal.field = Some(NAME.into());
+            Err(refusal)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(k, v)| (http::HeaderName::from_static(k), HeaderValue::from_str(v).unwrap())).collect()
+    }
+
+    #[test]
+    fn types_and_encodings_are_checked() {
+        for good in ["application/json", "Application/JSON; charset=utf-8"] {
+            assert!(check_type(&headers(&[("content-type", good)])).is_ok());
+        }
+        assert_eq!(check_type(&headers(&[("content-type", "text/plain")])).unwrap_err().reason, Reason::MediaType);
+        assert_eq!(check_type(&headers(&[("content-encoding", "gzip")])).unwrap_err().reason, Reason::MediaType);
+    }
+
+    #[test]
+    fn deadlines_are_bounded_numbers() {
+        let read = |v| deadline_header(&headers(&[("x-request-deadline-ms", v)]));
+        assert_eq!(read("250").unwrap(), Some(Duration::from_millis(250)));
+        assert_eq!(read("1e300").unwrap(), Some(LONGEST));
+        for bad in ["-1", "NaN", "soon", "inf"] {
+            assert_eq!(read(bad).unwrap_err().reason, Reason::Malformed);
+        }
+    }
+
+    #[test]
+    fn each_protocol_has_its_own_error_form() {
+        let refusal = Refusal::invalid("features[0]", "no \"good\"");
+        let text = |style| String::from_utf8(error_body(style, &refusal, Some("7"))).unwrap();
+        assert_eq!(text(Style::Oip), r#"{"error":"features[0]: no \"good\"","id":"7"}"#);
+        for style in [Style::OpenAi, Style::Native] {
+            let json: serde_json::Value = serde_json::from_str(&text(style)).unwrap();
+            assert_eq!(json["error"]["message"], "features[0]: no \"good\"");
+            assert_eq!(json["error"]["code"], "invalid");
+        }
+    }
+}

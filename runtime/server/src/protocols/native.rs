@@ -1,0 +1,300 @@
+//! The native protocol: inputs by name, outputs by name.
+//!
+//! `POST /infer` with `{"features": [[…]]}` → `{"outputs": {"score": [[…]]}, "model": …, "id": …}`. A text model takes
+//! `{"text": "…"}` or a list. `"model"` and `"id"` may be given too, unless an input has that name.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+
+use super::call::{Call, Style, utf8};
+use crate::app::App;
+use crate::engine::Inputs;
+use crate::json::tensor::read_nested;
+use crate::json::{Fault, Reader, writer};
+use crate::model::{Encoded, Served, Text};
+use crate::refusal::Refusal;
+use crate::tensor::Tensor;
+
+/// What `/infer` was asked: parsed and, for texts, tokenized.
+enum Asked {
+    Tensors(Inputs),
+    Texts(Encoded),
+}
+
+pub async fn infer(State(app): State<Arc<App>>, request: Request) -> Response {
+    let mut call = match Call::begin(&app, Style::Native, request.headers()) {
+        Ok(call) => call,
+        Err(response) => return *response,
+    };
+    let mut id = None;
+    match answer_infer(&mut call, request, &mut id).await {
+        Ok(body) => call.answer(body),
+        Err(refusal) => call.refuse(&refusal, id.as_deref()),
+    }
+}
+
+async fn answer_infer(call: &mut Call, request: Request, id: &mut Option<String>) -> Result<Vec<u8>, Refusal> {
+    let body = call.body(request).await?;
+    let (model, given_id) = find_model(&call.app, &body)?;
+    *id = given_id.or_else(|| call.header_id().map(str::to_owned));
+    call.is_for(&model);
+    let due = call.due();
+    let for_parse = Arc::clone(&model);
+    let asked = Call::offload(body.len(), move || parse(&for_parse, utf8(&body)?)).await?;
+    let outputs = match asked {
+        Asked::Tensors(inputs) => model.run(inputs, due).await?,
+        Asked::Texts(texts) => model.embed(texts, due).await?,
+    };
+    let id = id.clone().unwrap_or_else(|| call.app.new_id());
+    Ok(render(&model, &outputs, &id))
+}
+
+/// The model that the body names (or the only one), and the body's id.
+fn find_model(app: &App, body: &Bytes) -> Result<(Arc<Served>, Option<String>), Refusal> {
+    let only = match app.serving()?.models.as_slice() {
+        [only] => Some(only),
+        _ => None,
+    };
+    // A single model needs no search: its name and the id are read with the inputs' own pass over small bodies.
+    let (mut name, mut id) = (None, None);
+    let mut reader = Reader::new(utf8(body)?);
+    let read = reader.object(|reader, key| {
+        let is_input = only.is_some_and(|m| m.input_index(&key).is_some());
+        match &*key {
+            "model" if !is_input => name = Some(named_string(reader, "model")?.into_owned()),
+            "id" if !is_input => id = Some(named_string(reader, "id")?.into_owned()),
+            _ => drop(reader.skip()?),
+        }
+        Ok(())
+    });
+    read.and_then(|()| reader.end()).map_err(|fault| Refusal::json("", fault))?;
+    Ok((Arc::clone(app.model(name.as_deref())?), id))
+}
+
+/// A string whose faults carry the name of its field.
+pub fn named_string<'a>(reader: &mut Reader<'a>, name: &str) -> Result<Cow<'a, str>, Fault> {
+    if reader.peek() != Some(b'"') {
+        let message = format!("expected a string, got {}", reader.kind());
+        return Err(Fault::Value { path: name.into(), message });
+    }
+    reader.string().map_err(|fault| within(name, fault))
+}
+
+/// Puts the name of a field in front of a fault's path.
+pub fn within(name: &str, fault: Fault) -> Fault {
+    match fault {
+        Fault::Value { path, message } => Fault::Value { path: format!("{name}{path}"), message },
+        syntax => syntax,
+    }
+}
+
+fn parse(model: &Served, body: &str) -> Result<Asked, Refusal> {
+    if model.is_text() { parse_texts(model, body) } else { parse_tensors(model, body).map(Asked::Tensors) }
+}
+
+/// `{"features": [[…]], …}` → inputs in the model's order.
+pub fn parse_tensors(model: &Served, body: &str) -> Result<Inputs, Refusal> {
+    let mut inputs: Inputs = vec![None; model.spec.inputs.len()];
+    let mut reader = Reader::new(body);
+    reader
+        .object(|reader, key| {
+            let Some(index) = model.input_index(&key) else { return pass_other(model, reader, &key) };
+            let spec = &model.spec.inputs[index];
+            if inputs[index].is_some() {
+                return Err(Fault::Value { path: spec.name.clone(), message: "the input is given twice".into() });
+            }
+            if reader.null() {
+                return Ok(());
+            }
+            let tensor = read_nested(reader, spec.dtype, &spec.shape).map_err(|fault| within(&spec.name, fault))?;
+            inputs[index] = Some(tensor);
+            Ok(())
+        })
+        .and_then(|()| reader.end())
+        .map_err(|fault| Refusal::json("", fault))?;
+    Ok(inputs)
+}
+
+fn pass_other(model: &Served, reader: &mut Reader, key: &str) -> Result<(), Fault> {
+    if matches!(key, "model" | "id") {
+        return reader.skip().map(drop);
+    }
+    let mut names: Vec<&str> = model.spec.inputs.iter().map(|i| i.name.as_str()).collect();
+    if model.is_text() {
+        names = vec!["text"];
+    }
+    let message = format!("there is no such input; the model takes {}", names.join(", "));
+    Err(Fault::Value { path: key.chars().take(64).collect(), message })
+}
+
+fn parse_texts(model: &Served, body: &str) -> Result<Asked, Refusal> {
+    let mut texts = None;
+    let mut single = false;
+    let mut reader = Reader::new(body);
+    reader
+        .object(|reader, key| {
+            if key != "text" {
+                return pass_other(model, reader, &key);
+            }
+            single = reader.peek() == Some(b'"');
+            texts = Some(read_texts(reader, "text")?);
+            Ok(())
+        })
+        .and_then(|()| reader.end())
+        .map_err(|fault| Refusal::json("", fault))?;
+    let texts = texts.ok_or_else(|| Refusal::invalid("text", "the input is missing; expected a string or a list of strings"))?;
+    let texts = texts.into_iter().map(Text::Text).collect();
+    let field = |index: usize| if single { "text".into() } else { format!("text[{index}]") };
+    model.encode(texts, field).map(Asked::Texts)
+}
+
+/// A string or a list of strings.
+pub fn read_texts(reader: &mut Reader, name: &str) -> Result<Vec<String>, Fault> {
+    if reader.peek() != Some(b'[') {
+        return Ok(vec![named_string(reader, name)?.into_owned()]);
+    }
+    let mut texts = Vec::new();
+    reader.array(|reader, index| {
+        texts.push(named_string(reader, &format!("{name}[{index}]"))?.into_owned());
+        Ok(())
+    })?;
+    Ok(texts)
+}
+
+/// `{"outputs": {…}, "model": …, "id": …}`
+pub fn render(model: &Served, outputs: &[Tensor], id: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    out.extend_from_slice(b"{\"outputs\":{");
+    for (index, (spec, tensor)) in model.spec.outputs.iter().zip(outputs).enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        writer::key(&mut out, &spec.name);
+        writer::nested(&mut out, tensor);
+    }
+    out.extend_from_slice(b"},\"model\":");
+    writer::string(&mut out, &model.spec.name);
+    out.extend_from_slice(b",\"id\":");
+    writer::string(&mut out, id);
+    out.push(b'}');
+    out
+}
+
+/// `{"text": "…"}` → `{"ids": […], "tokens": […]}`; a list of texts → lists of lists. `"special": false` leaves special
+/// tokens out. No limit and no prompt is applied.
+pub async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Response {
+    let mut call = match Call::begin(&app, Style::Native, request.headers()) {
+        Ok(call) => call,
+        Err(response) => return *response,
+    };
+    match answer_tokenize(&mut call, request).await {
+        Ok(body) => call.answer(body),
+        Err(refusal) => call.refuse(&refusal, None),
+    }
+}
+
+async fn answer_tokenize(call: &mut Call, request: Request) -> Result<Vec<u8>, Refusal> {
+    #[derive(serde::Deserialize)]
+    struct Asked {
+        #[serde(default)]
+        model: Option<String>,
+        text: OneOrMany<String>,
+        #[serde(default = "yes")]
+        special: bool,
+    }
+    let body = call.body(request).await?;
+    let asked: Asked = small_json(&body)?;
+    let model = Arc::clone(text_model(&call.app, asked.model.as_deref())?);
+    call.is_for(&model);
+    let work = move || {
+        let task = model.text.as_ref().ok_or_else(Refusal::internal)?;
+        let one = |text: &String| {
+            task.tokenize(text, asked.special).map_err(|_| Refusal::invalid("text", "the text cannot be tokenized"))
+        };
+        let answer = match &asked.text {
+            OneOrMany::One(text) => {
+                let (ids, tokens) = one(text)?;
+                serde_json::json!({"ids": ids, "tokens": tokens, "model": model.spec.name})
+            }
+            OneOrMany::Many(texts) => {
+                let both: Result<Vec<_>, Refusal> = texts.iter().map(one).collect();
+                let (ids, tokens): (Vec<_>, Vec<_>) = both?.into_iter().unzip();
+                serde_json::json!({"ids": ids, "tokens": tokens, "model": model.spec.name})
+            }
+        };
+        Ok(answer.to_string().into_bytes())
+    };
+    Call::offload(body.len(), work).await
+}
+
+/// `{"ids": […]}` → `{"text": "…"}`; a list of lists → a list of texts. `"skip_special": false` keeps special tokens.
+pub async fn detokenize(State(app): State<Arc<App>>, request: Request) -> Response {
+    let mut call = match Call::begin(&app, Style::Native, request.headers()) {
+        Ok(call) => call,
+        Err(response) => return *response,
+    };
+    match answer_detokenize(&mut call, request).await {
+        Ok(body) => call.answer(body),
+        Err(refusal) => call.refuse(&refusal, None),
+    }
+}
+
+async fn answer_detokenize(call: &mut Call, request: Request) -> Result<Vec<u8>, Refusal> {
+    #[derive(serde::Deserialize)]
+    struct Asked {
+        #[serde(default)]
+        model: Option<String>,
+        ids: Ids,
+        #[serde(default = "yes")]
+        skip_special: bool,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Ids {
+        One(Vec<u32>),
+        Many(Vec<Vec<u32>>),
+    }
+    let body = call.body(request).await?;
+    let asked: Asked = small_json(&body)?;
+    let model = Arc::clone(text_model(&call.app, asked.model.as_deref())?);
+    call.is_for(&model);
+    let work = move || {
+        let task = model.text.as_ref().ok_or_else(Refusal::internal)?;
+        let one = |ids: &Vec<u32>| {
+            task.detokenize(ids, asked.skip_special).map_err(|_| Refusal::invalid("ids", "the ids cannot be decoded"))
+        };
+        let text = match &asked.ids {
+            Ids::One(ids) => serde_json::Value::from(one(ids)?),
+            Ids::Many(lists) => lists.iter().map(one).collect::<Result<Vec<_>, _>>()?.into(),
+        };
+        Ok(serde_json::json!({"text": text, "model": model.spec.name}).to_string().into_bytes())
+    };
+    Call::offload(body.len(), work).await
+}
+
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn small_json<T: serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|e| match e.classify() {
+        serde_json::error::Category::Data => Refusal::invalid("body", e.to_string()),
+        _ => Refusal::malformed(format!("the body is not JSON: {e}")),
+    })
+}
+
+fn text_model<'a>(app: &'a Arc<App>, name: Option<&str>) -> Result<&'a Arc<Served>, Refusal> {
+    let model = app.model(name)?;
+    if model.is_text() { Ok(model) } else { Err(Refusal::invalid("model", "this model does not take text")) }
+}

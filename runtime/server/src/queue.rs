@@ -1,0 +1,210 @@
+//! The queue of one model: pure state, no threads, no clock. [`crate::scheduler`] is its one owner.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::check_inputs::Cost;
+use crate::engine::Limits;
+
+/// One part of an accepted request: what one slot of a batch runs.
+pub struct Job<T> {
+    /// The accepted request that this is a part of.
+    pub ticket: u64,
+    pub cost: Cost,
+    pub queued: Instant,
+    pub deadline: Instant,
+    /// Whether it is its request's last part.
+    pub last: bool,
+    pub payload: T,
+}
+
+pub struct Queue<T> {
+    jobs: VecDeque<Job<T>>,
+    /// Requests with at least one part waiting.
+    waiting: usize,
+    capacity: usize,
+    wait: Duration,
+    limits: Limits,
+    merge: bool,
+}
+
+/// What the queue gives a free instance.
+pub enum Next<T> {
+    /// Run these. `expired` never run: their deadline has passed.
+    Batch { jobs: Vec<Job<T>>, expired: Vec<Job<T>> },
+    /// Ask again at this time (or when something comes in).
+    At(Instant),
+    Empty,
+}
+
+impl<T> Queue<T> {
+    /// `capacity` counts waiting requests. `merge` is false for models whose requests never share a batch.
+    pub fn new(capacity: usize, wait: Duration, limits: Limits, merge: bool) -> Self {
+        Queue { jobs: VecDeque::new(), waiting: 0, capacity, wait, limits, merge }
+    }
+
+    /// Adds all parts of a request, or none where the queue is full.
+    pub fn push(&mut self, parts: Vec<Job<T>>) -> Result<(), Vec<Job<T>>> {
+        if self.waiting >= self.capacity {
+            return Err(parts);
+        }
+        self.waiting += usize::from(!parts.is_empty());
+        self.jobs.extend(parts);
+        Ok(())
+    }
+
+    /// Takes out what still waits of a request.
+    pub fn remove(&mut self, ticket: u64) {
+        // Tickets rise along the queue, so the parts stand together.
+        let from = self.jobs.partition_point(|j| j.ticket < ticket);
+        let to = self.jobs.partition_point(|j| j.ticket <= ticket);
+        if from < to {
+            self.waiting -= 1;
+            self.jobs.drain(from..to);
+        }
+    }
+
+    /// The next batch in order of arrival, within the limits on requests, rows and tokens.
+    pub fn next(&mut self, now: Instant) -> Next<T> {
+        let mut expired = Vec::new();
+        while self.jobs.front().is_some_and(|j| j.deadline <= now) {
+            expired.extend(self.pop());
+        }
+        let Some(first) = self.jobs.front() else {
+            return if expired.is_empty() { Next::Empty } else { Next::Batch { jobs: vec![], expired } };
+        };
+        let ripe = first.queued + self.wait;
+        let (count, full) = self.fitting();
+        if ripe > now && !full && expired.is_empty() {
+            return Next::At(ripe.min(first.deadline));
+        }
+        let mut jobs = Vec::with_capacity(count);
+        for _ in 0..count {
+            let Some(job) = self.pop() else { break };
+            if job.deadline <= now { expired.push(job) } else { jobs.push(job) }
+        }
+        Next::Batch { jobs, expired }
+    }
+
+    /// How many jobs from the front fit into one batch, and whether no further job could join them.
+    fn fitting(&self) -> (usize, bool) {
+        let most = if self.merge { self.limits.requests } else { 1 };
+        let (mut count, mut rows, mut tokens) = (0, 0, 0);
+        for job in self.jobs.iter().take(most) {
+            rows += job.cost.rows;
+            tokens += job.cost.tokens;
+            if count > 0 && (rows > self.limits.rows || tokens > self.limits.tokens) {
+                return (count, true);
+            }
+            count += 1;
+        }
+        (count, count == most || rows >= self.limits.rows)
+    }
+
+    fn pop(&mut self) -> Option<Job<T>> {
+        let job = self.jobs.pop_front()?;
+        self.waiting -= usize::from(job.last);
+        Some(job)
+    }
+
+    /// Waiting requests.
+    pub fn depth(&self) -> usize {
+        self.waiting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { requests: 4, rows: 6, tokens: 100, longest: 100 };
+
+    fn queue(wait_ms: u64, merge: bool) -> Queue<u64> {
+        Queue::new(8, Duration::from_millis(wait_ms), LIMITS, merge)
+    }
+
+    fn job(ticket: u64, rows: usize, tokens: usize, now: Instant) -> Job<u64> {
+        let cost = Cost { rows, tokens, longest: tokens };
+        Job { ticket, cost, queued: now, deadline: now + Duration::from_secs(1), last: true, payload: ticket }
+    }
+
+    fn tickets(next: Next<u64>) -> (Vec<u64>, Vec<u64>) {
+        match next {
+            Next::Batch { jobs, expired } => {
+                (jobs.iter().map(|j| j.ticket).collect(), expired.iter().map(|j| j.ticket).collect())
+            }
+            _ => (vec![], vec![]),
+        }
+    }
+
+    #[test]
+    fn batches_keep_order_and_respect_each_limit() {
+        let now = Instant::now();
+        let mut q = queue(0, true);
+        for (ticket, rows, tokens) in [(0, 1, 10), (1, 1, 80), (2, 1, 20), (3, 4, 1), (4, 2, 1), (5, 1, 500)] {
+            assert!(q.push(vec![job(ticket, rows, tokens, now)]).is_ok());
+        }
+        assert_eq!(tickets(q.next(now)).0, [0, 1]); // 110 tokens with the next
+        assert_eq!(tickets(q.next(now)).0, [2, 3]); // 7 rows with the next
+        assert_eq!(tickets(q.next(now)).0, [4]); // 501 tokens with the next
+        assert_eq!(tickets(q.next(now)).0, [5]); // over the limit alone: still served
+        assert!(matches!(q.next(now), Next::Empty));
+        assert_eq!(q.depth(), 0);
+    }
+
+    #[test]
+    fn at_most_so_many_requests_share_a_batch_and_some_models_never_share() {
+        let now = Instant::now();
+        let (mut shared, mut alone) = (queue(0, true), queue(0, false));
+        for ticket in 0..5 {
+            assert!(shared.push(vec![job(ticket, 1, 1, now)]).is_ok());
+            assert!(alone.push(vec![job(ticket, 1, 1, now)]).is_ok());
+        }
+        assert_eq!(tickets(shared.next(now)).0, [0, 1, 2, 3]);
+        assert_eq!(tickets(alone.next(now)).0, [0]);
+    }
+
+    #[test]
+    fn waits_for_company_only_until_the_first_is_ripe_or_the_batch_full() {
+        let now = Instant::now();
+        let mut q = queue(5, true);
+        assert!(q.push(vec![job(0, 1, 1, now)]).is_ok());
+        assert!(matches!(q.next(now), Next::At(t) if t == now + Duration::from_millis(5)));
+        for ticket in 1..4 {
+            assert!(q.push(vec![job(ticket, 1, 1, now)]).is_ok());
+        }
+        assert_eq!(tickets(q.next(now)).0.len(), 4);
+        assert!(q.push(vec![job(4, 1, 1, now)]).is_ok());
+        assert_eq!(tickets(q.next(now + Duration::from_millis(5))).0, [4]);
+    }
+
+    #[test]
+    fn what_has_expired_is_never_run() {
+        let now = Instant::now();
+        let mut q = queue(0, true);
+        assert!(q.push(vec![job(0, 1, 1, now), ]).is_ok());
+        assert!(q.push(vec![Job { deadline: now + Duration::from_secs(9), ..job(1, 1, 1, now) }]).is_ok());
+        assert!(q.push(vec![job(2, 1, 1, now)]).is_ok());
+        let later = now + Duration::from_secs(2);
+        assert_eq!(tickets(q.next(later)), (vec![1], vec![0, 2]));
+    }
+
+    #[test]
+    fn full_counts_requests_and_removal_takes_all_parts() {
+        let now = Instant::now();
+        let mut q = queue(0, true);
+        for ticket in 0..8 {
+            let parts = (0..3).map(|i| Job { last: i == 2, ..job(ticket, 1, 1, now) }).collect();
+            assert!(q.push(parts).is_ok());
+        }
+        assert!(q.push(vec![job(9, 1, 1, now)]).is_err());
+        q.remove(3);
+        q.remove(3);
+        assert_eq!(q.depth(), 7);
+        assert_eq!(tickets(q.next(now)).0, [0, 0, 0, 1]);
+        q.remove(1);
+        assert_eq!(tickets(q.next(now)).0, [2, 2, 2, 4]);
+        assert_eq!(q.depth(), 5);
+        assert!(q.push(vec![job(10, 1, 1, now)]).is_ok());
+    }
+}

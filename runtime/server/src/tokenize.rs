@@ -1,0 +1,170 @@
+//! Text → token ids, by the model's own `tokenizer.json`.
+
+use std::fmt;
+
+use tokenizers::{Tokenizer, TruncationDirection};
+
+use crate::bundle::manifest::Overflow;
+
+/// Ids and segment ids of one text, special tokens included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    pub ids: Vec<i64>,
+    pub types: Vec<i64>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum TokenizeError {
+    TooLong { tokens: usize, limit: usize },
+    Failed(String),
+}
+
+impl fmt::Display for TokenizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TokenizeError::TooLong { tokens, limit } => {
+                write!(f, "the text has {tokens} tokens, special tokens included, and the limit is {limit}")
+            }
+            TokenizeError::Failed(text) => f.write_str(text),
+        }
+    }
+}
+
+pub struct TextTask {
+    tokenizer: Tokenizer,
+    pub limit: usize,
+    overflow: Overflow,
+    prompt: String,
+    /// Special tokens before and after a text.
+    frame: (Vec<i64>, Vec<i64>),
+}
+
+impl TextTask {
+    /// Loads the tokenizer. Its file's own truncation and padding are not used: the bundle's limit is the only one.
+    pub fn load(bytes: &[u8], limit: usize, overflow: Overflow, prompt: &str) -> Result<Self, String> {
+        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| e.to_string())?;
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
+        let frame = frame(&tokenizer).map_err(|e| e.to_string())?;
+        if frame.0.len() + frame.1.len() > limit {
+            return Err(format!("a limit of {limit} tokens leaves no room for the special tokens"));
+        }
+        Ok(TextTask { tokenizer, limit, overflow, prompt: prompt.to_owned(), frame })
+    }
+
+    /// Tokens of a text with the task's prompt in front; cut to the limit, or refused, where it is longer.
+    pub fn encode(&self, text: &str) -> Result<Tokens, TokenizeError> {
+        let joined;
+        let text = if self.prompt.is_empty() {
+            text
+        } else {
+            joined = format!("{}{text}", self.prompt);
+            joined.as_str()
+        };
+        let failed = |e: tokenizers::Error| TokenizeError::Failed(e.to_string());
+        let mut encoding = self.tokenizer.encode_fast(text, true).map_err(failed)?;
+        if encoding.len() > self.limit {
+            if self.overflow == Overflow::Reject {
+                return Err(TokenizeError::TooLong { tokens: encoding.len(), limit: self.limit });
+            }
+            // Cut the text's own tokens and frame the rest, as the tokenizers library does with a truncation set.
+            let mut bare = self.tokenizer.encode_fast(text, false).map_err(failed)?;
+            let room = self.limit - self.frame.0.len() - self.frame.1.len();
+            bare.truncate(room, 0, TruncationDirection::Right);
+            encoding = self.tokenizer.post_process(bare, None, true).map_err(failed)?;
+        }
+        Ok(Tokens { ids: widen(encoding.get_ids()), types: widen(encoding.get_type_ids()) })
+    }
+
+    /// Ids that the caller tokenized, taken as they are. Where they are cut, special tokens at the end are kept.
+    pub fn accept(&self, mut ids: Vec<i64>) -> Result<Tokens, TokenizeError> {
+        if ids.len() > self.limit {
+            if self.overflow == Overflow::Reject {
+                return Err(TokenizeError::TooLong { tokens: ids.len(), limit: self.limit });
+            }
+            let tail = &self.frame.1;
+            let keep = if ids.ends_with(tail) { tail.len() } else { 0 };
+            let end = ids.split_off(ids.len() - keep);
+            ids.truncate(self.limit - keep);
+            ids.extend(end);
+        }
+        Ok(Tokens { types: vec![0; ids.len()], ids })
+    }
+
+    /// All tokens of a text, without prompt and limit: ids and their spelling.
+    pub fn tokenize(&self, text: &str, special: bool) -> Result<(Vec<i64>, Vec<String>), String> {
+        let encoding = self.tokenizer.encode(text, special).map_err(|e| e.to_string())?;
+        Ok((widen(encoding.get_ids()), encoding.get_tokens().to_vec()))
+    }
+
+    /// The text of token ids.
+    pub fn detokenize(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
+        self.tokenizer.decode(ids, skip_special).map_err(|e| e.to_string())
+    }
+}
+
+/// The special tokens around a text: what an empty text has, cut where the text would stand.
+fn frame(tokenizer: &Tokenizer) -> tokenizers::Result<(Vec<i64>, Vec<i64>)> {
+    let probe = tokenizer.encode("a", true)?;
+    let special = probe.get_special_tokens_mask();
+    let from = special.iter().take_while(|s| **s == 1).count();
+    let to = special.iter().rev().take_while(|s| **s == 1).count().min(special.len() - from);
+    let ids = widen(probe.get_ids());
+    Ok((ids[..from].to_vec(), ids[ids.len() - to..].to_vec()))
+}
+
+fn widen(ids: &[u32]) -> Vec<i64> {
+    ids.iter().map(|id| i64::from(*id)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words of one letter; [CLS] = 1, [SEP] = 2; the file itself truncates to 3 and pads to 8.
+    const FILE: &str = r###"{"version": "1.0",
+        "truncation": {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0},
+        "padding": {"strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0,
+                    "pad_token": "[PAD]"},
+        "added_tokens": [{"id": 1, "content": "[CLS]", "single_word": false, "lstrip": false, "rstrip": false,
+                          "normalized": false, "special": true},
+                         {"id": 2, "content": "[SEP]", "single_word": false, "lstrip": false, "rstrip": false,
+                          "normalized": false, "special": true}],
+        "normalizer": null, "pre_tokenizer": {"type": "Whitespace"}, "decoder": null,
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]},
+        "model": {"type": "WordLevel", "unk_token": "[UNK]",
+                  "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "b": 4, "c": 5, "d": 6}}}"###;
+
+    fn task(overflow: Overflow, limit: usize, prompt: &str) -> TextTask {
+        TextTask::load(FILE.as_bytes(), limit, overflow, prompt).unwrap()
+    }
+
+    #[test]
+    fn the_files_own_truncation_and_padding_are_off() {
+        assert_eq!(task(Overflow::Reject, 10, "").encode("a b c d").unwrap().ids, [1, 3, 4, 5, 6, 2]);
+        assert_eq!(task(Overflow::Reject, 10, "").encode("").unwrap().ids, [1, 2]);
+        assert_eq!(task(Overflow::Reject, 10, "d ").encode("a").unwrap().ids, [1, 6, 3, 2]);
+    }
+
+    #[test]
+    fn overlong_text_is_refused_with_both_numbers_or_cut_with_its_special_tokens() {
+        let refused = task(Overflow::Reject, 4, "").encode("a b c").unwrap_err();
+        assert_eq!(refused, TokenizeError::TooLong { tokens: 5, limit: 4 });
+        assert!(refused.to_string().contains("5 tokens") && refused.to_string().contains("limit is 4"));
+        assert_eq!(task(Overflow::Truncate, 4, "").encode("a b c").unwrap().ids, [1, 3, 4, 2]);
+    }
+
+    #[test]
+    fn given_ids_are_kept_or_cut_before_their_last_special_token() {
+        assert_eq!(task(Overflow::Truncate, 4, "").accept(vec![1, 3, 4, 5, 6, 2]).unwrap().ids, [1, 3, 4, 2]);
+        assert_eq!(task(Overflow::Truncate, 4, "").accept(vec![3, 4, 5, 6, 3]).unwrap().ids, [3, 4, 5, 6]);
+        assert!(task(Overflow::Reject, 4, "").accept(vec![3; 5]).is_err());
+    }
+
+    #[test]
+    fn tokenize_has_no_limit_and_a_limit_below_the_special_tokens_is_refused() {
+        let (ids, pieces) = task(Overflow::Truncate, 3, "").tokenize("a b c", true).unwrap();
+        assert_eq!((ids.as_slice(), pieces[0].as_str()), ([1, 3, 4, 5, 2].as_slice(), "[CLS]"));
+        assert!(TextTask::load(FILE.as_bytes(), 1, Overflow::Truncate, "").is_err());
+    }
+}

@@ -1,0 +1,90 @@
+"""Refs of a step as C: pointers, row strides, numbers of rows, shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ....compiler.codegen.plan import LONGEST, Plan, Ref, at_longest
+from ....compiler.ir.dims import Dim, product
+from ....compiler.ir.types import DType, TensorType
+from ....compiler.passes.placement import Place
+from ..isa import Isa
+from .cexpr import c_dim
+from .weights import WeightTable
+
+C_TYPES: dict[DType, str] = {"float32": "float", "int64": "int64_t", "int32": "int32_t", "bool": "uint8_t"}
+
+
+@dataclass
+class Emission:
+    """What rendering a plan gathers: C functions by name, weights, scratch sizes, object files."""
+
+    plan: Plan
+    isa: Isa
+    weights: WeightTable
+    functions: dict[str, str] = field(default_factory=dict[str, str])
+    scratch_floats: list[Dim] = field(default_factory=list[Dim])
+    objects: dict[str, bytes] = field(default_factory=dict[str, bytes])
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Names behind `e->dim[k]`."""
+        return (*self.plan.symbols, LONGEST)
+
+    def dim(self, dim: Dim, array: str = "e->dim") -> str:
+        """A dimension as a C expression."""
+        return c_dim(dim, self.symbols, array)
+
+
+def stride_of(ref: Ref) -> int:
+    """Elements between two tokens (TOKEN) or rows (ROW) of the storage."""
+    assert isinstance(ref.stride, int), f"{ref} is stored flat with a symbolic stride"
+    return ref.stride
+
+
+def pointer(em: Emission, ref: Ref, *, const: bool = True, in_row: bool = True) -> str:
+    """A C expression for the first element of ref. With in_row, island code starts at its current row."""
+    ctype = C_TYPES[ref.type.dtype]
+    qualifier = "const " if const else ""
+    if ref.where == "weight":
+        return f"(const {ctype} *)(e->weights + {em.weights.raw(ref.weight, ref.type)})"
+    if ref.where == "input":
+        return f"(const {ctype} *)e->local_input[{ref.number}]"
+    text = f"({qualifier}{ctype} *)e->slot[{ref.number}]"
+    if ref.place is Place.TOKEN and in_row:
+        text += f" + rt_token_at(e, {stride_of(ref)})"
+    if ref.place is Place.ROW and in_row:
+        text += f" + rt_row_at(e, {stride_of(ref)})"
+    return f"{text} + {ref.column}" if ref.column else text
+
+
+def vectors(em: Emission, type_: TensorType, place: Place) -> str:
+    """Number of last-axis vectors of a value, as a C expression."""
+    if place is Place.TOKEN:
+        return f"rt_tokens(e) * {em.dim(product(type_.shape[2:-1]))}"
+    if place is Place.ROW:
+        return f"rt_rows(e) * {em.dim(product(type_.shape[1:-1]))}"
+    return em.dim(product(type_.shape[:-1]))
+
+
+def units(em: Emission, ref: Ref) -> str:
+    """Number of tokens of a value [batch, length, ...], as a C expression."""
+    return vectors(em, TensorType(ref.type.dtype, (*ref.type.shape[:2], 1)), ref.place)
+
+
+def vectors_per_unit(type_: TensorType, place: Place) -> Dim:
+    """Last-axis vectors of one token (TOKEN), one row (ROW), or in all."""
+    skip = {Place.TOKEN: 2, Place.ROW: 1}.get(place, 0)
+    return product(type_.shape[skip:-1])
+
+
+def row_stride(ref: Ref) -> Dim:
+    """Elements between two last-axis vectors."""
+    if ref.place in (Place.TOKEN, Place.ROW) and vectors_per_unit(ref.type, ref.place) == 1:
+        return ref.stride
+    return ref.type.shape[-1]
+
+
+def storage_type(ref: Ref, plan: Plan) -> TensorType:
+    """The type as stored: a PREFIX value has the shape of the longest row."""
+    return at_longest(ref.type, plan.graph.length_dim) if ref.place is Place.PREFIX else ref.type

@@ -1,0 +1,43 @@
+"""What every step's rendering returns, and the few lines of C they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ....compiler.codegen.plan import Step
+from ....compiler.ir.dims import Dim
+from .. import kernels
+from .operands import Emission
+
+FLOP_PER_NS = 32
+"""About what one core computes; only decides when a step is too small to be handed to other threads."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """A step's C statements. `rows`: C expression of the rows it computes; `work`: of its time on one core, about, in ns."""
+
+    text: str
+    rows: str
+    work: str
+    provider: str
+
+
+Render = Callable[[Emission, Step], Body | None]
+
+
+def use(em: Emission, kernel: kernels.Kernel) -> str:
+    """The kernel's symbol, its source added to the translation unit once."""
+    em.functions.setdefault(kernel.symbol, kernel.source)
+    return kernel.symbol
+
+
+def split_rows(rows: str) -> str:
+    """Declares r0..r1, this thread's rows."""
+    return f"    int64_t r0, r1;\n    rt_split({rows}, 1, tid, threads, &r0, &r1);\n"
+
+
+def work_of(rows: str, flops_per_row: Dim, em: Emission) -> str:
+    """C expression of a step's time in ns."""
+    return f"({rows}) * ({em.dim(flops_per_row)}) / {FLOP_PER_NS}"

@@ -1,0 +1,279 @@
+"""One C function a step: `static void step_N(void *env, uint32_t tid, uint32_t threads)`.
+
+A whole has a template kernel, called here over this thread's part; every other op, and a whole whose shape its kernel
+does not take, is rendered from its loop form by the tail. `render_step` picks the first that fits and says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ....compiler.codegen.plan import Ref, Step
+from ....compiler.ir.dims import product
+from ....compiler.ir.graph import Op
+from ....compiler.ir.ops.attention import Attention
+from ....compiler.ir.ops.conv import Conv
+from ....compiler.ir.ops.embedding import Embedding
+from ....compiler.ir.ops.l2_normalize import L2Normalize
+from ....compiler.ir.ops.layer_norm import LayerNorm
+from ....compiler.ir.ops.linear import Linear
+from ....compiler.ir.ops.log_softmax import LogSoftmax
+from ....compiler.ir.ops.masked_mean import MaskedMean
+from ....compiler.ir.ops.matmul import Matmul
+from ....compiler.ir.ops.pool import Pool
+from ....compiler.ir.ops.rms_norm import RmsNorm
+from ....compiler.ir.ops.softmax import Softmax
+from ....compiler.passes.placement import Place
+from .. import kernels
+from .operands import Emission, pointer, row_stride, storage_type, units, vectors
+from .segments import open_segments
+from .spatial import render_conv, render_pool
+from .step_body import Body, Render, split_rows, use, work_of
+
+
+def at_row(em: Emission, ref: Ref, *, const: bool = True) -> str:
+    """Pointer to vector r0 of ref."""
+    return f"{pointer(em, ref, const=const)} + r0 * {em.dim(row_stride(ref))}"
+
+
+def render_linear(em: Emission, step: Step) -> Body | None:
+    """Packed-panel GEMM; threads split rows where there are enough, else panels of columns."""
+    op = step.op
+    assert isinstance(op, Linear)
+    x, weight = step.operands[:2]
+    n, k = weight.type.shape
+    if weight.where != "weight" or not isinstance(n, int) or not isinstance(k, int):
+        return None
+    kernel = kernels.linear(em.isa, n, k, op.activation, op.bias, op.residual)
+    load = em.weights.source[weight.weight].load
+    packed = kernels.panels(em.isa, n) * em.isa.nr * k * 4
+    isa = em.isa
+    at = em.weights.offset(f"linear {weight.weight}", packed, lambda: kernels.pack_linear(isa, load()))
+    rows = vectors(em, x.type, x.place)
+    bias = pointer(em, step.operands[2]) if op.bias else "NULL"
+    residual = step.operands[-1]
+    res = at_row(em, residual) if op.residual else "NULL"
+    ldr = em.dim(row_stride(residual)) if op.residual else "0"
+    panels = kernels.panels(em.isa, n)
+    text = f"""    const int64_t rows = {rows};
+    int64_t r0 = 0, r1 = rows, p0 = 0, p1 = {panels};
+    if (rows >= (int64_t)threads * {em.isa.max_rows} || {panels} < (int64_t)threads) rt_split(rows, 1, tid, threads, &r0, &r1);
+    else rt_split({panels}, 1, tid, threads, &p0, &p1);
+    if (r0 < r1 && p0 < p1)
+        {use(em, kernel)}({at_row(em, x)}, {em.dim(row_stride(x))}, (const float *)(e->weights + {at}), {bias},
+            {res}, {ldr}, {at_row(em, step.out, const=False)}, {em.dim(row_stride(step.out))}, r1 - r0, p0, p1);
+"""
+    return Body(text, rows, work_of(rows, 2 * n * k, em), "template:linear")
+
+
+def _static_width(step: Step) -> int | None:
+    width = step.operands[0].type.shape[-1] if step.operands[0].type.shape else None
+    return width if isinstance(width, int) else None
+
+
+def _plain(ref: Ref) -> bool:
+    """Whether ref's last-axis vectors lie one behind another, evenly."""
+    return ref.contiguous or row_stride(ref) == ref.stride
+
+
+def render_norm(em: Emission, step: Step) -> Body | None:
+    """layer_norm and rms_norm over rows."""
+    op, width = step.op, _static_width(step)
+    assert isinstance(op, LayerNorm | RmsNorm)
+    if width is None or not _plain(step.operands[0]):
+        return None
+    rest = list(step.operands[1:])
+    has_bias = isinstance(op, LayerNorm) and op.bias
+    has_residual = isinstance(op, LayerNorm) and op.residual
+    weight = pointer(em, rest.pop(0)) if op.weight else "NULL"
+    bias = pointer(em, rest.pop(0)) if has_bias else "NULL"
+    residual = rest.pop(0) if has_residual else None
+    if isinstance(op, LayerNorm):
+        kernel = kernels.layer_norm(em.isa, width, op.eps, op.weight, op.bias, op.residual)
+    else:
+        kernel = kernels.rms_norm(em.isa, width, op.eps, op.weight)
+    rows = vectors(em, step.out.type, step.out.place)
+    x = step.operands[0]
+    text = split_rows(rows) + f"""    if (r0 < r1)
+        {use(em, kernel)}({at_row(em, x)}, {em.dim(row_stride(x))}, {at_row(em, residual) if residual else "NULL"},
+            {em.dim(row_stride(residual)) if residual else "0"}, {weight}, {bias},
+            {at_row(em, step.out, const=False)}, {em.dim(row_stride(step.out))}, r1 - r0);
+"""
+    return Body(text, rows, work_of(rows, 8 * width, em), f"template:{op.name}")
+
+
+def render_softmax(em: Emission, step: Step) -> Body | None:
+    """softmax and log_softmax over a contiguous last axis."""
+    op, x = step.op, step.operands[0]
+    assert isinstance(op, Softmax | LogSoftmax)
+    if op.axis != x.type.rank - 1 or not x.contiguous:
+        return None
+    kernel = kernels.softmax(em.isa, isinstance(op, LogSoftmax))
+    rows, n = vectors(em, x.type, x.place), em.dim(x.type.shape[-1])
+    text = split_rows(rows) + f"""    if (r0 < r1)
+        {use(em, kernel)}({at_row(em, x)}, {at_row(em, step.out, const=False)}, r1 - r0, {n});
+"""
+    return Body(text, rows, f"({rows}) * ({n}) * 2", f"template:{op.name}")
+
+
+def render_l2(em: Emission, step: Step) -> Body | None:
+    """l2_normalize over rows."""
+    op, width, x = step.op, _static_width(step), step.operands[0]
+    assert isinstance(op, L2Normalize)
+    if width is None or not _plain(x):
+        return None
+    kernel = kernels.l2_normalize(em.isa, width, op.eps)
+    rows = vectors(em, x.type, x.place)
+    text = split_rows(rows) + f"""    if (r0 < r1)
+        {use(em, kernel)}({at_row(em, x)}, {em.dim(row_stride(x))}, {at_row(em, step.out, const=False)},
+            {em.dim(row_stride(step.out))}, r1 - r0);
+"""
+    return Body(text, rows, work_of(rows, 4 * width, em), "template:l2_normalize")
+
+
+def render_embedding(em: Emission, step: Step) -> Body | None:
+    """Rows of a table by id."""
+    assert isinstance(step.op, Embedding)
+    table, ids = step.operands
+    entries, width = table.type.shape
+    if table.where != "weight" or not isinstance(width, int) or not isinstance(entries, int) or not ids.contiguous:
+        return None
+    kernel = kernels.embedding(em.isa, width, ids.type.dtype, entries)
+    rows = vectors(em, step.out.type, step.out.place)
+    text = split_rows(rows) + f"""    if (r0 < r1)
+        {use(em, kernel)}({pointer(em, table)}, {pointer(em, ids)} + r0, {at_row(em, step.out, const=False)}, r1 - r0);
+"""
+    return Body(text, rows, f"({rows}) * {width // 8}", "template:embedding")
+
+
+def render_attention(em: Emission, step: Step) -> Body | None:
+    """Blocked attention, a segment at a time; a task is a head and a block of queries."""
+    op = step.op
+    assert isinstance(op, Attention)
+    q, k, v = step.operands[:3]
+    rest = list(step.operands[3:])
+    mask = rest.pop(0) if op.mask else None
+    bias = rest.pop(0) if op.bias else None
+    heads, depth = q.type.shape[2:]
+    heads_k, depth_v = k.type.shape[2], v.type.shape[3]
+    if not all(isinstance(d, int) for d in (heads, depth, heads_k, depth_v)):
+        return None
+    flat = q.place is Place.TOKEN
+    if flat and (k.place is not Place.TOKEN or v.place is not Place.TOKEN or (mask and mask.place is not Place.TOKEN)):
+        return None
+    if bias is not None and (bias.type.rank != 4 or bias.type.shape[3] != k.type.shape[1] or not bias.contiguous):
+        return None
+    assert isinstance(heads, int) and isinstance(depth, int) and isinstance(heads_k, int) and isinstance(depth_v, int)
+    kernel = kernels.attention(
+        em.isa, heads, heads_k, depth, depth_v, op.scale, op.causal, op.window, mask is not None, bias is not None
+    )
+    keys = "len" if k.type.shape[1] == q.type.shape[1] else em.dim(k.type.shape[1])
+    ldq, ldk, ldv = (em.dim(r.stride if r.stride else product(r.type.shape[2:])) for r in (q, k, v))
+    ldo = em.dim(product(step.out.type.shape[2:]))
+    key_at = "at" if keys == "len" else f"seg * {keys}"
+    if bias is None:
+        bias_args = "NULL, 0, 0"
+    else:
+        shape = storage_type(bias, em.plan).shape
+        steps = [em.dim(product(shape[a + 1 :])) if bias.type.shape[a] != 1 else "0" for a in range(3)]
+        bias_args = f"{pointer(em, bias)} + seg * {steps[0]}, {steps[1]}, {steps[2]}"
+    scratch = kernels.attention_scratch(em.isa, kernel, em.plan.graph.dims, k.type.shape[1])
+    em.scratch_floats.append(scratch)
+    block = kernel.block
+    tasks = f"{heads} * ((len + {block - 1}) / {block})"
+    text = open_segments(em, q, tasks) + f"""        {use(em, kernel)}({pointer(em, q)} + at * {ldq}, {ldq},
+            {pointer(em, k)} + {key_at} * {ldk}, {ldk}, {pointer(em, v)} + {key_at} * {ldv}, {ldv},
+            {f"{pointer(em, mask)} + {key_at}" if mask else "NULL"}, {bias_args},
+            {pointer(em, step.out, const=False)} + at * {ldo}, {ldo}, len, {keys}, t0, t1, scratch);
+    }}
+"""
+    rows = units(em, q)
+    return Body(text, rows, f"({rows}) * {heads * (depth + depth_v) * 2}", "template:attention")
+
+
+def render_masked_mean(em: Emission, step: Step) -> Body | None:
+    """The mean of a segment's kept tokens."""
+    assert isinstance(step.op, MaskedMean)
+    x, mask = step.operands
+    width = _static_width(step)
+    if width is None or (x.place is Place.TOKEN) != (mask.place is Place.TOKEN) or not mask.contiguous:
+        return None
+    kernel = kernels.masked_mean(em.isa, width)
+    ldx = em.dim(row_stride(x))
+    text = open_segments(em, x, "1") + f"""        {use(em, kernel)}({pointer(em, x)} + at * {ldx}, {ldx}, {pointer(em, mask)} + at,
+            {pointer(em, step.out, const=False)} + seg * {width}, len);
+    }}
+"""
+    rows = vectors(em, x.type, x.place)
+    return Body(text, rows, work_of(rows, width, em), "template:masked_mean")
+
+
+def render_matmul(em: Emission, step: Step) -> Body | None:
+    """Products of activations; a task is one matrix of the batch, or a block of its rows."""
+    op = step.op
+    assert isinstance(op, Matmul)
+    a, b = step.operands
+    if a.type.rank < 2 or b.type.rank < 2 or not (a.contiguous and b.contiguous) or a.type.dtype != "float32":
+        return None
+    if Place.TOKEN in (a.place, b.place, step.out.place) and step.out.type.rank < 4:
+        return None
+    if len({r.place for r in (a, b, step.out)} & {Place.TOKEN, Place.ROW}) and not _same_flat(a, b, step.out):
+        return None
+    m, k = a.type.shape[-2:]
+    n = step.out.type.shape[-1]
+    kernel = kernels.matmul(em.isa, op.transpose_b)
+    em.scratch_floats.append(kernels.matmul_scratch(em.isa, k))
+    lead = step.out.type.shape[:-2]
+    batch = _lead_count(em, step.out)
+    lines = [f"    const int64_t m = {em.dim(m)}, k = {em.dim(k)}, n = {em.dim(n)}, batch = {batch};", "    int64_t t0, t1;"]
+    lines.append("    const int64_t blocks = (m + 31) / 32;\n    rt_split(batch * blocks, 1, tid, threads, &t0, &t1);")
+    lines.append("    for (int64_t t = t0; t < t1; ++t) {\n        int64_t rest = t / blocks, at_a = 0, at_b = 0;")
+    lines.append("        const int64_t i0 = t % blocks * 32, i1 = i0 + 32 < m ? i0 + 32 : m;")
+    steps_a, steps_b = ["1"], ["1"]
+    for axis in reversed(range(len(lead))):
+        size = em.dim(lead[axis])
+        index = "rest" if axis == 0 else f"rest % {size}"
+        for ref, steps, name in ((a, steps_a, "at_a"), (b, steps_b, "at_b")):
+            position = axis - (len(lead) - (ref.type.rank - 2))
+            if position >= 0 and ref.type.shape[position] != 1:
+                lines.append(f"        {name} += ({index}) * {' * '.join(steps)};")
+                steps.append(em.dim(ref.type.shape[position]))
+        if axis:
+            lines.append(f"        rest /= {size};")
+    ldb = "k" if op.transpose_b else "n"
+    lines.append(f"        {use(em, kernel)}({pointer(em, a)} + at_a * m * k + i0 * k, k, {pointer(em, b)} + at_b * k * n, {ldb},")
+    lines.append(f"            {pointer(em, step.out, const=False)} + (t / blocks) * m * n + i0 * n, n, i1 - i0, k, n, scratch);")
+    lines.append("    }\n")
+    rows = f"({batch}) * ({em.dim(m)})"
+    return Body("\n".join(lines), rows, f"({rows}) * ({em.dim(2 * product((k, n)))}) / 32", "template:matmul")
+
+
+def _same_flat(*refs: Ref) -> bool:
+    """Flat operands have the batch as their own leading axis; others may be shared."""
+    flat = [r for r in refs if r.place in (Place.TOKEN, Place.ROW)]
+    return len({r.place for r in flat}) == 1 and len({r.type.rank for r in flat}) == 1 and refs[-1] in flat
+
+
+def _lead_count(em: Emission, out: Ref) -> str:
+    lead = out.type.shape[:-2]
+    if out.place is Place.TOKEN:
+        return f"rt_tokens(e) * {em.dim(product(lead[2:]))}"
+    if out.place is Place.ROW:
+        return f"rt_rows(e) * {em.dim(product(lead[1:]))}"
+    return em.dim(product(lead))
+
+
+RENDER: Mapping[type[Op], Render] = {
+    Linear: render_linear,
+    LayerNorm: render_norm,
+    RmsNorm: render_norm,
+    Softmax: render_softmax,
+    LogSoftmax: render_softmax,
+    L2Normalize: render_l2,
+    Embedding: render_embedding,
+    Attention: render_attention,
+    MaskedMean: render_masked_mean,
+    Matmul: render_matmul,
+    Conv: render_conv,
+    Pool: render_pool,
+}
