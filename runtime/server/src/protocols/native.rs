@@ -38,13 +38,21 @@ pub async fn infer(State(app): State<Arc<App>>, request: Request) -> Response {
 }
 
 async fn answer_infer(call: &mut Call, request: Request, id: &mut Option<String>) -> Result<Vec<u8>, Refusal> {
+    *id = call.header_id().map(str::to_owned);
     let body = call.body(request).await?;
-    let (model, given_id) = find_model(&call.app, &body)?;
-    *id = given_id.or_else(|| call.header_id().map(str::to_owned));
+    let app = Arc::clone(&call.app);
+    let (extra, parsed) = Call::offload(body.len(), move || {
+        let mut extra = Extra::default();
+        let parsed = parse(&app, &body, &mut extra);
+        Ok((extra, parsed))
+    })
+    .await?;
+    if extra.id.is_some() {
+        *id = extra.id;
+    }
+    let (model, asked) = parsed?;
     call.is_for(&model);
     let due = call.due();
-    let for_parse = Arc::clone(&model);
-    let asked = Call::offload(body.len(), move || parse(&for_parse, utf8(&body)?)).await?;
     let outputs = match asked {
         Asked::Tensors(inputs) => model.run(inputs, due).await?,
         Asked::Texts(texts) => model.embed(texts, due).await?,
@@ -53,26 +61,52 @@ async fn answer_infer(call: &mut Call, request: Request, id: &mut Option<String>
     Ok(render(&model, &outputs, &id))
 }
 
-/// The model that the body names (or the only one), and the body's id.
-fn find_model(app: &App, body: &Bytes) -> Result<(Arc<Served>, Option<String>), Refusal> {
-    let only = match app.serving()?.models.as_slice() {
-        [only] => Some(only),
-        _ => None,
+/// What a body says beside its inputs.
+#[derive(Default)]
+pub struct Extra {
+    id: Option<String>,
+    model: Option<String>,
+}
+
+fn parse(app: &App, body: &Bytes, extra: &mut Extra) -> Result<(Arc<Served>, Asked), Refusal> {
+    let body = utf8(body)?;
+    let model = match app.serving()?.models.as_slice() {
+        [only] => only,
+        _ => {
+            find_extra(body, extra)?;
+            app.model(extra.model.as_deref())?
+        }
     };
-    // A single model needs no search: its name and the id are read with the inputs' own pass over small bodies.
-    let (mut name, mut id) = (None, None);
-    let mut reader = Reader::new(utf8(body)?);
+    let asked = if model.is_text() { parse_texts(model, body, extra)? } else { parse_tensors(model, body, extra)? };
+    if let Some(name) = &extra.model {
+        app.model(Some(name))?;
+    }
+    Ok((Arc::clone(model), asked))
+}
+
+/// Where several models are served, the name comes first, in a pass of its own.
+fn find_extra(body: &str, extra: &mut Extra) -> Result<(), Refusal> {
+    let mut reader = Reader::new(body);
     let read = reader.object(|reader, key| {
-        let is_input = only.is_some_and(|m| m.input_index(&key).is_some());
-        match &*key {
-            "model" if !is_input => name = Some(named_string(reader, "model")?.into_owned()),
-            "id" if !is_input => id = Some(named_string(reader, "id")?.into_owned()),
-            _ => drop(reader.skip()?),
+        if !extra.take(reader, &key)? {
+            reader.skip()?;
         }
         Ok(())
     });
-    read.and_then(|()| reader.end()).map_err(|fault| Refusal::json("", fault))?;
-    Ok((Arc::clone(app.model(name.as_deref())?), id))
+    read.and_then(|()| reader.end()).map_err(|fault| Refusal::json("", fault))
+}
+
+impl Extra {
+    /// Reads the value if the key is one of these.
+    fn take(&mut self, reader: &mut Reader, key: &str) -> Result<bool, Fault> {
+        let place = match key {
+            "model" => &mut self.model,
+            "id" => &mut self.id,
+            _ => return Ok(false),
+        };
+        *place = Some(named_string(reader, key)?.into_owned());
+        Ok(true)
+    }
 }
 
 /// A string whose faults carry the name of its field.
@@ -92,17 +126,13 @@ pub fn within(name: &str, fault: Fault) -> Fault {
     }
 }
 
-fn parse(model: &Served, body: &str) -> Result<Asked, Refusal> {
-    if model.is_text() { parse_texts(model, body) } else { parse_tensors(model, body).map(Asked::Tensors) }
-}
-
 /// `{"features": [[…]], …}` → inputs in the model's order.
-pub fn parse_tensors(model: &Served, body: &str) -> Result<Inputs, Refusal> {
+fn parse_tensors(model: &Served, body: &str, extra: &mut Extra) -> Result<Asked, Refusal> {
     let mut inputs: Inputs = vec![None; model.spec.inputs.len()];
     let mut reader = Reader::new(body);
     reader
         .object(|reader, key| {
-            let Some(index) = model.input_index(&key) else { return pass_other(model, reader, &key) };
+            let Some(index) = model.input_index(&key) else { return take_other(model, reader, &key, extra) };
             let spec = &model.spec.inputs[index];
             if inputs[index].is_some() {
                 return Err(Fault::Value { path: spec.name.clone(), message: "the input is given twice".into() });
@@ -116,12 +146,12 @@ pub fn parse_tensors(model: &Served, body: &str) -> Result<Inputs, Refusal> {
         })
         .and_then(|()| reader.end())
         .map_err(|fault| Refusal::json("", fault))?;
-    Ok(inputs)
+    Ok(Asked::Tensors(inputs))
 }
 
-fn pass_other(model: &Served, reader: &mut Reader, key: &str) -> Result<(), Fault> {
-    if matches!(key, "model" | "id") {
-        return reader.skip().map(drop);
+fn take_other(model: &Served, reader: &mut Reader, key: &str, extra: &mut Extra) -> Result<(), Fault> {
+    if extra.take(reader, key)? {
+        return Ok(());
     }
     let mut names: Vec<&str> = model.spec.inputs.iter().map(|i| i.name.as_str()).collect();
     if model.is_text() {
@@ -131,14 +161,14 @@ fn pass_other(model: &Served, reader: &mut Reader, key: &str) -> Result<(), Faul
     Err(Fault::Value { path: key.chars().take(64).collect(), message })
 }
 
-fn parse_texts(model: &Served, body: &str) -> Result<Asked, Refusal> {
+fn parse_texts(model: &Served, body: &str, extra: &mut Extra) -> Result<Asked, Refusal> {
     let mut texts = None;
     let mut single = false;
     let mut reader = Reader::new(body);
     reader
         .object(|reader, key| {
             if key != "text" {
-                return pass_other(model, reader, &key);
+                return take_other(model, reader, &key, extra);
             }
             single = reader.peek() == Some(b'"');
             texts = Some(read_texts(reader, "text")?);

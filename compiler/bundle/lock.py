@@ -1,0 +1,70 @@
+"""The lock: what decided a build's bytes, one decision a line, TOML, sorted.
+
+`infc build` writes it beside the spec and into the bundle; `--locked` refuses to build with other inputs or tools.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from ..errors import InfcError
+
+FORMAT = 1
+
+Sections = Mapping[str, Mapping[str, object]]
+
+
+def lock_text(sections: Sections) -> str:
+    """The lock's text; values are strings, numbers, booleans or lists of strings."""
+    lines = [f"format = {FORMAT}"]
+    for section in sorted(sections):
+        lines += ["", f"[{'.'.join(_key(part) for part in section.split('.'))}]"]
+        lines += [f"{_key(key)} = {_value(value)}" for key, value in sorted(sections[section].items())]
+    return "\n".join(lines) + "\n"
+
+
+def _key(text: str) -> str:
+    plain = text.replace("-", "").replace("_", "")
+    return text if plain.isascii() and plain.isalnum() else json.dumps(text)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_value(v) for v in cast(list[object], value))}]"
+    return repr(value) if isinstance(value, int | float) else json.dumps(str(value))
+
+
+def check_lock(path: Path, sections: Sections, command: str) -> None:
+    """Compares the lock at `path` with this build's. Raises InfcError (exit 2) that names each input or tool that is not the
+    locked one, and the command that writes a new lock."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        raise InfcError(f"--locked needs {path}, which does not exist", hint=f"{command} writes it") from None
+    try:
+        locked = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InfcError(f"{path} is no lock: {error}", hint=f"{command} writes a new one") from None
+    now = tomllib.loads(lock_text(sections))
+    differences = [
+        f"{section}: {key} was {_at(locked, section).get(key)!r} and is {_at(now, section).get(key)!r}"
+        for section in sorted(sections)
+        for key in sorted({*_at(now, section), *_at(locked, section)})
+        if _at(locked, section).get(key) != _at(now, section).get(key)
+    ]
+    if differences:
+        shown = "\n  ".join(differences[:10])
+        raise InfcError(f"{path} was written with other inputs or tools:\n  {shown}", hint=f"{command} writes a new lock")
+
+
+def _at(document: Mapping[str, object], section: str) -> Mapping[str, object]:
+    here: object = document
+    for part in section.split("."):
+        here = cast(Mapping[str, object], here).get(part, {}) if isinstance(here, dict) else {}
+    return cast(Mapping[str, object], here) if isinstance(here, dict) else {}

@@ -1,0 +1,160 @@
+//! Listeners and connections: accepting, serving, draining.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use futures_util::FutureExt;
+use http::{HeaderValue, Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tower_service::Service;
+
+use crate::app::{App, Phase};
+use crate::protocols::call::{Style, error_body, json_response};
+use crate::refusal::{Reason, Refusal};
+
+/// Head and headers of a request together.
+const MAX_HEAD: usize = 64 << 10;
+
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    pub async fn tcp(host: &str, port: u16) -> io::Result<(Self, SocketAddr)> {
+        let listener = TcpListener::bind((host, port)).await?;
+        let address = listener.local_addr()?;
+        Ok((Listener::Tcp(listener), address))
+    }
+
+    /// Listens at a path. A socket that nobody listens at any more is replaced.
+    pub fn unix(path: &str) -> io::Result<Self> {
+        if std::os::unix::net::UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+            std::fs::remove_file(path)?;
+        }
+        Ok(Listener::Unix(UnixListener::bind(path)?))
+    }
+}
+
+/// What every connection of a listener is given.
+#[derive(Clone)]
+pub struct Serving {
+    pub app: Arc<App>,
+    pub router: Router,
+    pub slots: Arc<Semaphore>,
+    /// Turns true when the listener closes: connections end after the answer that they owe.
+    pub closing: watch::Receiver<bool>,
+    /// Held by each connection; its channel ends when the last has gone.
+    pub alive: mpsc::Sender<()>,
+}
+
+/// Accepts connections until `closing`, then those that had already reached the backlog.
+pub async fn accept(listener: Listener, serving: Serving) {
+    let mut closing = serving.closing.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = closing.wait_for(|c| *c) => break,
+            accepted = accept_one(&listener, &serving) => accepted,
+        };
+        if let Err(error) = accepted {
+            pause_after(&error).await;
+        }
+    }
+    while let Some(Ok(())) = accept_one(&listener, &serving).now_or_never() {}
+}
+
+async fn accept_one(listener: &Listener, serving: &Serving) -> io::Result<()> {
+    // A slot first: connections beyond the limit wait in the kernel's backlog.
+    let slot = Arc::clone(&serving.slots).acquire_owned().await.map_err(io::Error::other)?;
+    match listener {
+        Listener::Tcp(listener) => {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            tokio::spawn(connection(stream, serving.clone(), slot));
+        }
+        Listener::Unix(listener) => {
+            let (stream, _) = listener.accept().await?;
+            tokio::spawn(connection(stream, serving.clone(), slot));
+        }
+    }
+    Ok(())
+}
+
+/// Out of file descriptors, say: neither spin nor stop.
+async fn pause_after(error: &io::Error) {
+    crate::log::warning(&format!("accepting a connection: {error}"));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+async fn connection<S>(stream: S, serving: Serving, _slot: tokio::sync::OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Serving { app, router, mut closing, alive, .. } = serving;
+    let read_timeout = app.settings.seconds("read_timeout_s");
+    let service = hyper::service::service_fn(move |request| answer(router.clone(), Arc::clone(&app), request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(read_timeout)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let result = tokio::select! {
+        biased;
+        result = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => result,
+        _ = closing.wait_for(|c| *c) => {
+            connection.as_mut().graceful_shutdown();
+            std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+        }
+    };
+    drop((result, alive));
+}
+
+/// One answer; a panic becomes a 500 and ends nothing else.
+async fn answer(mut router: Router, app: Arc<App>, request: Request<Incoming>) -> Result<Response, hyper::Error> {
+    let style = Style::of_path(request.uri().path());
+    let future = AssertUnwindSafe(async move { router.call(request.map(Body::new)).await });
+    let mut response = match caught(future).await {
+        Some(Ok(response)) => response,
+        _ => {
+            crate::log::error("a request's handler panicked");
+            let body = error_body(style, &Refusal::internal(), None);
+            json_response(StatusCode::INTERNAL_SERVER_ERROR, body)
+        }
+    };
+    let refused_body = matches!(response.status().as_u16(), 408 | 413);
+    if app.phase() == Phase::Draining || refused_body {
+        response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+async fn caught<T>(future: AssertUnwindSafe<impl Future<Output = T>>) -> Option<T> {
+    future.catch_unwind().await.ok()
+}
+
+/// Writes what a client gets whose request's head did not arrive in time.
+pub async fn write_too_slow(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    let body = error_body(Style::Native, &Refusal::new(Reason::TooSlow, "the request did not arrive in time"), None);
+    let head = format!(
+        "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(&body).await?;
+    stream.shutdown().await
+}

@@ -1,0 +1,229 @@
+//! OpenAI's `/v1/models` and `/v1/embeddings`.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::call::{Call, Style, utf8};
+use super::native::{named_string, within};
+use crate::app::App;
+use crate::json::{Fault, Reader, writer};
+use crate::model::{Encoded, Served, Text};
+use crate::refusal::{Reason, Refusal};
+use crate::tensor::{Data, Tensor};
+
+/// Most inputs of one request, as in OpenAI's own service.
+const MOST_INPUTS: usize = 2048;
+
+pub async fn models(State(app): State<Arc<App>>, request: Request) -> Response {
+    let mut call = match Call::begin(&app, Style::OpenAi, request.headers()) {
+        Ok(call) => call,
+        Err(response) => return *response,
+    };
+    match app.serving() {
+        Ok(loaded) => {
+            let list: Vec<Value> = loaded.models.iter().map(|m| describe(m)).collect();
+            call.answer(json!({"object": "list", "data": list}).to_string().into_bytes())
+        }
+        Err(refusal) => call.refuse(&refusal, None),
+    }
+}
+
+pub async fn model(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Response {
+    let mut call = match Call::begin(&app, Style::OpenAi, request.headers()) {
+        Ok(call) => call,
+        Err(response) => return *response,
+    };
+    match app.model(Some(&name)) {
+        Ok(model) => call.answer(describe(model).to_string().into_bytes()),
+        Err(refusal) => call.refuse(&refusal, None),
+    }
+}
+
+fn describe(model: &Served) -> Value {
+    // The protocol wants a time of creation; a bundle has none, since equal inputs give equal bytes.
+    json!({"id": model.spec.name, "object": "model", "created": 0, "owned_by": "infc"})
+}
+
+pub async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Response {
+    let mut call = match Call::begin(&app, Style::OpenAi, request.headers()) {
+        Ok(call) => call,
+        Err(response) => return *response,
+    };
+    match answer_embeddings(&mut call, request).await {
+        Ok(body) => call.answer(body),
+        Err(refusal) => call.refuse(&refusal, None),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Float,
+    Base64,
+}
+
+async fn answer_embeddings(call: &mut Call, request: Request) -> Result<Vec<u8>, Refusal> {
+    let body = call.body(request).await?;
+    let app = Arc::clone(&call.app);
+    let (model, form, texts) = Call::offload(body.len(), move || parse(&app, &body)).await?;
+    call.is_for(&model);
+    let due = call.due();
+    let tokens = texts.tokens;
+    let outputs = model.embed(texts, due).await?;
+    let name = &model.spec.name;
+    let index = model.spec.outputs.iter().position(|o| o.name == "embedding").unwrap_or(0);
+    render(name, outputs.get(index).ok_or_else(Refusal::internal)?, form, tokens)
+}
+
+/// Reads and tokenizes a request.
+fn parse(app: &Arc<App>, body: &Bytes) -> Result<(Arc<Served>, Form, Encoded), Refusal> {
+    let mut name = None;
+    let mut texts = None;
+    let mut single = false;
+    let mut form = Form::Float;
+    let mut dimensions = None;
+    let mut reader = Reader::new(utf8(body)?);
+    let read = reader.object(|reader, key| {
+        match &*key {
+            "model" => name = Some(named_string(reader, "model")?.into_owned()),
+            "input" => (texts, single) = read_input(reader).map(|(t, s)| (Some(t), s)).map_err(|f| within("input", f))?,
+            "encoding_format" if !reader.null() => {
+                form = match &*named_string(reader, "encoding_format")? {
+                    "float" => Form::Float,
+                    "base64" => Form::Base64,
+                    _ => return Err(fault("encoding_format", "expected \"float\" or \"base64\"")),
+                }
+            }
+            "dimensions" if !reader.null() => {
+                let number = reader.number()?.int.filter(|n| *n > 0);
+                dimensions = Some(number.ok_or_else(|| fault("dimensions", "expected a whole number of at least 1"))?);
+            }
+            // Null for the two above was just taken; whatever else a client sends (user, …) changes no embedding.
+            "encoding_format" | "dimensions" => {}
+            _ => drop(reader.skip()?),
+        }
+        Ok(())
+    });
+    read.and_then(|()| reader.end()).map_err(|fault| Refusal::json("", fault))?;
+    let name = name.ok_or_else(|| Refusal::invalid("model", "the field is missing; expected a model's name"))?;
+    let model = app.model(Some(&name))?;
+    if !model.is_text() {
+        return Err(Refusal::invalid("model", "this model gives no embeddings of text"));
+    }
+    check_dimensions(model, dimensions)?;
+    let texts = texts.ok_or_else(|| Refusal::invalid("input", "the field is missing; expected text or token ids"))?;
+    let encoded = model.encode(texts, |index| if single { "input".into() } else { format!("input[{index}]") })?;
+    Ok((Arc::clone(model), form, encoded))
+}
+
+fn fault(path: &str, message: &str) -> Fault {
+    Fault::Value { path: path.into(), message: message.into() }
+}
+
+/// An embedding is as long as the model makes it.
+fn check_dimensions(model: &Served, asked: Option<i64>) -> Result<(), Refusal> {
+    let Some(asked) = asked else { return Ok(()) };
+    let has = model.spec.outputs.iter().find(|o| o.name == "embedding").and_then(|o| o.shape.last()).map(ToString::to_string);
+    if has.as_deref() == Some(&asked.to_string()) {
+        return Ok(());
+    }
+    let has = has.unwrap_or_else(|| "another number of".into());
+    Err(Refusal::invalid("dimensions", format!("this model's embeddings have {has} dimensions and cannot be shortened to {asked}")))
+}
+
+/// A string, a list of strings, a list of ids, or a list of lists of ids; and whether it is a single one.
+fn read_input(reader: &mut Reader) -> Result<(Vec<Text>, bool), Fault> {
+    match reader.peek() {
+        Some(b'"') => Ok((vec![Text::Text(reader.string()?.into_owned())], true)),
+        Some(b'[') => read_list(reader),
+        _ => {
+            let kind = reader.kind();
+            Err(Fault::value(format!("expected a string, a list of strings, or token ids, got {kind}")))
+        }
+    }
+}
+
+fn read_list(reader: &mut Reader) -> Result<(Vec<Text>, bool), Fault> {
+    let mut inside = reader.clone();
+    inside.eat(b'[');
+    match inside.peek() {
+        Some(b']') => Err(Fault::value("the list is empty")),
+        Some(b'"' | b'[') => {
+            let mut texts = Vec::new();
+            reader.array(|reader, index| {
+                let text = read_item(reader).map_err(|f| within(&format!("[{index}]"), f))?;
+                texts.push(text);
+                if texts.len() > MOST_INPUTS {
+                    return Err(Fault::value(format!("more than {MOST_INPUTS} inputs in one request")));
+                }
+                Ok(())
+            })?;
+            Ok((texts, false))
+        }
+        _ => Ok((vec![Text::Ids(read_ids(reader)?)], true)),
+    }
+}
+
+fn read_item(reader: &mut Reader) -> Result<Text, Fault> {
+    match reader.peek() {
+        Some(b'"') => Ok(Text::Text(reader.string()?.into_owned())),
+        Some(b'[') => Ok(Text::Ids(read_ids(reader)?)),
+        _ => Err(Fault::value(format!("expected a string or a list of token ids, got {}", reader.kind()))),
+    }
+}
+
+fn read_ids(reader: &mut Reader) -> Result<Vec<i64>, Fault> {
+    let mut ids = Vec::new();
+    reader.array(|reader, index| {
+        let number = match reader.peek() {
+            Some(b'-' | b'0'..=b'9') => reader.number()?.int,
+            _ => None,
+        };
+        ids.push(number.ok_or_else(|| fault(&format!("[{index}]"), "expected a token id"))?);
+        Ok(())
+    })?;
+    if ids.is_empty() {
+        return Err(Fault::value("the list of token ids is empty"));
+    }
+    Ok(ids)
+}
+
+fn render(model: &str, embedding: &Tensor, form: Form, tokens: usize) -> Result<Vec<u8>, Refusal> {
+    let (Data::Float32(values), [rows, width]) = (&embedding.data, embedding.shape.as_slice()) else {
+        crate::log::error("the output \"embedding\" is not float32 [rows, width]");
+        return Err(Refusal::new(Reason::Internal, "the server failed on this request"));
+    };
+    let mut out = Vec::with_capacity(values.len() * 12 + 256);
+    out.extend_from_slice(b"{\"object\":\"list\",\"data\":[");
+    for row in 0..*rows {
+        if row > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(b"{\"object\":\"embedding\",\"index\":");
+        writer::integer(&mut out, row as u64);
+        out.extend_from_slice(b",\"embedding\":");
+        let data = Data::Float32(values[row * width..(row + 1) * width].to_vec());
+        match form {
+            Form::Float => writer::flat(&mut out, &data),
+            Form::Base64 => {
+                out.push(b'"');
+                out.extend_from_slice(STANDARD.encode(data.to_le_bytes()).as_bytes());
+                out.push(b'"');
+            }
+        }
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"],\"model\":");
+    writer::string(&mut out, model);
+    out.extend_from_slice(b",\"usage\":{\"prompt_tokens\":");
+    writer::integer(&mut out, tokens as u64);
+    out.extend_from_slice(b",\"total_tokens\":");
+    writer::integer(&mut out, tokens as u64);
+    out.extend_from_slice(b"}}");
+    Ok(out)
+}
