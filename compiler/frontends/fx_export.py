@@ -1,0 +1,266 @@
+"""nn.Module → torch.export program over symbolic dimensions, with the wholes kept whole.
+
+The module is wrapped so that it takes its inputs in the order of `fields` and returns a flat tuple of tensors whose
+names are recorded: fields of a dict, dataclass or named tuple, else output0, output1, ... The program then has one
+user input per field, one user output per name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from ..ir.dims import Range
+from .errors import FrontendError
+from .fields import Field, example_sizes
+
+KEPT = (
+    "linear", "layer_norm", "group_norm", "rms_norm", "gelu", "silu", "hardswish", "hardsigmoid", "softmax",
+    "log_softmax", "scaled_dot_product_attention", "matmul", "conv1d", "conv2d", "max_pool1d", "max_pool2d",
+    "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "embedding", "std", "var", "var_mean",
+    "std_mean", "leaky_relu", "elu", "selu", "celu", "softplus", "hardtanh", "mish", "relu6", "log_sigmoid", "prelu",
+    "pixel_shuffle", "pixel_unshuffle", "dropout", "index_select", "stack", "pad",
+)  # fmt: skip
+"""Packets of aten that are not decomposed: the importer knows them as they are."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A program and what its inputs and outputs are called."""
+
+    program: ExportedProgram
+    fields: tuple[Field, ...]
+    outputs: tuple[str, ...]
+    bounds: Mapping[str, Range]
+
+
+class Names:
+    """Names of outputs, as the traced call found them. Copies are the same object: the exporter traces a copy."""
+
+    def __init__(self) -> None:
+        self.found: tuple[str, ...] = ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Names:
+        return self
+
+    def __copy__(self) -> Names:
+        return self
+
+
+class Flat(nn.Module):
+    """module with positional inputs and a flat tuple of named tensor outputs. `picked` keeps one field only."""
+
+    def __init__(self, module: nn.Module, fields: Sequence[Field], picked: str | None = None) -> None:
+        super().__init__()
+        self.module = module
+        self.fields = tuple(fields)
+        self.picked = picked
+        self.names = Names()
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        positional, named = bind(self.module, self.fields, tensors)
+        found = flatten_outputs(self.module(*positional, **named))
+        if self.picked is not None:
+            if self.picked not in found:
+                raise FrontendError(f"the model's output has no field {self.picked!r}, only {', '.join(found)}")
+            found = {self.picked: found[self.picked]}
+        self.names.found = tuple(found)
+        return tuple(found.values())
+
+
+def export_module(
+    module: nn.Module, fields: Sequence[Field], bounds: Mapping[str, Range], *, picked: str | None = None
+) -> Exported:
+    """module as a program over fields. Runs forward once on traced inputs; weights are neither copied nor changed.
+
+    Raises FrontendError for a signature that does not fit, a dimension that the model fixes, or what the exporter
+    cannot trace; exceptions of forward itself pass through.
+    """
+    check_signature(module, fields)
+    module.eval()
+    flat = Flat(module, fields, picked).eval()
+    examples = example_inputs(fields, bounds)
+    if not fields:
+        raise FrontendError("the model has no inputs", hint="declare them: `input x: float32[batch, 64]`")
+    try:
+        with quiet():
+            program = torch.export.export(flat, examples, dynamic_shapes=dynamic_shapes(fields, bounds), strict=False)
+            program = program.run_decompositions(decompositions())
+    except torch._dynamo.exc.UserError as error:  # pyright: ignore[reportPrivateUsage]
+        raise explain(error, bounds) from None
+    return Exported(program, tuple(fields), flat.names.found, dict(bounds))
+
+
+def bind(module: nn.Module, fields: Sequence[Field], tensors: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """How forward is called with one tensor per field: (positional, named)."""
+    parameters = inspect.signature(module.forward).parameters
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    for field, tensor in zip(fields, tensors, strict=True):
+        parameter = parameters.get(field.parameter)
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        if parameter is None and not takes_any:
+            positional.append(tensor)
+        elif parameter is not None and parameter.kind is parameter.POSITIONAL_ONLY:
+            positional.append(tensor)
+        else:
+            named[field.parameter] = tensor
+    return tuple(positional), named
+
+
+def check_signature(module: nn.Module, fields: Sequence[Field]) -> None:
+    """Raises FrontendError unless fields are parameters of forward, in order, and all that forward requires."""
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+        return
+    names = [p.name for p in parameters]
+    required = [p.name for p in parameters if p.default is p.empty]
+    given = [f.parameter for f in fields]
+    shown = f"{type(module).__name__}.forward({', '.join(names)})"
+    for name in given:
+        if name not in names:
+            raise FrontendError(
+                f"the spec's input {name!r} is no parameter of {shown}",
+                hint="inputs have the names and the order of forward's parameters; "
+                f'`input "{names[0] if names else "x"}" as {name}: ...` gives one another name',
+            )
+    missing = [name for name in required if name not in given]
+    if missing:
+        raise FrontendError(
+            f"{shown} requires {', '.join(repr(n) for n in missing)}, which the spec has no input for",
+            hint=f"add `input {missing[0]}: float32[batch, ...]`",
+        )
+    order = [name for name in names if name in given]
+    if given != order:
+        raise FrontendError(
+            f"the spec's inputs are in the order {', '.join(given)}, and {shown} takes them as {', '.join(order)}",
+            hint="write the input lines in the order of forward's parameters",
+        )
+
+
+def flatten_outputs(value: Any, prefix: str = "") -> dict[str, torch.Tensor]:
+    """The tensors of a model's result by name; None is left out. Raises FrontendError for anything else."""
+    if isinstance(value, torch.Tensor):
+        return {prefix or "output0": value}
+    items: list[tuple[str, Any]]
+    if isinstance(value, Mapping):
+        items = [(str(k), v) for k, v in value.items()]
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        items = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        items = list(zip(value._fields, value, strict=True))
+    elif isinstance(value, (tuple, list)):
+        items = [(f"{prefix}_{i}" if prefix else f"output{i}", v) for i, v in enumerate(value)]
+        return {k: t for name, v in items if v is not None for k, t in flatten_outputs(v, name).items()}
+    else:
+        raise FrontendError(
+            f"the model returns {f'{prefix!r} of type ' if prefix else ''}{type(value).__name__}, and outputs are tensors",
+            hint="return a tensor, or a tuple, dict or dataclass of tensors",
+        )
+    joined = [(f"{prefix}_{name}" if prefix else name, v) for name, v in items]
+    return {k: t for name, v in joined if v is not None for k, t in flatten_outputs(v, name).items()}
+
+
+def example_inputs(fields: Sequence[Field], bounds: Mapping[str, Range]) -> tuple[torch.Tensor, ...]:
+    """Zeros (ones for a mask) of sizes within bounds."""
+    fixed = {d for f in fields for d in f.shape if isinstance(d, int)}
+    sizes = example_sizes(bounds, fixed)
+    out: list[torch.Tensor] = []
+    for field in fields:
+        shape = [sizes[d] if isinstance(d, str) else d for d in field.shape]
+        value = field.spec.default if field.spec.default is not None else field.spec.minimum or 0
+        out.append(torch.full(shape, value, dtype=getattr(torch, field.dtype)))
+    return tuple(out)
+
+
+def dynamic_shapes(fields: Sequence[Field], bounds: Mapping[str, Range]) -> dict[str, Any]:
+    """torch.export's `dynamic_shapes` for Flat.forward; a symbol of one value is a constant."""
+    made = {name: torch.export.Dim(name, min=low, max=high) for name, (low, high) in bounds.items() if low != high}
+    per_field = tuple({i: made[d] for i, d in enumerate(f.shape) if isinstance(d, str) and d in made} for f in fields)
+    return {"tensors": per_field}
+
+
+def decompositions() -> dict[Any, Any]:
+    """torch's default table without the packets of KEPT."""
+    table = torch.export.default_decompositions()
+    for name in KEPT:
+        packet = getattr(torch.ops.aten, name, None)
+        for overload in packet.overloads() if packet is not None else ():
+            table.pop(getattr(packet, overload), None)
+    return table
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """The exporter's loggers and warnings held back: what it has to say arrives as an exception."""
+    loggers = [logging.getLogger(name) for name in ("torch.export", "torch._export", "torch.fx", "torch._dynamo")]
+    before = [(logger, logger.disabled, logger.level) for logger in loggers]
+    root_level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(root_level)
+        for logger, disabled, level in before:
+            logger.disabled = disabled
+            logger.setLevel(level)
+
+
+def explain(error: Exception, bounds: Mapping[str, Range]) -> FrontendError:
+    """The exporter's complaint about shapes as one of ours, with the dimension and the range that works."""
+    text = str(error)
+    names = [n for n in bounds if re.search(rf"\b{re.escape(n)}\b", text)]
+    suggestion = re.search(r"Suggested fixes?:\s*\n(?P<body>(?:\s+.+\n?)+)", text)
+    body = suggestion["body"] if suggestion else ""
+    for name in names or list(bounds):
+        low, high = bounds[name]
+        fixed = re.search(rf"^\s*{re.escape(name)} = (\d+)\s*$", body, re.M)
+        if fixed or re.search(rf"\b{re.escape(name)}\b.*(specialized|constant|inferred)", text, re.I):
+            value = int(fixed[1]) if fixed else _constant(text)
+            told = f"; the model works for {name} = {value} only" if value is not None else ""
+            hint = f"write {value} in place of {name!r}" if value is not None else f"give {name!r} a fixed extent"
+            return FrontendError(f"the model fixes the dimension {name!r} ({low}..{high} in the spec){told}", hint=hint)
+        ranged = re.search(rf"^\s*{re.escape(name)} = Dim\('{re.escape(name)}'(?P<limits>[^)]*)\)", body, re.M)
+        if ranged:
+            least = re.search(r"min=(\d+)", ranged["limits"])
+            most = re.search(r"max=(\d+)", ranged["limits"])
+            lo = max(low, int(least[1])) if least else low
+            hi = min(high, int(most[1])) if most else high
+            return FrontendError(
+                f"the model does not work for all of {name} in {low}..{high}", hint=f"write `dim {name} in {lo}..{hi}`"
+            )
+        derived = re.search(rf"^\s*{re.escape(name)} = (?P<form>[^\n]*_\w+[^\n]*)$", body, re.M)
+        if derived:
+            return FrontendError(
+                f"the model does not work for all of {name} in {low}..{high}: {name} must be {derived['form'].strip()}",
+                hint=f"give {name!r} a fixed extent",
+            )
+    equal = re.search(r"^\s*(\w+) = (\w+)\s*$", body, re.M)
+    if equal:
+        return FrontendError(
+            f"the model needs the dimensions {equal[1]!r} and {equal[2]!r} to be equal",
+            hint=f"use one symbol for both: write {equal[2]!r} in place of {equal[1]!r}",
+        )
+    reason = next(
+        (line.strip(" -") for line in text.splitlines() if line.strip().startswith("- ")), text.split("\n")[0]
+    )
+    listed = ", ".join(f"{n} in {bounds[n][0]}..{bounds[n][1]}" for n in names or bounds)
+    return FrontendError(f"the model cannot be traced for {listed}: {reason}")
+
+
+def _constant(text: str) -> int | None:
+    found = re.search(r"(?:constant|specialized to|inferred)[^\d\n]*\(?(\d+)\)?", text)
+    return int(found[1]) if found else None

@@ -1,0 +1,445 @@
+"""`huggingface("folder")`: config.json + safetensors + tokenizer.json → Graph.
+
+The class is the one that config.json names (`architectures`), from the installed transformers: no code of the folder's
+is run, nothing is downloaded. Inputs come from the architecture.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import nn
+
+from ...dsl.spec import Model
+from ..ir.dims import Range
+from ..ir.graph import Array, Graph, InputSpec, Weight
+from ..ir.types import TensorType
+from . import whole_attention
+from .checkpoint import Checkpoint, Locator, find_checkpoint, mapped_weight
+from .errors import FrontendError
+from .fields import Field, bounds_of, expected_outputs, field_of
+from .fx_export import export_module, flatten_outputs
+from .import_mlir import import_program, tensor_weight
+from .imported import EmbedTask, Imported, Options, Reference
+from .pooling import append_pooling, pool
+from .sentence import Settings, read_json, read_settings
+from .to_mlir import Program, to_mlir
+
+TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+DEFAULT_TOKENS = 512
+HIDDEN = "last_hidden_state"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A module with its checkpoint and what loading it found missing."""
+
+    module: Any
+    checkpoint: Checkpoint
+    missing: tuple[str, ...]
+
+
+def load(model: Model, folder: Path, options: Options) -> Imported:
+    """The model of a Hugging Face folder, imported. Raises FrontendError."""
+    source = source_folder(model)
+    config = read_config(source)
+    embed = model.task.kind == "embed"
+    settings = read_settings(source, model.task) if embed else Settings()
+    tokenizer = source / "tokenizer.json"
+    if embed and not tokenizer.is_file():
+        raise FrontendError(
+            f"{source.name} has no tokenizer.json, which `task embed` needs",
+            hint="save it with `AutoTokenizer.from_pretrained(...).save_pretrained(folder)`",
+        )
+    loaded = load_module(source, config, base=embed)
+    fields = fields_of(model, loaded.module, source)
+    limits = bounds_of(model, tuple(fields)) | token_bounds(model, fields, loaded.module, settings)
+    program, plain = _traced(loaded.module, fields, limits, HIDDEN if embed else None, str(folder))
+    loader = _Weights(loaded.checkpoint)
+    graph = import_program(program, model.name, loader=loader, expected=() if embed else expected_outputs(model))
+    _check_missing(graph, loaded, source)
+    outputs = program.exported.outputs
+    text = program.text()
+    task: EmbedTask | None = None
+    if embed:
+        graph = append_pooling(graph, settings.pooling, settings.normalize)
+        task = EmbedTask(
+            tokenizer=tokenizer,
+            limit=graph.dims["tokens"][1],
+            overflow=next((i.policy for i in model.inputs if i.kind == "text"), "reject"),
+            prompt=settings.prompt,
+            pooling=settings.pooling,
+            normalize=settings.normalize,
+        )
+    used = {source / "config.json", *loaded.checkpoint.files, *settings.files}
+    used |= {p for p in (tokenizer, source / "preprocessor_config.json") if p.is_file()}
+    return Imported(
+        graph=graph,
+        mlir=text,
+        reference=_reference(loaded.module, fields, outputs, graph, settings if embed else None),
+        used_files=tuple(sorted(used)),
+        embed=task,
+        notes=(*plain, *loader.notes()),
+    )
+
+
+def source_folder(model: Model) -> Path:
+    """The folder that the spec names, or the snapshot in the local hub cache. Raises FrontendError."""
+    source = model.source
+    if source.path is not None:
+        path = Path(source.path)
+        if not path.is_dir():
+            kind = "is a file" if path.is_file() else "does not exist"
+            raise FrontendError(
+                f"the model folder {source.written or path.name!r} {kind}", hint="name the model's folder"
+            )
+        return path
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(source.hub), revision=source.revision, local_files_only=True))
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        raise FrontendError(
+            f"{source.hub} at revision {source.revision} is not in the local Hugging Face cache",
+            hint=f"infc downloads nothing; get it with `hf download {source.hub} --revision {source.revision}`",
+        ) from None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json, with one known class under `architectures`. Raises FrontendError."""
+    path = folder / "config.json"
+    if not path.is_file():
+        names = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        raise FrontendError(f"{folder.name} has no config.json; it has {names}")
+    config = read_json(path)
+    names = config.get("architectures")
+    if not isinstance(names, list) or not names or not isinstance(names[0], str):
+        raise FrontendError(
+            f"{folder.name}/config.json names no class under `architectures`",
+            hint='add the class, such as `"architectures": ["BertModel"]`',
+        )
+    if "model_type" not in config:
+        raise FrontendError(
+            f"{folder.name}/config.json has no `model_type`", hint='add it, such as `"model_type": "bert"`'
+        )
+    return config
+
+
+def class_of(folder: Path, config: Mapping[str, Any], base: bool) -> Any:
+    """The transformers class that config names; with `base`, the model without a head. Raises FrontendError."""
+    name = str(config["architectures"][0])
+    kind = str(config["model_type"])
+    found = getattr(transformers, name, None)
+    if found is None or not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
+        known = [n for n in dir(transformers) if n.endswith(("Model", "Classification", "LM"))]
+        near = difflib.get_close_matches(name, known, 1)
+        remote = (
+            " (its code is in the folder, and infc runs no code of a model folder)" if config.get("auto_map") else ""
+        )
+        raise FrontendError(
+            f"{folder.name}/config.json names the class {name!r}, which transformers {transformers.__version__} "
+            f"does not have{remote}",
+            hint=f"did you mean {near[0]!r}?" if near else 'use `torch("file.py:factory")` with your own code',
+        )
+    if found.config_class is not None and found.config_class.model_type != kind:
+        raise FrontendError(
+            f"{folder.name}/config.json names the class {name!r}, which is for model_type "
+            f"{found.config_class.model_type!r}, and says model_type {kind!r}"
+        )
+    if base:
+        mapping = transformers.MODEL_MAPPING
+        return mapping[found.config_class] if found.config_class in mapping else found
+    return found
+
+
+def load_module(folder: Path, config: Mapping[str, Any], *, base: bool) -> Loaded:
+    """The module in float32 with its weights mapped from the checkpoint. Raises FrontendError naming tensor and shapes."""
+    cls = class_of(folder, config, base)
+    checkpoint = find_checkpoint(folder)
+    arguments: dict[str, Any] = {
+        "local_files_only": True, "trust_remote_code": False, "dtype": torch.float32, "output_loading_info": True,
+        "ignore_mismatched_sizes": True, "attn_implementation": "eager",
+    }  # fmt: skip
+    with silent():
+        try:
+            settings = cls.config_class.from_pretrained(folder, local_files_only=True)
+        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+            raise FrontendError(
+                f"{folder.name}/config.json does not fit {cls.__name__}: {_first_line(error)}"
+            ) from None
+        for name in ("use_cache", "output_attentions", "output_hidden_states"):
+            if getattr(settings, name, False):
+                setattr(settings, name, False)
+        settings.return_dict = True
+        try:
+            if checkpoint.pickled:
+                state = _read_bin(checkpoint)
+                module, info = cls.from_pretrained(None, config=settings, state_dict=state, **arguments)
+            else:
+                module, info = cls.from_pretrained(folder, config=settings, use_safetensors=True, **arguments)
+        except FrontendError:
+            raise
+        except (RuntimeError, ValueError, TypeError, KeyError, OSError, ZeroDivisionError, AttributeError) as error:
+            raise FrontendError(f"{folder.name} cannot be loaded as {cls.__name__}: {_first_line(error)}") from None
+    wrong = sorted(info["mismatched_keys"])
+    if wrong:
+        name, stored, expected = wrong[0]
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise FrontendError(
+            f"{_file_of(checkpoint, name)}: tensor {name!r} has shape {list(stored)}, and config.json makes it "
+            f"{list(expected)}{more}",
+            hint="the checkpoint belongs to another config.json",
+        )
+    return Loaded(module.eval(), checkpoint, tuple(sorted(info["missing_keys"])))
+
+
+def _file_of(checkpoint: Checkpoint, name: str) -> str:
+    for key, stored in checkpoint.tensors.items():
+        if key == name or name.endswith(f".{key}") or key.endswith(f".{name}"):
+            return stored.file.name
+    return checkpoint.files[-1].name
+
+
+def _read_bin(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """The tensors of `.bin` files by a reader that allows tensors only. Raises FrontendError."""
+    state: dict[str, torch.Tensor] = {}
+    for file in checkpoint.files:
+        if file.suffix != ".bin":
+            continue
+        try:
+            found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:
+            raise FrontendError(
+                f"{file.name} is no checkpoint of tensors alone ({_first_line(error)}), and no pickle is executed",
+                hint="save it with `model.save_pretrained(folder, safe_serialization=True)`",
+            ) from None
+        state.update({k: v for k, v in found.items() if isinstance(v, torch.Tensor)})
+    return state
+
+
+def _check_missing(graph: Graph, loaded: Loaded, folder: Path) -> None:
+    """Raises FrontendError when the graph uses a weight that the checkpoint does not have."""
+    used = sorted(set(loaded.missing) & set(graph.weights))
+    if not used:
+        return
+    more = f" (and {len(used) - 1} more)" if len(used) > 1 else ""
+    shape = list(graph.weights[used[0]].type.shape)
+    raise FrontendError(
+        f"{folder.name}: the checkpoint has no tensor {used[0]!r} of shape {shape}{more}, which "
+        f"{type(loaded.module).__name__} needs",
+        hint="name the class that the checkpoint was saved from under `architectures` in config.json",
+    )
+
+
+# ── inputs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fields_of(model: Model, module: Any, folder: Path) -> list[Field]:
+    """The inputs that the architecture takes, checked against the spec's `input` lines. Raises FrontendError."""
+    main = getattr(module, "main_input_name", "input_ids")
+    if main == "pixel_values":
+        fields = [_image_field(module.config, folder)]
+    elif main == "input_ids":
+        fields = _text_fields(module)
+    else:
+        raise FrontendError(
+            f"{type(module).__name__} takes {main!r}, and huggingface sources take text (input_ids) or images "
+            "(pixel_values)",
+            hint='use `torch("file.py:factory")` and declare the inputs',
+        )
+    if getattr(module.config, "is_encoder_decoder", False):
+        raise FrontendError(f"{type(module).__name__} is an encoder with a decoder, which is not supported yet")
+    written = [i for i in model.inputs if i.kind == "tensor"]
+    for line in written:
+        given = field_of(line)
+        ours = next((f for f in fields if f.parameter == given.parameter), None)
+        if ours is None:
+            raise FrontendError(
+                f"{type(module).__name__} takes {', '.join(f.name for f in fields)}, not {given.parameter!r}",
+                hint="leave the input lines out: they come from the architecture",
+            )
+        if given.dtype != ours.dtype or len(given.shape) != len(ours.shape):
+            raise FrontendError(
+                f"input {given.name!r} is {ours.dtype}[{', '.join(map(str, ours.shape))}] in {type(module).__name__}, "
+                f"and the spec says {given.type}"
+            )
+        renamed = replace(ours, name=given.name, shape=given.shape)
+        fields[fields.index(ours)] = renamed
+    if model.task.kind == "embed" and main != "input_ids":
+        raise FrontendError(f"`task embed` needs a model of text, and {type(module).__name__} takes {main}")
+    return fields
+
+
+def _text_fields(module: Any) -> list[Field]:
+    import inspect
+
+    config = module.config
+    takes = inspect.signature(module.forward).parameters
+    shape: tuple[int | str, ...] = ("batch", "tokens")
+    vocabulary = int(getattr(config, "vocab_size", 0)) or None
+    fields = [Field("input_ids", "input_ids", "int64", shape, InputSpec(None, 0, vocabulary and vocabulary - 1))]
+    if "attention_mask" in takes:
+        fields.append(Field("attention_mask", "attention_mask", "int64", shape, InputSpec(1, 0, 1, mask=True)))
+    kinds = int(getattr(config, "type_vocab_size", 0) or 0)
+    if "token_type_ids" in takes and kinds > 1:
+        fields.append(Field("token_type_ids", "token_type_ids", "int64", shape, InputSpec(0, 0, kinds - 1)))
+    return fields
+
+
+def _image_field(config: Any, folder: Path) -> Field:
+    size = getattr(config, "image_size", None)
+    processor = folder / "preprocessor_config.json"
+    if size is None and processor.is_file():
+        said = read_json(processor)
+        size = said.get("crop_size") or said.get("size")
+    if isinstance(size, dict):
+        side = size.get("shortest_edge")
+        size = (size.get("height", side), size.get("width", side))
+    height, width = (size if isinstance(size, (list, tuple)) else (size or 224, size or 224))[:2]
+    channels = int(getattr(config, "num_channels", 3))
+    return Field("pixel_values", "pixel_values", "float32", ("batch", channels, int(height), int(width)))
+
+
+def position_limit(module: Any) -> int | None:
+    """The most tokens that the position table holds; None where there is none. Tables with a padding row (RoBERTa,
+    MPNet) start after it."""
+    for name, table in module.named_modules():
+        if name.rsplit(".", 1)[-1] == "position_embeddings" and isinstance(table, nn.Embedding):
+            return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+    limit = getattr(module.config, "max_position_embeddings", None)
+    return int(limit) if limit else None
+
+
+def token_bounds(model: Model, fields: list[Field], module: Any, settings: Settings) -> dict[str, Range]:
+    """Bounds of `tokens`: what the spec says, else what the folder and the position table allow. Raises FrontendError."""
+    if not any("tokens" in f.symbols for f in fields):
+        return {}
+    table = position_limit(module)
+    line = next((d for d in model.dims if d.name == "tokens"), None)
+    text = next((i for i in model.inputs if i.kind == "text" and i.limit_tokens is not None), None)
+    low = line.lo if line is not None else 1
+    asked = [v for v in (line.hi if line else None, text.limit_tokens if text else None) if v is not None]
+    if asked:
+        high = min(asked)
+        if table is not None and high > table:
+            written = (
+                f"up to {high} tokens" if text is not None and text.limit_tokens == high else f"tokens in {low}..{high}"
+            )
+            raise FrontendError(
+                f"the spec says {written}, and {type(module).__name__} has positions for {table}",
+                hint=f"write `up to {table} tokens`" if text is not None else f"write `dim tokens in {low}..{table}`",
+            )
+        return {"tokens": (low, high)}
+    known = [v for v in (table, settings.limit) if v is not None]
+    return {"tokens": (1, min([*known, DEFAULT_TOKENS] if settings.limit is None else known))}
+
+
+# ── tracing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _traced(
+    module: Any, fields: list[Field], limits: Mapping[str, Range], picked: str | None, root: str
+) -> tuple[Program, tuple[str, ...]]:
+    """The program with attention kept whole where the class allows it; else with the model's own attention."""
+    if type(module)._supports_attention_backend:
+        try:
+            with silent(), whole_attention.attention_as(module, whole_attention.NAME):
+                return to_mlir(export_module(module, fields, limits, picked=picked), root), ()
+        except Exception as error:
+            reason = _plain_reason(error)
+            if reason is None:
+                raise
+            note = f"attention of {type(module).__name__} is not kept whole: {reason}"
+    else:
+        note = f"{type(module).__name__} has an attention of its own; it is imported op by op"
+    name = "sdpa" if getattr(type(module), "_supports_sdpa", False) else "eager"
+    with silent(), whole_attention.attention_as(module, name):
+        return to_mlir(export_module(module, fields, limits, picked=picked), root), (note,)
+
+
+def _plain_reason(error: BaseException | None) -> str | None:
+    """Why the plain path is needed, where that is what error says."""
+    while error is not None:
+        if isinstance(error, whole_attention.PlainPath):
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+class _Weights:
+    """Weights by storage address: mapped from the file where torch mapped them, else held in memory."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._locator = Locator(checkpoint)
+        self._converted: list[str] = []
+        self._dtypes = {t.dtype for t in checkpoint.tensors.values()} & {"F16", "BF16", "F64"}
+
+    def __call__(self, name: str, tensor: torch.Tensor, type_: TensorType) -> Weight:
+        stored = self._locator.find(tensor.data_ptr(), type_) if tensor.is_contiguous() else None
+        if stored is not None:
+            return mapped_weight(stored, type_)
+        return tensor_weight(name, tensor, type_)
+
+    def notes(self) -> tuple[str, ...]:
+        """What was converted."""
+        names = {"F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+        return tuple(f"weights stored as {names[d]} are computed in float32" for d in sorted(self._dtypes))
+
+
+def _reference(
+    module: Any, fields: list[Field], outputs: tuple[str, ...], graph: Graph, settings: Settings | None
+) -> Reference:
+    """The original module on NumPy inputs, with the model's own attention."""
+    names = [name for name, _ in graph.outputs]
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        tensors = {f.parameter: _tensor(inputs, f, fields) for f in fields}
+        own = "sdpa" if getattr(type(module), "_supports_sdpa", False) else "eager"
+        with torch.no_grad(), silent(), whole_attention.attention_as(module, own):
+            found = flatten_outputs(module(**tensors))
+        if settings is None:
+            return {name: found[key].numpy() for name, key in zip(names, outputs, strict=False)}
+        mask = tensors["attention_mask"].numpy()
+        return {"embedding": pool(found[HIDDEN].numpy(), mask, settings.pooling, settings.normalize)}
+
+    return run
+
+
+def _tensor(inputs: Mapping[str, Array], field: Field, fields: list[Field]) -> torch.Tensor:
+    if field.name in inputs:
+        return torch.from_numpy(np.ascontiguousarray(inputs[field.name]).astype(field.dtype, copy=True))
+    shape = next(inputs[f.name].shape for f in fields if f.name in inputs)
+    return torch.full(tuple(shape), field.spec.default or 0, dtype=getattr(torch, field.dtype))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """transformers' progress bars, log lines and warnings held back."""
+    from transformers.utils import logging as hf_logging
+
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity(logging.CRITICAL)
+    hf_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()

@@ -1,0 +1,53 @@
+"""What a frontend gives: the graph, its MLIR, a reference to compare with, and what the bundle's task needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...dsl.spec import Policy, Pooling
+from ..ir.graph import Array, Graph
+
+Reference = Callable[[Mapping[str, Array]], dict[str, Array]]
+"""Runs the original model: inputs by name (one whole batch) -> outputs by the Graph's names. float32, as torch computes."""
+
+
+@dataclass(frozen=True)
+class EmbedTask:
+    """`task embed`, resolved. `limit` counts special tokens too; `tokenizer` is the folder's tokenizer.json."""
+
+    tokenizer: Path
+    limit: int
+    overflow: Policy
+    prompt: str
+    pooling: Pooling
+    normalize: bool
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model, imported. `used_files` are those that the result depends on (for the cache key, sorted);
+    `embed` is None for `task tensor`; `notes` are for the build report. Call `close` when the reference is done with."""
+
+    graph: Graph
+    mlir: str
+    reference: Reference
+    used_files: tuple[Path, ...]
+    embed: EmbedTask | None = None
+    notes: tuple[str, ...] = ()
+    close: Callable[[], None] = lambda: None
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The tokenizer file that goes into the bundle."""
+        return self.embed.tokenizer if self.embed is not None else None
+
+
+@dataclass(frozen=True)
+class Options:
+    """`work` is a folder for what a frontend writes (weights of a factory's module); None: a temporary one."""
+
+    work: Path | None = None
+    python: str | None = None
+    """The interpreter that a factory runs in; None: this one."""

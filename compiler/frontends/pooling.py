@@ -1,0 +1,70 @@
+"""Pooling and normalization: appended to a graph of hidden states, and in NumPy for the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...dsl.spec import Pooling
+from ..ir.graph import Array, Graph, Node, Origin, make
+from ..ir.ops import known
+from ..ir.ops.leaf import constant
+
+EPS = 1e-12
+"""torch.nn.functional.normalize's least norm."""
+
+
+def append_pooling(graph: Graph, pooling: Pooling, normalize: bool) -> Graph:
+    """graph with its one output [batch, tokens, H] turned into `embedding` [batch, H]; its mask is the input that is
+    marked as one. Rows whose mask is all zero give zeros under mean, max and last."""
+    ((_, hidden),) = graph.outputs
+    origin = Origin(f"pooling.{pooling}")
+    mask_input = next(n for n in graph.inputs if graph.input_specs[n.op.input].mask)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+    def op(mnemonic: str, *operands: Node, **attributes: Any) -> Node:
+        return make(known()[mnemonic](**attributes), *operands, origin=origin)
+
+    mask = op("cast", mask_input, dtype="bool")
+    batch, tokens, width = hidden.type.shape
+    zero = constant(0.0, "float32", origin)
+    if pooling == "mean":
+        out = op("masked_mean", hidden, mask)
+    elif pooling == "cls":
+        out = op("reshape", op("slice", hidden, axis=1, start=0, stop=1), shape=(batch, width))
+    elif pooling == "max":
+        per_token = op("reshape", mask, shape=(batch, tokens, 1))
+        lowest = constant(float("-inf"), "float32", origin)
+        top = op("reduce", op("map", per_token, hidden, lowest, fn="where"), kind="max", axes=(1,), keepdims=False)
+        some = op("reduce", mask, kind="any", axes=(1,), keepdims=True)
+        out = op("map", some, top, zero, fn="where")
+    else:
+        line = op("iota", shape=(1, tokens), axis=1, start=0, step=1, dtype="int64")
+        kept = op("map", mask, line, constant(0, "int64", origin), fn="where")
+        last = op("reduce", kept, kind="max", axes=(1,), keepdims=True)
+        index = op("expand", op("reshape", last, shape=(batch, 1, 1)), shape=(batch, 1, width))
+        picked = op("reshape", op("gather", hidden, index, axis=1), shape=(batch, width))
+        some = op("reduce", mask, kind="any", axes=(1,), keepdims=True)
+        out = op("map", some, picked, zero, fn="where")
+    if normalize:
+        out = make(known()["l2_normalize"](eps=EPS), out, origin=Origin("normalize"))  # pyright: ignore[reportCallIssue]
+    return graph.replace(outputs=(("embedding", out),))
+
+
+def pool(hidden: Array, mask: Array, pooling: Pooling, normalize: bool) -> Array:
+    """The same in NumPy, double precision inside: hidden [B, T, H], mask [B, T] -> [B, H] float32."""
+    x, kept = hidden.astype(np.float64), mask.astype(bool)
+    if pooling == "mean":
+        weights = kept[:, :, None].astype(np.float64)
+        out = (x * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1)
+    elif pooling == "cls":
+        out = x[:, 0]
+    elif pooling == "max":
+        out = np.where(kept[:, :, None], x, -np.inf).max(axis=1)
+        out = np.where(kept.any(axis=1, keepdims=True), out, 0.0)
+    else:
+        last = np.where(kept, np.arange(x.shape[1])[None, :], 0).max(axis=1)
+        out = np.where(kept.any(axis=1, keepdims=True), x[np.arange(x.shape[0]), last], 0.0)
+    if normalize:
+        out = out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), EPS)
+    return out.astype(np.float32)

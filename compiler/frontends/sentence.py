@@ -1,0 +1,120 @@
+"""What a folder's sentence-transformers files say: pooling, normalization, prompt, length limit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from ...dsl.spec import Pooling, Task
+from .errors import FrontendError
+
+_MODES: dict[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_lasttoken": "last",
+}
+_WORDS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last", "last": "last"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How hidden states become one embedding. `limit`: tokens, special ones included (None: the folder says nothing)."""
+
+    pooling: Pooling = "mean"
+    normalize: bool = True
+    prompt: str = ""
+    limit: int | None = None
+    files: tuple[Path, ...] = ()
+
+
+def read_settings(folder: Path, task: Task) -> Settings:
+    """The folder's settings, overridden by the spec's task. Raises FrontendError for a module that is not supported."""
+    files: list[Path] = []
+    pooling: Pooling | None = None
+    normalize: bool | None = None
+    limit: int | None = None
+    prompt: str | None = None
+    include_prompt = True
+    modules = folder / "modules.json"
+    if modules.is_file():
+        files.append(modules)
+        normalize = False
+        for row in _json(modules, list):
+            kind = str(row.get("type", "")).rsplit(".", 1)[-1]
+            if kind == "Pooling":
+                pooling, include_prompt = _pooling(folder, str(row.get("path", "")), files, task)
+            elif kind == "Normalize":
+                normalize = True
+            elif kind != "Transformer":
+                raise FrontendError(
+                    f"{folder.name}/modules.json has the module {row.get('type')!r}, which is not supported "
+                    "(Transformer, Pooling and Normalize are)",
+                    hint='use `task tensor` for the hidden states, or `torch("file.py:factory")` with the whole model',
+                )
+    for name in ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json"):
+        path = folder / name
+        if path.is_file():
+            files.append(path)
+            found = _json(path, dict).get("max_seq_length")
+            limit = int(found) if found else None
+    prompts = folder / "config_sentence_transformers.json"
+    if prompts.is_file():
+        files.append(prompts)
+        said = _json(prompts, dict)
+        chosen = said.get("default_prompt_name")
+        prompt = str((said.get("prompts") or {}).get(chosen, "")) if chosen else None
+    prompt = task.prompt if task.prompt is not None else prompt or ""
+    if prompt and not include_prompt:
+        raise FrontendError(
+            f"{folder.name} leaves the prompt's tokens out of pooling (include_prompt false), which is not supported",
+            hint='write `task embed(prompt = "")` and put the prompt into each text',
+        )
+    return Settings(
+        pooling=task.pooling or pooling or "mean",
+        normalize=task.normalize if task.normalize is not None else True if normalize is None else normalize,
+        prompt=prompt,
+        limit=limit,
+        files=tuple(files),
+    )
+
+
+def _pooling(folder: Path, path: str, files: list[Path], task: Task) -> tuple[Pooling | None, bool]:
+    config = folder / path / "config.json"
+    if not config.is_file():
+        raise FrontendError(f"{folder.name}/modules.json names {path}/config.json, which is missing")
+    files.append(config)
+    said = _json(config, dict)
+    include = bool(said.get("include_prompt", True))
+    if task.pooling is not None:
+        return task.pooling, include
+    word = said.get("pooling_mode")
+    if isinstance(word, str):
+        found = [word]
+        known = [_WORDS[word]] if word in _WORDS else []
+    else:
+        found = [k for k, v in said.items() if k.startswith("pooling_mode_") and v]
+        known = [_MODES[k] for k in found if k in _MODES]
+    if len(found) != 1 or len(known) != 1:
+        raise FrontendError(
+            f"{folder.name}/{path}/config.json asks for the pooling {' + '.join(found) or 'none'}, which is not supported",
+            hint="write `task embed(pooling = mean)`; mean, cls, max and last are known",
+        )
+    return known[0], include
+
+
+def _json(path: Path, kind: type) -> Any:
+    try:
+        value: Any = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise FrontendError(f"{path.parent.name}/{path.name} cannot be read: {error}") from None
+    if not isinstance(value, kind):
+        raise FrontendError(f"{path.parent.name}/{path.name} should hold a JSON {'list' if kind is list else 'object'}")
+    return cast(Any, value)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises FrontendError."""
+    return _json(path, dict)
