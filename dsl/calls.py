@@ -87,7 +87,12 @@ def _read_args(cursor: Cursor, form: CallForm, call: Call) -> tuple[dict[str, Ca
             part.error("E0215", f"`{option.name}` is given twice", group[0].span, "expected it once")
         value = read(part, "string" if option.type == "strings" else option.type)
         if value is not None and part.peek() is not None:
-            part.error("E0209", f"`{_short(write_term(part.terms[part.at]))}` does not belong here", None, "expected `,` or `)`")
+            part.error(
+                "E0209",
+                f"`{_short(write_term(part.terms[part.at]))}` does not belong here",
+                None,
+                "expected `,` or `)`",
+            )
         if value is not None:
             if option.type == "strings":
                 before = values[option.name].value if option.name in values else ()

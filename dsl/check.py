@@ -1,10 +1,10 @@
 """`check_file` and `check_text`: text → Spec and diagnostics. The table of contents of the language.
 
-    load      files → layers of statements            load.py (lexer, balance, parse)
-    collect   statements → entries, by the table      entries.py (forms, values, calls)
-    merge     layers → the entries that hold          merge.py, settings.py (--set, --use)
-    make      entries → Spec                          make_model.py, make_targets.py, ...
-    warn      Spec → what is probably wrong           warn.py, overlap.py
+load      files → layers of statements            load.py (lexer, balance, parse)
+collect   statements → entries, by the table      entries.py (forms, values, calls)
+merge     layers → the entries that hold          merge.py, settings.py (--set, --use)
+make      entries → Spec                          make_model.py, make_targets.py, ...
+warn      Spec → what is probably wrong           warn.py, overlap.py
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ def _make_spec(making: Making, loaded: Loaded, name: str, folder: str, profile: 
     for model in models:
         for other_name in {model.name, model.alias or model.name}:
             if other_name in called:
-                making.error("E0504", f"two models are called `{other_name}`", model.at("alias"), "expected another name")
+                making.error(
+                    "E0504", f"two models are called `{other_name}`", model.at("alias"), "expected another name"
+                )
             called[other_name] = model
     several = len(collected.models) > 1
     bundle = make_targets(making, None) if several else Targets()

@@ -157,7 +157,13 @@ def _first_time(
 
 
 def make_entry(
-    statement: Statement, keyword: Keyword, block: str, model: str | None, layer: Layer, context: Context, out: Collected
+    statement: Statement,
+    keyword: Keyword,
+    block: str,
+    model: str | None,
+    layer: Layer,
+    context: Context,
+    out: Collected,
 ) -> Entry | None:
     """The entry of one statement; None, with the reason reported, where it does not fit its form."""
     inner = _inner_entries(statement, keyword, layer, context, out) if statement.block is not None else ()
@@ -193,7 +199,8 @@ def _inner_entries(
     statement: Statement, keyword: Keyword, layer: Layer, context: Context, out: Collected
 ) -> tuple[Entry, ...] | None:
     """The statements of a `use`, `degrade` or `machine` block. In a `use` block commas separate properties."""
-    assert statement.block is not None and keyword.opens is not None
+    assert statement.block is not None
+    assert keyword.opens is not None
     before = len(context.found)
     once: dict[tuple[str | None, str, str, tuple[str, ...]], Span] = {}
     entries: list[Entry] = []
@@ -239,7 +246,11 @@ def _check_block(statement: Statement, keyword: Keyword, found: list[Diagnostic]
         return False
     if keyword.opens is not None and keyword.needs_block and statement.block is None:
         if not statement.bad:
-            found.append(Diagnostic("E0303", f"`{keyword.word}` needs a block", statement.word.span, "expected { ... } after this"))
+            found.append(
+                Diagnostic(
+                    "E0303", f"`{keyword.word}` needs a block", statement.word.span, "expected { ... } after this"
+                )
+            )
         return False
     return True
 
@@ -273,14 +284,18 @@ def _drop(
     first = group[0] if group else None
     known = words_of(block)
     if not isinstance(first, Atom) or first.kind != "WORD" or len(statement.groups) != 1:
-        context.found.append(Diagnostic("E0201", "drop needs what to remove", statement.span, "expected a word, as in drop latency p99"))
+        context.found.append(
+            Diagnostic("E0201", "drop needs what to remove", statement.span, "expected a word, as in drop latency p99")
+        )
         return
     if first.text not in known or first.text in ("drop", "infer", "include", "profile", "let"):
         droppable = [w for w in known if w not in ("drop", "infer", "include", "profile", "let")]
         help = hint(first.text, droppable, "words here")
         context.found.append(Diagnostic("E0301", f"there is no `{first.text}` to drop here", first.span, "", (), help))
         return
-    key = " ".join(unquote(t.text) if isinstance(t, Atom) and t.kind == "STRING" else write_group((t,)) for t in group[1:])
+    key = " ".join(
+        unquote(t.text) if isinstance(t, Atom) and t.kind == "STRING" else write_group((t,)) for t in group[1:]
+    )
     out.drops.append(Drop(model, block, first.text, key, layer, statement.span))
 
 
@@ -312,7 +327,9 @@ def place_scopes(collected: Collected, found: list[Diagnostic]) -> None:
             identity = (entry.layer.index, entry.identity)
             if identity in once:
                 label = Label(once[identity], "first here")
-                found.append(Diagnostic("E0305", f"`{entry.word}` is written twice", entry.span, "expected it once", (label,)))
+                found.append(
+                    Diagnostic("E0305", f"`{entry.word}` is written twice", entry.span, "expected it once", (label,))
+                )
             once[identity] = entry.span
         return
     for entry in collected.entries:

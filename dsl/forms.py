@@ -160,7 +160,13 @@ def _match_literal(cursor: Cursor, literal: str, rest: tuple[Part, ...]) -> bool
     help = ()
     if isinstance(term, Atom) and nearest(term.text, [literal]):
         help = (f"did you mean `{literal}`?",)
-    cursor.error("E0201", f"{subject} goes on with `{literal}`, and {text[:40]} is {what}", term.span, f"expected `{literal}`", help)
+    cursor.error(
+        "E0201",
+        f"{subject} goes on with `{literal}`, and {text[:40]} is {what}",
+        term.span,
+        f"expected `{literal}`",
+        help,
+    )
     return False
 
 

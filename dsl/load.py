@@ -111,9 +111,16 @@ def _include(loaded: Loaded, statement: Statement, roots: Roots, stack: list[str
     if statement.bad:
         return
     atom = statement.groups[0][0] if statement.groups else None
-    if not isinstance(atom, Atom) or atom.kind != "STRING" or len(statement.groups) != 1 or len(statement.groups[0]) != 1:
+    if (
+        not isinstance(atom, Atom)
+        or atom.kind != "STRING"
+        or len(statement.groups) != 1
+        or len(statement.groups[0]) != 1
+    ):
         at = statement.span if atom is None else atom.span
-        loaded.found.append(Diagnostic("E0201", "include needs a path", at, 'expected a string, as in include "base.infer"'))
+        loaded.found.append(
+            Diagnostic("E0201", "include needs a path", at, 'expected a string, as in include "base.infer"')
+        )
         return
     if statement.block is not None:
         loaded.found.append(Diagnostic("E0304", "`include` takes no block", statement.block.span))
@@ -181,7 +188,9 @@ def _profile(loaded: Loaded, statement: Statement, roots: Roots, seen: dict[str,
     name = statement.groups[0][0] if statement.groups and len(statement.groups[0]) == 1 else None
     if not isinstance(name, Atom) or name.kind != "WORD" or len(statement.groups) != 1:
         if not statement.bad:
-            loaded.found.append(Diagnostic("E0201", "profile needs a name", statement.span, "expected profile NAME { ... }"))
+            loaded.found.append(
+                Diagnostic("E0201", "profile needs a name", statement.span, "expected profile NAME { ... }")
+            )
         return
     if statement.block is None:
         if not statement.bad:
@@ -242,7 +251,12 @@ def _check_lets(loaded: Loaded) -> None:
         seen, todo = set[str](), [name]
         while todo:
             for term in loaded.lets.get(todo.pop(), ()):
-                if isinstance(term, Atom) and term.kind == "WORD" and term.text in loaded.lets and term.text not in seen:
+                if (
+                    isinstance(term, Atom)
+                    and term.kind == "WORD"
+                    and term.text in loaded.lets
+                    and term.text not in seen
+                ):
                     seen.add(term.text)
                     todo.append(term.text)
         if name in seen:

@@ -14,16 +14,16 @@ def to_json(diagnostic: Diagnostic) -> dict[str, object]:
     return {
         "code": diagnostic.code,
         "severity": diagnostic.severity,
-        "message": diagnostic.title,
-        "place": _place(diagnostic.span),
+        "title": diagnostic.title,
+        "span": _place(diagnostic.span),
         "label": diagnostic.label,
-        "labels": [{"place": _place(label.span), "text": label.text} for label in diagnostic.labels],
+        "labels": [{"span": _place(label.span), "text": label.text} for label in diagnostic.labels],
         "help": list(diagnostic.help),
     }
 
 
 def _place(span: Span | None) -> dict[str, object] | None:
-    return None if span is None else {"file": span.file, "line": span.line, "column": span.col, "end": span.end}
+    return None if span is None else {"file": span.file, "line": span.line, "col": span.col, "end": span.end}
 
 
 def to_github(diagnostics: Iterable[Diagnostic]) -> str:

@@ -40,7 +40,12 @@ def _use(making: Making, entry: Entry) -> Hardware | None:
         if machine is None:
             return None
         if kind is not None and kind != machine.kind:
-            making.error("E0602", f'"{named.value}" is a {machine.kind} machine', captures["kind"].span, f"expected {machine.kind}")
+            making.error(
+                "E0602",
+                f'"{named.value}" is a {machine.kind} machine',
+                captures["kind"].span,
+                f"expected {machine.kind}",
+            )
             return None
         kind = machine.kind
     if kind is None:
@@ -52,7 +57,9 @@ def _use(making: Making, entry: Entry) -> Hardware | None:
     own = {inner.word: inner for inner in entry.inner}
     for word, kinds in _BELONGS.items():
         if word in own and kind not in kinds:
-            making.error("E0604", f"`{word}` belongs to {listed(kinds)}, and this is {kind}", own[word].statement.word.span)
+            making.error(
+                "E0604", f"`{word}` belongs to {listed(kinds)}, and this is {kind}", own[word].statement.word.span
+            )
 
     def value(word: str, capture: str, known: Any = None) -> Any:
         return own[word].match.captures[capture].value if word in own else known
@@ -69,7 +76,9 @@ def _use(making: Making, entry: Entry) -> Hardware | None:
     topology = value("topology", "shape")
     if topology is not None and machine is not None and machine.topologies and topology not in machine.topologies:
         span = own["topology"].match.captures["shape"].span
-        making.error("E0604", f"{machine.name} has no topology {topology}", span, f"expected {listed(machine.topologies)}")
+        making.error(
+            "E0604", f"{machine.name} has no topology {topology}", span, f"expected {listed(machine.topologies)}"
+        )
     return Hardware(
         kind=kind,
         name=None if named is None else named.value,

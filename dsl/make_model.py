@@ -219,7 +219,9 @@ def _check_symbols(making: Making, model: Model) -> None:
         help = hint(symbol, [*written, "batch", "tokens"])
         near = help and help[0].startswith("did you mean")
         help = help if near else (f"as in `dim {symbol} in 1..64`",)
-        making.error("E0501", f"`{symbol}` has no bounds", captured.span, f"expected a line `dim {symbol} in ...`", help)
+        making.error(
+            "E0501", f"`{symbol}` has no bounds", captured.span, f"expected a line `dim {symbol} in ...`", help
+        )
     if not model.inputs:
         return
     for dim in model.dims:
@@ -259,14 +261,19 @@ def _check_inputs(making: Making, model: Model) -> None:
             making.error("E0505", "task rerank has the inputs `query` and `document`", model.inputs[0].at("name"))
     if model.task.kind == "embed" and len(texts) > 1:
         making.error("E0505", "task embed has one text input", texts[1].at("name"))
-    if model.source.kind == "torch" and model.task.kind == "tensor" and not model.inputs:
-        if (model.name, "model", "input") not in making.collected.seen:
-            help = ("as in `input features: float32[batch, 64]`, one line for each parameter of forward",)
-            making.error("E0306", f"model `{model.name}` has no inputs", making.collected.models[model.name], "", help)
+    unseen = (model.name, "model", "input") not in making.collected.seen
+    if model.source.kind == "torch" and model.task.kind == "tensor" and not model.inputs and unseen:
+        help = ("as in `input features: float32[batch, 64]`, one line for each parameter of forward",)
+        making.error("E0306", f"model `{model.name}` has no inputs", making.collected.models[model.name], "", help)
     tokens = model.dim("tokens")
     for thing in texts:
         written = next((d for d in model.dims if d.name == "tokens"), None)
-        if written is not None and tokens is not None and thing.limit_tokens is not None and thing.limit_tokens > tokens.hi:
+        if (
+            written is not None
+            and tokens is not None
+            and thing.limit_tokens is not None
+            and thing.limit_tokens > tokens.hi
+        ):
             making.error(
                 "E0503", f"up to {thing.limit_tokens} tokens, and `dim tokens` ends at {tokens.hi}",
                 thing.at("limit_tokens"), f"expected at most {tokens.hi}",

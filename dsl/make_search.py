@@ -48,7 +48,9 @@ def make_search(making: Making, model: str) -> Search:
 
 def _precision(captured: Captured) -> Precision:
     call = captured.value
-    return Precision(kind=call.name, group=value_of(call.args, "group"), span=captured.span, spans=spans_of(call.args, group="group"))
+    return Precision(
+        kind=call.name, group=value_of(call.args, "group"), span=captured.span, spans=spans_of(call.args, group="group")
+    )
 
 
 def _precisions(making: Making, entry: Entry) -> tuple[Precision, ...]:
@@ -64,7 +66,9 @@ def _precisions(making: Making, entry: Entry) -> tuple[Precision, ...]:
 def _keep(entry: Entry) -> Keep:
     captures = entry.match.captures
     spans = spans_of(captures, pattern="pattern", precision="precision")
-    return Keep(pattern=captures["pattern"].value, precision=_precision(captures["precision"]), span=entry.span, spans=spans)
+    return Keep(
+        pattern=captures["pattern"].value, precision=_precision(captures["precision"]), span=entry.span, spans=spans
+    )
 
 
 def _objective(making: Making, entry: Entry | None) -> tuple[Goal, ...]:
@@ -146,7 +150,9 @@ def _degrade(making: Making, entry: Entry | None) -> Degrade | None:
     inner = entry.inner[0]
     captures = inner.match.captures
     if "below" not in captures:
-        making.error("E0214", "degrade needs the way back", inner.span, "expected `, back below 10 % for 30 s` after this")
+        making.error(
+            "E0214", "degrade needs the way back", inner.span, "expected `, back below 10 % for 30 s` after this"
+        )
         return None
     if captures["below"].value >= captures["above"].value:
         making.error(
@@ -160,7 +166,9 @@ def _degrade(making: Making, entry: Entry | None) -> Degrade | None:
         below=captures["below"].value,
         below_s=float(captures["below_for"].value),
         span=entry.span,
-        spans=spans_of(captures, variant="variant", above="above", above_s="above_for", below="below", below_s="below_for"),
+        spans=spans_of(
+            captures, variant="variant", above="above", above_s="above_for", below="below", below_s="below_for"
+        ),
     )
 
 

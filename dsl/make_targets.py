@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from .diagnostics import Label
@@ -85,7 +86,12 @@ def _latency(making: Making, entry: Entry) -> LatencyTarget:
     unit: Any = None if rate is None else "items/s" if rate.unit == "img/s" else rate.unit
     arrival = captures.get("arrival")
     if arrival is not None and rate is None:
-        making.error("E0510", f"`{arrival.value}` says how requests arrive at a rate", arrival.span, "expected `at RATE` before this")
+        making.error(
+            "E0510",
+            f"`{arrival.value}` says how requests arrive at a rate",
+            arrival.span,
+            "expected `at RATE` before this",
+        )
     task = making.one(entry.model, "model", "task")
     if entry.word in ("ttft", "itl") and (making.by_word.get((entry.model, "model", "source")) is not None):
         kind = "tensor" if task is None else call_of(task, "task").name
@@ -128,10 +134,17 @@ def _accuracy(making: Making, entry: Entry) -> AccuracyTarget:
         elif bound.value < 0:
             making.error("E0205", f"{metric} is never negative", bound.span, "expected at least 0")
         if rise and metric != "perplexity":
-            making.error("E0508", "only perplexity is bounded by its rise", captures["rise"].span, "expected a bound here")
+            making.error(
+                "E0508", "only perplexity is bounded by its rise", captures["rise"].span, "expected a bound here"
+            )
     elif versus is not None:
-        making.error("E0508", "a metric of your own takes outputs and labels itself", versus.span, "expected nothing here")
-    if making.one(entry.model, "data", "evaluate") is None and (entry.model, "data", "evaluate") not in making.collected.seen:
+        making.error(
+            "E0508", "a metric of your own takes outputs and labels itself", versus.span, "expected nothing here"
+        )
+    if (
+        making.one(entry.model, "data", "evaluate") is None
+        and (entry.model, "data", "evaluate") not in making.collected.seen
+    ):
         making.error(
             "E0509", "accuracy is measured on `evaluate`, and this spec has none", entry.span, "",
             ('add `data { evaluate jsonl("data/evaluate.jsonl", field = "text") }`',),
@@ -158,7 +171,9 @@ def _check_versus(making: Making, entry: Entry, metric: str, versus: Captured | 
             f"expected vs {listed(allowed)} after this",
         )  # fmt: skip
     elif versus.value not in allowed:
-        making.error("E0508", f"{metric} cannot be taken against {versus.value}", versus.span, f"expected {listed(allowed)}")
+        making.error(
+            "E0508", f"{metric} cannot be taken against {versus.value}", versus.span, f"expected {listed(allowed)}"
+        )
 
 
 def _check_order(making: Making, targets: Targets) -> None:
@@ -168,7 +183,7 @@ def _check_order(making: Making, targets: Targets) -> None:
             (t for t in targets.items if isinstance(t, LatencyTarget) and t.kind == kind and t.at_rate is None),
             key=lambda t: t.quantile,
         )
-        for low, high in zip(own, own[1:], strict=False):
+        for low, high in pairwise(own):
             if high.bound < low.bound and high.span is not None and low.span is not None:
                 making.error(
                     "W0105", f"{high.statistic} is at least {low.statistic}, so this bound makes the other one idle",

@@ -37,7 +37,9 @@ def _apply_drop(
     for identity in hit:
         del merged[identity]
     if not hit:
-        there = sorted({" ".join(p for p in (i[2], *i[3]) if p and not p.startswith("#")) for i in merged if i[1] == drop.block})
+        there = sorted(
+            {" ".join(p for p in (i[2], *i[3]) if p and not p.startswith("#")) for i in merged if i[1] == drop.block}
+        )
         help = (f"earlier layers have: {', '.join(there)}",) if there else ("drop removes what an earlier layer wrote",)
         what = f"{drop.word} {drop.key}".strip()
         found.append(Diagnostic("E0706", f"no earlier layer has `{what}`", drop.span, "", (), help))

@@ -31,7 +31,8 @@ def check_overlap(making: Making, spec: Spec, on_disk: bool) -> None:
 
 def _report(making: Making, model: Model, title: str) -> None:
     calibrate, evaluate = model.data.calibrate, model.data.evaluate
-    assert calibrate is not None and evaluate is not None
+    assert calibrate is not None
+    assert evaluate is not None
     other = calibrate.at("path")
     making.error(
         "E0514", title, evaluate.at("path"), "expected other rows", ("keep the rows of `evaluate` out of `calibrate`",),

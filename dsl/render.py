@@ -1,11 +1,11 @@
 """Diagnostics → text with carets, in the manner of rustc.
 
-    error[E0203]: latency needs a time, and 20 MiB is a size
-      --> embeddings.infer:21:22
-       |
-    21 |   latency     p99 <= 20 MiB
-       |                      ^^^^^^ expected ns, us, ms, s or min
-       = help: did you mean `20 ms`?
+error[E0203]: latency needs a time, and 20 MiB is a size
+  --> embeddings.infer:21:22
+   |
+21 |   latency     p99 <= 20 MiB
+   |                      ^^^^^^ expected ns, us, ms, s or min
+   = help: did you mean `20 ms`?
 """
 
 from __future__ import annotations

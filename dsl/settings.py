@@ -1,9 +1,9 @@
 """`--set KEY=VALUE` and `--use MACHINE`: the last layer, from the command line.
 
-    targets.latency["p99.9"]=10ms     replaces the bound and keeps the rest (`at RATE`, say)
-    search.budget=30 s                the value of a statement; a property: serve.queue.deadline=1 s
-    minilm.traffic.rate=80 req/s      with several models the model comes first; model.source=... with one
-    p=30 ms                           a `let`
+targets.latency["p99.9"]=10ms     replaces the bound and keeps the rest (`at RATE`, say)
+search.budget=30 s                the value of a statement; a property: serve.queue.deadline=1 s
+minilm.traffic.rate=80 req/s      with several models the model comes first; model.source=... with one
+p=30 ms                           a `let`
 """
 
 from __future__ import annotations
@@ -98,9 +98,7 @@ def apply_settings(
     return entries
 
 
-def _apply(
-    setting: Setting, entries: list[Entry], collected: Collected, context: Context, layer: Layer
-) -> list[Entry]:
+def _apply(setting: Setting, entries: list[Entry], collected: Collected, context: Context, layer: Layer) -> list[Entry]:
     place = _place(setting, collected, context)
     if place is None:
         return entries

@@ -79,7 +79,7 @@ def parse_number(text: str) -> float | int:
     return int(value) if scale != 1.0 and value == int(value) else value
 
 
-def in_base(number: float | int, unit: str) -> float | int:
+def in_base(number: float, unit: str) -> float | int:
     """`number` of `unit` in base units, correctly rounded: 95 % is 0.95, 66.9 TFLOP/s is 66.9e12."""
     factor = UNITS[unit].factor
     if factor == 1:

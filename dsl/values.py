@@ -185,9 +185,7 @@ def _read_range(cursor: Cursor, kind: Quantity) -> Captured | None:
     return Captured((lo_value, hi_value), span, hi[1])
 
 
-def _read_number(
-    cursor: Cursor, kind: Quantity, in_range: bool = False
-) -> tuple[float | int, str, Span, str] | None:
+def _read_number(cursor: Cursor, kind: Quantity, in_range: bool = False) -> tuple[float | int, str, Span, str] | None:
     """A number and its unit (not yet judged): value as written, unit or "", span, text."""
     cursor.expand()
     term = cursor.peek()
@@ -266,7 +264,9 @@ def _in_base(cursor: Cursor, kind: Quantity, number: float, unit: str, span: Spa
 
 def _bounds(kind: Quantity) -> str:
     if kind.dimensions == ("share",):
-        return f"expected {'more than' if kind.positive else 'at least'} {kind.low:.4g} and at most {kind.high:.6g}, as %"
+        return (
+            f"expected {'more than' if kind.positive else 'at least'} {kind.low:.4g} and at most {kind.high:.6g}, as %"
+        )
     if kind.high <= 1e6:
         return f"expected more than {kind.low:.6g} and at most {kind.high:.6g}"
     return "expected more than 0" if kind.positive else f"expected at least {kind.low:.6g}"
@@ -340,7 +340,9 @@ def _read_string(cursor: Cursor) -> Captured | None:
         return None
     value = unquote(atom.text)
     if not value or "\0" in value or any(ord(c) < 32 for c in value if c != "\n"):
-        cursor.error("E0219", f"{cursor.subject} needs a string that is not empty and has no control characters", atom.span)
+        cursor.error(
+            "E0219", f"{cursor.subject} needs a string that is not empty and has no control characters", atom.span
+        )
         return None
     return Captured(value, atom.span)
 
@@ -384,7 +386,9 @@ def _matching(pattern: str, expected: str) -> Callable[[Cursor], Captured | None
             return None
         value = unquote(atom.text)
         if not compiled.fullmatch(value):
-            cursor.error("E0219", f"{cursor.subject} cannot be {_shorten(atom.text)}", atom.span, f"expected {expected}")
+            cursor.error(
+                "E0219", f"{cursor.subject} cannot be {_shorten(atom.text)}", atom.span, f"expected {expected}"
+            )
             return None
         return Captured(value, atom.span)
 
@@ -397,7 +401,9 @@ def _read_name(cursor: Cursor) -> Captured | None:
         _not_a(cursor, "a name", "expected letters, digits, _ and -")
         return None
     if "." in term.text or len(term.text) > 64:
-        cursor.error("E0219", f"`{_shorten(term.text)}` is not a name", term.span, "expected at most 64 letters, digits, _ and -")
+        cursor.error(
+            "E0219", f"`{_shorten(term.text)}` is not a name", term.span, "expected at most 64 letters, digits, _ and -"
+        )
         return None
     cursor.at += 1
     return Captured(term.text, term.span)
@@ -409,10 +415,14 @@ def _read_stat(cursor: Cursor) -> Captured | None:
         _not_a(cursor, "a percentile", "expected p50, p99, p99.9 or max")
         return None
     if term.text != "max" and not re.fullmatch(r"p\d{1,2}(\.\d{1,4})?", term.text):
-        cursor.error("E0218", f"`{_shorten(term.text)}` is not a percentile", term.span, "expected p50, p99, p99.9 or max")
+        cursor.error(
+            "E0218", f"`{_shorten(term.text)}` is not a percentile", term.span, "expected p50, p99, p99.9 or max"
+        )
         return None
     if term.text != "max" and not 0 < float(term.text[1:]) < 100:
-        cursor.error("E0218", f"`{term.text}` is not a percentile", term.span, "expected between p1 and p99.9999, or max")
+        cursor.error(
+            "E0218", f"`{term.text}` is not a percentile", term.span, "expected between p1 and p99.9999, or max"
+        )
         return None
     cursor.at += 1
     return Captured(term.text, term.span)
@@ -481,7 +491,11 @@ def _read_input(cursor: Cursor) -> Captured | None:
 def _read_tensor(cursor: Cursor, others: tuple[str, ...] = ()) -> Captured | None:
     term = cursor.peek()
     expected = listed(["a tensor such as float32[batch, 64]", *others])
-    if term is None or (isinstance(term, Atom) and term.kind != "WORD") or (isinstance(term, Call) and term.open == "("):
+    if (
+        term is None
+        or (isinstance(term, Atom) and term.kind != "WORD")
+        or (isinstance(term, Call) and term.open == "(")
+    ):
         _not_a(cursor, "a type", f"expected {expected}")
         return None
     name = term if isinstance(term, Atom) else term.name
@@ -597,7 +611,12 @@ def starts(type: str, term: Term | None, context: Context) -> bool:
             return starts(type, first, context) if first != term else False
         return type in ("stat", "name", "arch")
     if isinstance(term, Call):
-        return type in ("any", "input", "tensor") or choices_of(type) is None and type not in _OWN and type not in QUANTITIES
+        return (
+            type in ("any", "input", "tensor")
+            or choices_of(type) is None
+            and type not in _OWN
+            and type not in QUANTITIES
+        )
     if term.kind == "STRING":
         return type in ("string", "path", "entry", "hub", "revision", "version", "alias", "header", "date", "any")
     if term.kind == "NUMBER":

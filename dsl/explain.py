@@ -1,0 +1,63 @@
+"""`infc check --explain`: every word of the language with the value that holds, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .check import CheckResult
+from .keywords import SCOPED, Keyword, words_of
+from .resolved import origin_of
+
+_SKIP = ("infer", "include", "let", "profile", "drop", "model", *SCOPED, "hardware", "serve")
+
+
+def explain_spec(result: CheckResult) -> str:
+    """One line a word: its value, then whether it was written or is the default, then what it means."""
+    rows: list[tuple[str, str, str, str]] = []
+    for name in result.models:
+        rows.append((f"model {name}", "", "", ""))
+        rows += _words(result, name, "model")
+        for block in SCOPED:
+            rows.append((f"  {block}" if len(result.models) > 1 else block, "", "", ""))
+            rows += _words(result, name, block)
+    if len(result.models) > 1:
+        rows.append(("targets of the bundle", "", "", ""))
+        rows += [row for row in _words(result, None, "targets") if row[2] != "default"]
+    for block in ("hardware", "serve"):
+        rows.append((block, "", "", ""))
+        rows += _words(result, None, block)
+    widths = [max((len(row[i]) for row in rows if len(row[i]) <= 64), default=0) for i in range(3)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, (*widths, 0), strict=True)).rstrip() for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _words(result: CheckResult, model: str | None, block: str) -> Iterator[tuple[str, str, str, str]]:
+    for word, keyword in words_of(block).items():
+        if word in _SKIP:
+            continue
+        written = [e for e in result.entries if (e.model, e.block, e.word) == (model, block, word)]
+        for entry in written:
+            yield (f"  {word}", entry.text().partition(" ")[2], origin_of(entry), _help(keyword))
+        if not written:
+            yield (f"  {word}", _default(result, model, keyword), "default", _help(keyword))
+
+
+def _default(result: CheckResult, model: str | None, keyword: Keyword) -> str:
+    """The default, with what the spec makes of it where that is known."""
+    spec = result.spec
+    if spec is not None and model is not None and keyword.word == "dim":
+        owner = next(m for m in spec.models if m.name == model)
+        bounds = [owner.dim(name) for name in ("batch", "tokens")]
+        return ", ".join(f"{d.name} in {d.lo}..{d.hi}" for d in bounds if d is not None)
+    if keyword.word == "use":
+        return "cpu { isa native }: this machine's CPU"
+    return keyword.default or "none"
+
+
+def _help(keyword: Keyword) -> str:
+    if keyword.honoured is True:
+        return keyword.help
+    note = "not honoured by build yet" if keyword.honoured is False else f"build honours {keyword.honoured}"
+    return f"{keyword.help} ({note})"
