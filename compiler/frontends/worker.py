@@ -1,0 +1,163 @@
+"""The process that runs a user's factory: started by torch_factory, talks as wire.py says."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import os
+import random
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .audit import Audit
+from .errors import FrontendError
+from .sources import is_library, shorten
+from .wire import bounds_from_json, expected_from_json, fields_from_json, read_arrays, write_arrays, write_graph
+
+SEED = 0
+"""Factories that draw random weights make the same ones in every build."""
+
+
+def main(requests: int, answers: int) -> None:
+    """Serves requests from one file descriptor, answers on another, until the first is closed."""
+    run: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    with os.fdopen(requests, encoding="utf-8") as lines, os.fdopen(answers, "w", encoding="utf-8") as out:
+        for line in lines:
+            request: dict[str, Any] = json.loads(line)
+            try:
+                if request["do"] == "import":
+                    said, run = import_factory(request)
+                elif run is None:
+                    raise FrontendError("no model was imported")
+                else:
+                    said = run(request)
+                answer: dict[str, Any] = {"ok": said}
+            except FrontendError as error:
+                answer = {"error": {"message": error.message, "hint": error.hint}}
+            except BaseException as error:
+                answer = {"error": {"message": user_error(error, request), "hint": ""}}
+            out.write(json.dumps(answer) + "\n")
+            out.flush()
+
+
+def import_factory(request: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], dict[str, Any]]]:
+    """Calls the factory and imports what it makes; also what runs it later."""
+    import numpy as np
+    import torch
+
+    from .fx_export import bind, export_module, flatten_outputs
+    from .import_mlir import import_program
+    from .to_mlir import to_mlir
+
+    file, entry, folder = Path(request["file"]), str(request["entry"]), Path(request["folder"])
+    fields = fields_from_json(request["fields"])
+    audit = Audit(own=(folder,))
+    random.seed(SEED)
+    np.random.seed(SEED)
+    torch.manual_seed(SEED)
+    with audit.watching():
+        module = make_module(file, entry)
+    exported = export_module(module, fields, bounds_from_json(request["bounds"]))
+    program = to_mlir(exported, request["root"])
+    graph = import_program(program, request["name"], expected=expected_from_json(request["expected"]))
+    said = {
+        "graph": write_graph(graph, folder),
+        "mlir": program.text(),
+        "used_files": sorted({str(file), *audit.files()}),
+        "notes": [],
+    }
+    keys = tuple(exported.outputs)
+    names = tuple(name for name, _ in graph.outputs)
+    wanted = _keys_of(names, keys, expected_from_json(request["expected"]))
+
+    def run(asked: Mapping[str, Any]) -> dict[str, Any]:
+        arrays = read_arrays(asked["inputs"])
+        tensors = [torch.from_numpy(np.array(arrays[f.name], dtype=f.dtype)) for f in fields]
+        positional, named = bind(module, fields, tensors)
+        with torch.no_grad():
+            found = flatten_outputs(module(*positional, **named))
+        outputs = {name: found[key].numpy() for name, key in zip(names, wanted, strict=True)}
+        return {"outputs": write_arrays(outputs, folder, "out")}
+
+    return said, run
+
+
+def _keys_of(names: tuple[str, ...], keys: tuple[str, ...], expected: tuple[Any, ...]) -> tuple[str, ...]:
+    """Which of the module's outputs each of the graph's is."""
+    if not expected:
+        return keys
+    return tuple((e.foreign or e.name) if (e.foreign or e.name) in keys else keys[i] for i, e in enumerate(expected))
+
+
+def make_module(file: Path, entry: str) -> Any:
+    """What the factory `entry` of `file` returns: a torch.nn.Module. Raises FrontendError, or what the code raises."""
+    from torch import nn
+
+    factory: Any = load_file(file)
+    for part in entry.split("."):
+        if not hasattr(factory, part):
+            functions = [
+                n for n, v in vars(load_file(file)).items() if callable(v) and getattr(v, "__module__", "") == file.stem
+            ]
+            known = f"; it has {', '.join(functions)}" if functions else ""
+            raise FrontendError(f"{file.name} has no function {entry!r}{known}")
+        factory = getattr(factory, part)
+    if isinstance(factory, nn.Module):
+        return factory
+    if not callable(factory):
+        raise FrontendError(f"{entry!r} in {file.name} is no function but {type(factory).__name__}")
+    required = [
+        p.name
+        for p in inspect.signature(factory).parameters.values()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if required:
+        raise FrontendError(
+            f"{file.name}: {entry}({', '.join(required)}) takes arguments, and a factory is called without any",
+            hint="give them defaults, or add a function without parameters",
+        )
+    module = factory()
+    if not isinstance(module, nn.Module):
+        raise FrontendError(
+            f"{file.name}: {entry}() returns {type(module).__name__}, and a torch.nn.Module is needed",
+            hint="return the module itself, in eval mode",
+        )
+    return module.eval()
+
+
+def load_file(file: Path) -> ModuleType:
+    """The user's file as a module; its folder is searched first for what it imports."""
+    name = file.stem
+    loaded = sys.modules.get(name)
+    if loaded is not None and getattr(loaded, "__file__", None) == str(file):
+        return loaded
+    sys.path.insert(0, str(file.parent))
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise FrontendError(f"{file.name} is no Python file", hint="its name should end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def user_error(error: BaseException, request: Mapping[str, Any]) -> str:
+    """An exception of the user's code in one line: file, line, type and message, at their innermost frame."""
+    where = ""
+    root = str(request.get("root", ""))
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{shorten(error.filename, root)}:{error.lineno}: SyntaxError: {error.msg}"
+    for frame in traceback.extract_tb(error.__traceback__):
+        ours = Path(frame.filename).resolve().is_relative_to(Path(__file__).resolve().parent)
+        if not is_library(frame.filename) and not ours:
+            where = f"{shorten(frame.filename, root)}:{frame.lineno}: "
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    text = lines[0] if lines else ""
+    if isinstance(error, SystemExit):
+        text = f"the code called sys.exit({error.code!r})"
+    return f"{where}{type(error).__name__}: {text}".rstrip(": ")
