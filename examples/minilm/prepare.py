@@ -80,7 +80,7 @@ def sentences(count: int, seed: int) -> list[str]:
 
     texts: list[str] = []
     for _ in range(count):
-        clauses = min(20, 1 + int(rng.expovariate(0.5)))
+        clauses = min(18, 1 + int(rng.expovariate(0.3)))
         text = ", and ".join(clause() for _ in range(clauses))
         if rng.random() < 0.15:
             text = " ".join(text.split()[: rng.randint(1, 4)])
