@@ -13,18 +13,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from math import gcd
+from math import gcd, isnan
 from typing import Any
 
 from ....compiler.ir.dims import Dim, FloorDiv, Range, Sym
 from ....compiler.ir.dims import DimExpr as _DimExpr
 from ....compiler.ir.types import DType
+from .polynomial import (
+    ONE,
+    ZERO,
+    Poly,
+    add,
+    as_constant,
+    coefficient_of,
+    constant,
+    divide_term,
+    exact_div,
+    mul,
+    product,
+    scale,
+    sub,
+    without,
+)
 
-Poly = tuple[tuple[tuple[int, ...], int], ...]
 Bound = tuple[int | None, int | None]
 
-ZERO: Poly = ()
-ONE: Poly = (((), 1),)
 DEFAULT_RANGE: Range = (1, 2**31 - 1)
 
 
@@ -36,95 +49,6 @@ class Value:
     dtype: DType
     args: tuple[int, ...] = ()
     data: Any = None
-
-
-def constant(value: int) -> Poly:
-    """value as a polynomial."""
-    return (((), value),) if value else ()
-
-
-def as_constant(poly: Poly) -> int | None:
-    """The integer that poly is, or None."""
-    if not poly:
-        return 0
-    return poly[0][1] if len(poly) == 1 and poly[0][0] == () else None
-
-
-def add(*polys: Poly) -> Poly:
-    """The sum."""
-    totals: dict[tuple[int, ...], int] = {}
-    for poly in polys:
-        for monomial, coefficient in poly:
-            totals[monomial] = totals.get(monomial, 0) + coefficient
-    return tuple(sorted((m, c) for m, c in totals.items() if c))
-
-
-def mul(a: Poly, b: Poly) -> Poly:
-    """The product."""
-    return add(*(((tuple(sorted(m + n)), c * d),) for m, c in a for n, d in b))
-
-
-def scale(poly: Poly, factor: int) -> Poly:
-    """poly * factor."""
-    return tuple((m, c * factor) for m, c in poly) if factor else ()
-
-
-def sub(a: Poly, b: Poly) -> Poly:
-    """a - b."""
-    return add(a, scale(b, -1))
-
-
-def product(polys: Iterable[Poly]) -> Poly:
-    """The product of all; 1 for none."""
-    total = ONE
-    for poly in polys:
-        total = mul(total, poly)
-    return total
-
-
-def exact_div(poly: Poly, divisor: Poly) -> Poly | None:
-    """poly / divisor where nothing is left, for a divisor of one term (or poly itself); else None."""
-    if poly == divisor:
-        return ONE
-    if len(divisor) != 1:
-        return None
-    out: list[tuple[tuple[int, ...], int]] = []
-    for monomial, coefficient in poly:
-        rest = divide_term(monomial, coefficient, divisor)
-        if rest is None:
-            return None
-        out.append(rest)
-    return tuple(sorted(out))
-
-
-def divide_term(monomial: tuple[int, ...], coefficient: int, divisor: Poly) -> tuple[tuple[int, ...], int] | None:
-    """One term divided by a one-term divisor, or None."""
-    factors, by = divisor[0]
-    left = list(monomial)
-    for factor in factors:
-        if factor not in left:
-            return None
-        left.remove(factor)
-    return None if coefficient % by else (tuple(left), coefficient // by)
-
-
-def coefficient_of(poly: Poly, atom: int) -> Poly | None:
-    """c where poly = c * atom + rest with atom in neither; None where atom appears to a higher power."""
-    out: list[tuple[tuple[int, ...], int]] = []
-    for monomial, coefficient in poly:
-        count = monomial.count(atom)
-        if count > 1:
-            return None
-        if count:
-            left = list(monomial)
-            left.remove(atom)
-            out.append((tuple(left), coefficient))
-    return tuple(sorted(out))
-
-
-def without(poly: Poly, atom: int) -> Poly:
-    """The terms of poly that do not hold atom."""
-    return tuple(t for t in poly if atom not in t[0])
 
 
 @dataclass
@@ -150,11 +74,11 @@ class Values:
 
     # Leaves and polynomials.
 
-    def literal(self, value: float | int | bool, dtype: DType) -> int:
+    def literal(self, value: float | bool, dtype: DType) -> int:
         if dtype == "int64":
             return self.of_poly(constant(int(value)))
-        # repr keeps 0.0 and -0.0, and nan equal to itself
-        return self.intern(Value("literal", dtype, (), (repr(value), value) if value == value else ("nan", None)))
+        # repr tells 0.0 from -0.0, and makes nan equal to itself
+        return self.intern(Value("literal", dtype, (), ("nan", None) if isnan(value) else (repr(value), value)))
 
     def axis(self, number: int, extent: Poly) -> int:
         """Axis `number`, 0..extent-1; the literal 0 where extent is 1."""
@@ -221,14 +145,8 @@ class Values:
     def _prim_bounds(self, value: Value) -> Bound:
         pairs = [self.bounds(a) for a in value.args if self.table[a].dtype == "int64"]
         name = value.data
-        if name == "mod":
-            return (0, _minus(pairs[1][1], 1)) if pairs[1][0] is not None and pairs[1][0] > 0 else (None, None)
-        if name == "floordiv" and pairs[1][0] is not None and pairs[1][0] > 0:
-            (lo, hi), (d_lo, d_hi) = pairs
-            if lo is not None and lo >= 0:
-                return (lo // d_hi if d_hi is not None else 0), (None if hi is None else hi // d_lo)
-            if d_lo == d_hi:
-                return (None if lo is None else lo // d_lo), (None if hi is None else hi // d_lo)
+        if name in ("floordiv", "mod"):
+            return _division_bounds(name, *pairs)
         if name == "where":
             return _least(p[0] for p in pairs), _most(p[1] for p in pairs)
         if name == "min":
@@ -241,20 +159,17 @@ class Values:
 
     def poly_bounds(self, poly: Poly) -> Bound:
         """Interval arithmetic over poly's terms."""
-        low: int | None = 0
-        high: int | None = 0
-        for monomial, coefficient in poly:
-            lo: int | None = coefficient
-            hi: int | None = coefficient
-            for atom in monomial:
-                a, b = self.bounds(atom)
-                if a is None or b is None or lo is None or hi is None:
-                    lo = hi = None
-                    break
-                corners = (lo * a, lo * b, hi * a, hi * b)
-                lo, hi = min(corners), max(corners)
-            low = None if low is None or lo is None else low + lo
-            high = None if high is None or hi is None else high + hi
+        parts = [self._term_bounds(monomial, coefficient) for monomial, coefficient in poly]
+        return _total(p[0] for p in parts), _total(p[1] for p in parts)
+
+    def _term_bounds(self, monomial: tuple[int, ...], coefficient: int) -> Bound:
+        low = high = coefficient
+        for atom in monomial:
+            least, most = self.bounds(atom)
+            if least is None or most is None:
+                return None, None
+            corners = (low * least, low * most, high * least, high * most)
+            low, high = min(corners), max(corners)
         return low, high
 
     def known(self, poly: Poly) -> bool:
@@ -287,7 +202,7 @@ class Values:
 
     def nonnegative(self, poly: Poly) -> bool:
         """Whether poly >= 0 is proved for all values of axes and sizes."""
-        if all(c >= 0 for _, c in poly) and all((self.bounds(a)[0] or -1) >= 0 or self.bounds(a)[0] == 0 for m, _ in poly for a in m):
+        if all(c >= 0 and all(_at_least_zero(self.bounds(a)) for a in m) for m, c in poly):
             return True
         variables = {a for m, _ in poly for a in m if self.table[a].op != "size"}
         if variables:
@@ -387,9 +302,8 @@ class Values:
             found = self._divide_known(whole, top, by)
             if found is not None:
                 return found
-        elif len(by) > 1 and self.known(top) and self.known(by) and self.nonnegative(sub(by, ONE)):
-            if self._inside(top, by):
-                return self.of_poly(ZERO) if whole else numerator
+        elif len(by) > 1 and self.known(top) and self.known(by) and self._inside(top, by):
+            return self.of_poly(ZERO) if whole else numerator
         return self.intern(Value("prim", "int64", (numerator, divisor), name))
 
     def _inside(self, poly: Poly, limit: Poly) -> bool:
@@ -417,10 +331,17 @@ class Values:
                 high = tuple((m, c // common) for m, c in remainder if c % common == 0)
                 low = tuple((m, c) for m, c in remainder if c % common)
                 if high and self._inside(low, constant(common)):
-                    inner = self.divide("floordiv" if whole else "mod", self.of_poly(high), self.of_poly(constant(number // common)))
+                    inner = self.divide(
+                        "floordiv" if whole else "mod", self.of_poly(high), self.of_poly(constant(number // common))
+                    )
                     return inner if whole else self.of_poly(add(scale(self.poly(inner), common), low))
             lone = self.table[self.of_poly(remainder)]
-            if whole and lone.op == "prim" and lone.data == "floordiv" and (as_constant(self.poly(lone.args[1])) or 0) > 0:
+            if (
+                whole
+                and lone.op == "prim"
+                and lone.data == "floordiv"
+                and (as_constant(self.poly(lone.args[1])) or 0) > 0
+            ):
                 inner_by = as_constant(self.poly(lone.args[1])) or 1
                 return self.divide("floordiv", lone.args[0], self.of_poly(constant(inner_by * number)))
         return None
@@ -469,8 +390,31 @@ class Values:
         return image[root]
 
 
+def _division_bounds(name: str, top: Bound, by: Bound) -> Bound:
+    """Of a quotient or remainder, rounding down; known only for positive divisors."""
+    (low, high), (least, most) = top, by
+    if least is None or least <= 0:
+        return None, None
+    if name == "mod":
+        return 0, _minus(most, 1)
+    if low is not None and low >= 0:
+        return (0 if most is None else low // most), (None if high is None else high // least)
+    if least == most:
+        return (None if low is None else low // least), (None if high is None else high // least)
+    return None, None
+
+
+def _at_least_zero(bound: Bound) -> bool:
+    return bound[0] is not None and bound[0] >= 0
+
+
 def _minus(value: int | None, by: int) -> int | None:
     return None if value is None else value - by
+
+
+def _total(values: Iterable[int | None]) -> int | None:
+    found = list(values)
+    return None if any(v is None for v in found) else sum(v for v in found if v is not None)
 
 
 def _least(values: Iterable[int | None]) -> int | None:

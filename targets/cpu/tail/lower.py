@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import pairwise
 from typing import Literal as Choice
 
 from ....compiler.errors import Exit, InfcError
@@ -27,8 +28,9 @@ from ....compiler.ir import dims, loops
 from ....compiler.ir.dims import Dim, Range
 from ....compiler.ir.types import DType, TensorType
 from ....compiler.passes.placement import Place
-from . import index
-from .index import Poly, Value, Values
+from . import polynomial
+from .index import Value, Values
+from .polynomial import Poly
 
 Order = Choice["sequence", "lanes"]
 
@@ -124,7 +126,7 @@ class _Lowering:
     def run(self) -> Program:
         out, values = self.loop.out, self.values
         extents = [values.of_dim(d) for d in out.shape]
-        if any(e == index.ZERO for e in extents):
+        if any(e == polynomial.ZERO for e in extents):
             return Program(values, self.operands, out, self.mode, (), None)
         axes = [values.axis(k, e) for k, e in enumerate(extents)]
         numbers = [values[a].data for a in axes if values[a].op == "axis"]
@@ -133,9 +135,9 @@ class _Lowering:
             if out.rank < 2:
                 raise _fail(self.name, f"the result {out} has no token axis")
             flat = values.axis(FLAT_AXIS, values.poly(values.size("", longest=True)))
-            inner = index.product(extents[2:])
+            inner = polynomial.product(extents[2:])
             rest = _row_major([values.poly(a) for a in axes[2:]], extents[2:])
-            offset = index.add(index.mul(values.poly(flat), inner), rest)
+            offset = polynomial.add(polynomial.mul(values.poly(flat), inner), rest)
             numbers = [FLAT_AXIS, *(n for n in numbers if n > 1)]
         body = self.translate(self.loop.body, (), tuple(enumerate(axes)), ())
         return Program(values, self.operands, out, self.mode, tuple(numbers), body, values.of_poly(offset))
@@ -190,15 +192,15 @@ class _Lowering:
         safe = True
         for sub, dim in zip(expr.index, desc.type.shape, strict=True):
             number = self.translate(sub, guards, env, pins)
-            last = index.sub(values.of_dim(dim), index.ONE)
+            last = polynomial.sub(values.of_dim(dim), polynomial.ONE)
             poly = values.poly(number)
             if not values.known(poly):  # from data
                 number = values.prim("min", "int64", number, values.of_poly(last))
-                number = values.prim("max", "int64", number, values.of_poly(index.ZERO))
+                number = values.prim("max", "int64", number, values.of_poly(polynomial.ZERO))
                 poly = values.poly(number)
                 safe = safe and values.nonnegative(last)
             else:
-                safe = safe and values.nonnegative(poly) and values.nonnegative(index.sub(last, poly))
+                safe = safe and values.nonnegative(poly) and values.nonnegative(polynomial.sub(last, poly))
             indices.append(poly)
         guard = values.literal(True, "bool")
         if not safe:
@@ -216,7 +218,7 @@ class _Lowering:
                 raise _fail(self.name, f"operand {operand} is stored by token but is not read at the result's token")
             extents = [values.of_dim(d) for d in desc.type.shape[2:]]
             token = values.poly(values.intern(Value("axis", "int64", (), FLAT_AXIS)))
-            return index.add(index.mul(token, index.product(extents)), _row_major(indices[2:], extents))
+            return polynomial.add(polynomial.mul(token, polynomial.product(extents)), _row_major(indices[2:], extents))
         longest = self.mode is Mode.FLAT and desc.place is Place.PREFIX
         return _row_major(indices, [values.of_dim(d, longest=longest) for d in desc.type.shape])
 
@@ -227,7 +229,7 @@ class _Lowering:
         inner: list[int] = []
         for number, extent in expr.axes:
             size = values.of_dim(extent)
-            if size == index.ZERO:
+            if size == polynomial.ZERO:
                 return values.literal(identity(expr.kind, expr.dtype), expr.dtype)
             value = values.axis(self._rename(number, size, pins), size)
             env = (*env, (number, value))
@@ -273,9 +275,9 @@ def identity(kind: str, dtype: DType) -> float | int | bool:
 
 
 def _row_major(indices: list[Poly], extents: list[Poly]) -> Poly:
-    total = index.ZERO
+    total = polynomial.ZERO
     for number, extent in zip(indices, extents, strict=True):
-        total = index.add(index.mul(total, extent), number)
+        total = polynomial.add(polynomial.mul(total, extent), number)
     return total
 
 
@@ -308,7 +310,7 @@ def _split(program: Program) -> Program:
         outer_number = _fresh(values)
         outer = values.axis(outer_number, outer_extent)
         inner = values.axis(outer_number + 1, inner_extent)
-        joined = values.of_poly(index.add(index.mul(values.poly(outer), inner_extent), values.poly(inner)))
+        joined = values.of_poly(polynomial.add(polynomial.mul(values.poly(outer), inner_extent), values.poly(inner)))
         pair = (outer_number, outer_number + 1)
         axes = tuple(new for old in program.axes for new in (pair if old == number else (old,)))
         program = _rebuild(program, {number: joined}, axes, {number: pair})
@@ -326,8 +328,12 @@ def _divided(program: Program) -> Iterator[tuple[int, Poly, Poly]]:
         if top.op != "axis" or top.data == FLAT_AXIS or (program.mode is Mode.FLAT and top.data in (0, 1)):
             continue
         divisor = values.poly(value.args[1])
-        quotient = index.exact_div(values.extents[top.data], divisor)
-        if quotient is not None and quotient != index.ONE and values.nonnegative(index.sub(divisor, (((), 2),))):
+        quotient = polynomial.exact_div(values.extents[top.data], divisor)
+        if (
+            quotient is not None
+            and quotient != polynomial.ONE
+            and values.nonnegative(polynomial.sub(divisor, (((), 2),)))
+        ):
             yield top.data, quotient, divisor
 
 
@@ -343,9 +349,9 @@ def _merge(program: Program, *, reductions: bool, order: bool = False) -> Progra
             if _walked_as_one(program, a, b):
                 values = program.values
                 number = _fresh(values)
-                merged = values.axis(number, index.mul(values.extents[a], values.extents[b]))
+                merged = values.axis(number, polynomial.mul(values.extents[a], values.extents[b]))
                 axes = tuple(number if k == b else k for k in program.axes if k != a)
-                by = {a: values.of_poly(index.ZERO), b: merged}
+                by = {a: values.of_poly(polynomial.ZERO), b: merged}
                 program = _rebuild(program, by, axes, {a: (), b: (number,)})
                 changed = True
                 break
@@ -357,10 +363,10 @@ def _pairs(program: Program, reductions: bool) -> list[tuple[int, int]]:
     assert program.body is not None
     if not reductions:
         kept = [k for k in program.axes if k != FLAT_AXIS]
-        return list(zip(kept, kept[1:], strict=False))
+        return list(pairwise(kept))
     lists = [values[v].data[1] for v in values.reachable(program.body) if values[v].op == "reduce"]
-    pairs = {(a, b) for axes in lists for a, b in zip(axes, axes[1:], strict=False)}
-    together = [p for p in pairs if all(p in zip(x, x[1:], strict=False) for x in lists if p[0] in x or p[1] in x)]
+    pairs = {(a, b) for axes in lists for a, b in pairwise(axes)}
+    together = [p for p in pairs if all(p in pairwise(x) for x in lists if p[0] in x or p[1] in x)]
     return sorted(together)
 
 
@@ -376,8 +382,8 @@ def _walked_as_one(program: Program, a: int, b: int) -> bool:
         value = values[number]
         polys += [value.data] if value.op == "poly" else [values.poly(c) for c in value.args]
     for poly in polys:
-        of_outer, of_inner = index.coefficient_of(poly, outer), index.coefficient_of(poly, inner)
-        if of_outer is None or of_inner is None or of_outer != index.mul(of_inner, extent):
+        of_outer, of_inner = polynomial.coefficient_of(poly, outer), polynomial.coefficient_of(poly, inner)
+        if of_outer is None or of_inner is None or of_outer != polynomial.mul(of_inner, extent):
             return False
     return True
 
@@ -395,8 +401,11 @@ def _choose_orders(program: Program) -> Program:
     for number in values.reachable(program.body):
         value = values[number]
         if value.op == "poly":
-            terms = (index.mul(index.constant(c), index.product(values.poly(image[a]) for a in m)) for m, c in value.data)
-            image[number] = values.of_poly(index.add(*terms))
+            terms = (
+                polynomial.mul(polynomial.constant(c), polynomial.product(values.poly(image[a]) for a in m))
+                for m, c in value.data
+            )
+            image[number] = values.of_poly(polynomial.add(*terms))
             continue
         args = tuple(image[a] for a in value.args)
         data = value.data
@@ -420,7 +429,7 @@ def _contiguous(program: Program, number: int, last: tuple[int, ...]) -> bool:
     values = program.values
     _, axes, _ = values[number].data
     along = _axis_value(values, axes[-1])
-    extent = index.as_constant(values.extents[axes[-1]])
+    extent = polynomial.as_constant(values.extents[axes[-1]])
     if extent is not None and extent < LANES:
         return False
     found = False
@@ -437,10 +446,10 @@ def _contiguous(program: Program, number: int, last: tuple[int, ...]) -> bool:
             continue
         if value.op == "load":
             offset = values.poly(value.args[0])
-            if index.coefficient_of(offset, along) == index.ONE:
+            if polynomial.coefficient_of(offset, along) == polynomial.ONE:
                 found = True
-            across = [index.coefficient_of(offset, _axis_value(values, k)) for k in last]
-            if index.ONE in across:
+            across = [polynomial.coefficient_of(offset, _axis_value(values, k)) for k in last]
+            if polynomial.ONE in across:
                 return False
         stack.extend(values.children(at))
     return found
@@ -465,11 +474,6 @@ def _check_flat(name: str, loop: loops.Loop, program: Program) -> None:
                     raise _fail(name, f"a reduction over {values[atom].data[0]} where rows of all lengths run together")
 
 
-def symbols_of(values: Values, roots: tuple[Poly, ...]) -> frozenset[str]:
-    """Names of the symbols in polynomials."""
-    return frozenset(values[a].data[0] for poly in roots for m, _ in poly for a in m if values[a].op == "size")
-
-
 def extent_dim(values: Values, poly: Poly) -> Dim:
     """A polynomial over sizes as a dimension."""
     total: Dim = 0
@@ -486,6 +490,6 @@ def _atom_dim(values: Values, atom: int) -> Dim:
     if value.op == "size":
         return dims.sym(value.data[0])
     divide = dims.floordiv if value.data == "floordiv" else dims.mod
-    by = index.as_constant(values.poly(value.args[1]))
+    by = polynomial.as_constant(values.poly(value.args[1]))
     assert by is not None
     return divide(extent_dim(values, values.poly(value.args[0])), by)

@@ -24,27 +24,12 @@ from dataclasses import dataclass, field
 
 from ....compiler.ir.dims import Dim
 from ....compiler.ir.types import DType
-from . import index, spell
-from .index import Poly
+from . import polynomial, spell
 from .lower import FLAT_AXIS, LANES, Mode, Program, extent_dim, identity
+from .nest import TILE, Nest, plan, tile_width
+from .polynomial import Poly
 
-TILE = 64
-"""Lanes of a tile where the vector axis has no better divisor."""
 FUNCTION = "{name}(void *restrict out, const void *const *in, const int64_t *dim, const int32_t *row_of,\n    const int32_t *pos_of, int64_t begin, int64_t end)"
-
-
-@dataclass(frozen=True)
-class Nest:
-    """Which axes go where. `outer`: what begin..end ranges over. `vector` is None for a result of one element."""
-
-    range_axes: tuple[int, ...]
-    serial: tuple[int, ...]
-    vector: int | None
-    tiled: bool
-
-    @property
-    def vector_is_range(self) -> bool:
-        return self.vector is not None and self.vector in self.range_axes
 
 
 def print_c(name: str, program: Program, symbols: tuple[str, ...]) -> tuple[str, Dim]:
@@ -57,31 +42,8 @@ def print_c(name: str, program: Program, symbols: tuple[str, ...]) -> tuple[str,
     nest = plan(program)
     printer = _Printer(program, symbols, nest)
     lines = printer.function()
-    outer = index.product(program.values.extents[k] for k in nest.range_axes if k != FLAT_AXIS)
+    outer = polynomial.product(program.values.extents[k] for k in nest.range_axes if k != FLAT_AXIS)
     return "\n".join([head, "{", ignore, *lines, "}", ""]), extent_dim(program.values, outer)
-
-
-def plan(program: Program) -> Nest:
-    """The loop nest of program."""
-    values = program.values
-    assert program.body is not None
-    axes = program.axes
-    vector = axes[-1] if axes else None
-    reductions = [v for v in values.reachable(program.body) if values[v].op == "reduce"]
-    free = [f for f in (program.depends(v) & frozenset(axes) for v in reductions) if f]
-    others = axes[:-1]
-    if program.mode is Mode.FLAT:  # the range is the tokens
-        serial = tuple(k for k in others if k != FLAT_AXIS)
-    else:
-        serial = tuple(k for k in others if any(k not in f for f in free))
-    outer = tuple(k for k in others if k not in serial)
-    if not outer and vector is not None:
-        if not serial or all(vector in f for f in free):
-            outer = (vector,)
-        else:  # no axis is shared by all reductions: some are computed again for each step of the range
-            outer, serial = others, ()
-    tiled = vector is not None and any(vector in f for f in free)
-    return Nest(outer, serial, vector, tiled)
 
 
 @dataclass
@@ -137,12 +99,12 @@ class _Printer:
         return self.emit(self.values.of_poly(self.values.extents[axis]), scope)
 
     def static_extent(self, axis: int) -> int | None:
-        return None if axis == FLAT_AXIS else index.as_constant(self.values.extents[axis])
+        return None if axis == FLAT_AXIS else polynomial.as_constant(self.values.extents[axis])
 
     # The function.
 
     def function(self) -> list[str]:
-        root, nest, program = self.root, self.nest, self.program
+        root, program = self.root, self.program
         for k, operand in enumerate(program.operands):
             ctype = spell.C_TYPES[operand.type.dtype]
             root.lines.append(f"const {ctype} *restrict x{k} = (const {ctype} *)in[{k}];")
@@ -188,7 +150,7 @@ class _Printer:
         if not nest.tiled:
             return self.serial_loops(scope, nest.serial, lambda s: self.lane_loop(s, low, high))
         static = None if nest.vector_is_range else self.static_extent(nest.vector)
-        width = TILE if static is None else _tile_width(static)
+        width = TILE if static is None else tile_width(static)
         tile = _Scope(scope, scope.bound, arrays=True)
         self.lanes = _Lanes(nest.vector, "tile", "lanes", width)
         if static is not None and static % width == 0:
@@ -272,7 +234,7 @@ class _Printer:
         value = self.values[number]
         if value.op == "literal":
             return spell.literal(value.data[1] if value.data[1] is not None else float("nan"), value.dtype)
-        if value.op == "poly" and index.as_constant(value.data) is not None:
+        if value.op == "poly" and polynomial.as_constant(value.data) is not None:
             return self.poly(value.data, scope)
         known = self.lookup(number, scope)
         if known is not None:
@@ -349,8 +311,12 @@ class _Printer:
             return self.poly(poly, scope)
         own = tuple(t for t in poly if not self.term_needs(t[0]) <= parent.bound)
         rest = tuple(t for t in poly if t not in own)
-        if not own or len(rest) < 1 or index.as_constant(rest) is not None:
-            return self.poly(poly, scope) if own or index.as_constant(poly) is not None else self.outer_part(poly, scope)
+        if not own or len(rest) < 1 or polynomial.as_constant(rest) is not None:
+            return (
+                self.poly(poly, scope)
+                if own or polynomial.as_constant(poly) is not None
+                else self.outer_part(poly, scope)
+            )
         return f"{self.outer_part(rest, scope)} + {self.poly(own, scope)}"
 
     def outer_part(self, poly: Poly, scope: _Scope) -> str:
@@ -361,7 +327,7 @@ class _Printer:
 
     def poly(self, poly: Poly, scope: _Scope) -> str:
         """poly as C. Plain int64 arithmetic where all ranges are known, else arithmetic that wraps."""
-        constant = index.as_constant(poly)
+        constant = polynomial.as_constant(poly)
         if constant is not None:
             return spell.literal(constant, "int64")
         wraps = not self.values.known(poly)
@@ -391,7 +357,8 @@ class _Printer:
         return self.array_home(number, lane) is not lane.parent
 
     def array_home(self, number: int, lane: _Scope) -> _Scope:
-        assert self.lanes is not None and lane.parent is not None
+        assert self.lanes is not None
+        assert lane.parent is not None
         needs = self.program.depends(number) - {self.lanes.axis}
         at = lane.parent
         while not at.arrays and at.parent is not None and needs <= at.parent.bound:
@@ -486,15 +453,15 @@ class _Printer:
         static = self.static_extent(axis)
         lane = _Scope(scope, scope.bound | {axis}, lane=True)
         body = self.emit(value.args[0], lane)
-        lines = [
-            f"for (int64_t chunk = 0; chunk + {LANES} <= {size}; chunk += {LANES}) {{",
-            *(f"    {line}" for line in self.pragma(lane)),
-            f"    for (int64_t j = 0; j < {LANES}; ++j) {{",
-            f"        const int64_t {variable} = chunk + j;",
-            *self.indent(self.indent([*lane.lines, f"{name}[j] = {step(f'{name}[j]', body)};"])),
-            "    }",
+        chunk = [
+            *self.pragma(lane),
+            f"for (int64_t j = 0; j < {LANES}; ++j) {{",
+            f"    const int64_t {variable} = chunk + j;",
+            *self.indent([*lane.lines, f"{name}[j] = {step(f'{name}[j]', body)};"]),
             "}",
         ]
+        head = f"for (int64_t chunk = 0; chunk + {LANES} <= {size}; chunk += {LANES}) {{"
+        lines = [head, *self.indent(chunk), "}"]
         if static is None or static % LANES:
             rest = _Scope(scope, scope.bound | {axis})
             body = self.emit(value.args[0], rest)
@@ -510,14 +477,6 @@ class _Printer:
     @staticmethod
     def indent(lines: list[str]) -> list[str]:
         return [line if line.startswith("#") else f"    {line}" for line in lines]
-
-
-def _tile_width(extent: int) -> int:
-    """Lanes of a tile of an axis with a fixed extent: all of it, or a divisor, so that every tile is full."""
-    if extent <= 2 * TILE:
-        return extent
-    divisors = [w for w in range(2 * TILE, 31, -1) if extent % w == 0 and w % 16 == 0]
-    return divisors[0] if divisors else TILE
 
 
 def _mentions(line: str, name: str) -> bool:

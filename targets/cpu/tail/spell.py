@@ -32,10 +32,7 @@ FLOAT_FUNCTIONS: Mapping[str, str] = {
             *("floor", "ceil", "round", "trunc", "pow", "mod", "floordiv", "min", "max", "abs", "sign"),
         )
     },
-    **{
-        name: f"infc_{name}"
-        for name in ("relu", "gelu", "gelu_tanh", "silu", "sigmoid", "hardswish", "hardsigmoid")
-    },
+    **{name: f"infc_{name}" for name in ("relu", "gelu", "gelu_tanh", "silu", "sigmoid", "hardswish", "hardsigmoid")},
 }
 EXPENSIVE: frozenset[str] = frozenset(
     {
@@ -48,7 +45,7 @@ CALLS: frozenset[str] = frozenset({"pow", "mod", "floordiv", "sin", "cos"})
 """Primitives whose code has branches or calls: loops over them are left to clang's own judgement."""
 
 
-def literal(value: float | int | bool, dtype: DType) -> str:
+def literal(value: float | bool, dtype: DType) -> str:
     """A constant of the given dtype."""
     if dtype == "bool":
         return "1" if value else "0"
