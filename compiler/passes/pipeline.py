@@ -64,7 +64,7 @@ def run_passes(graph: Graph, passes: Sequence[Pass], callback: Callback | None =
 
 def default_passes() -> tuple[Pass, ...]:
     """What `infc build` runs unless told otherwise."""
-    return parse_passes("canonicalize,fold,canonicalize,cse,fuse,canonicalize,fold,cse,dead_code")
+    return parse_passes("canonicalize,fold,canonicalize,cse,fuse,canonicalize,fold,cse,fuse_loops,dead_code")
 
 
 def each(*callbacks: Callback) -> Callback:

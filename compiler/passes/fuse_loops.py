@@ -1,0 +1,303 @@
+"""fuse_loops: chains of elementwise ops, views and reductions become one loop.
+
+    y = mul(x, 2); z = exp(y)  ->  z = fused(x) {body="exp(mul(x0[i0], 2))"}
+
+A producer's expression takes the place of the Loads of its result. Every element is computed by the same primitives in
+the same order as before, so no bit changes. The rules:
+
+  * only ops with a loop form that no target brings a kernel for take part (`WHOLES` never);
+  * a producer goes into its reader if the reader is its only one and reads each element at most once, or if it is cheap;
+  * a producer with a reduction goes into a reader only element for element, never under another reduction;
+  * nothing crosses between what is computed flat and what runs per row, and what was flat stays flat;
+  * a plain reshape gathers nothing, since it costs nothing where it stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..ir.dims import Dim, exact_div, product
+from ..ir.graph import Graph, Node, Origin, make, rewrite, users
+from ..ir.loops import Axis, Expr, Literal, Load, Loop, Prim, Reduce, children, map_children
+from ..ir.ops.fused import fused
+from ..ir.ops.leaf import Constant
+from .indices import simplify_indices
+from .lengths import LEAVES
+from .placement import Place, Placement
+from .ragged import analyse
+
+WHOLES = frozenset(
+    [
+        "linear",
+        "matmul",
+        "conv",
+        "attention",
+        "layer_norm",
+        "rms_norm",
+        "group_norm",
+        "softmax",
+        "log_softmax",
+        "embedding",
+        "pool",
+        "cumsum",
+        "masked_mean",
+        "l2_normalize",
+    ]
+)
+EXPENSIVE = frozenset(
+    [
+        "exp",
+        "log",
+        "sqrt",
+        "rsqrt",
+        "sin",
+        "cos",
+        "tanh",
+        "erf",
+        "pow",
+        "div",
+        "gelu",
+        "gelu_tanh",
+        "silu",
+        "sigmoid",
+        "hardswish",
+        "hardsigmoid",
+    ]
+)
+CHEAP_PRIMS = 4
+
+
+@dataclass(frozen=True)
+class FuseLoops:
+    """See the module."""
+
+    max_prims: int = 64
+    """No fused expression has more primitives and loads than this."""
+    name: ClassVar[str] = "fuse_loops"
+
+    def apply(self, graph: Graph) -> Graph:
+        placement = analyse(graph)
+        readers = users(graph)
+        outputs = {node for _, node in graph.outputs}
+        absorbed: set[Node] = set()
+        groups: dict[Node, _Group] = {}
+        for node in reversed(graph.nodes()):
+            if node in absorbed or not _has_loop(node) or node.op.mnemonic == "reshape":
+                continue
+            group = _grow(node, readers, outputs, placement, self.max_prims)
+            if len(group.members) > 1:
+                groups[node] = group
+                absorbed |= group.members
+        if not groups:
+            return graph
+        after = _replace(graph, groups)
+        proved = analyse(after)
+        same = (proved.batchable, proved.trim) == (placement.batchable, placement.trim)
+        return after if same and len(proved.islands) <= len(placement.islands) else graph
+
+
+@dataclass
+class _Group:
+    """A loop over `operands` that computes the last of `members`."""
+
+    root: Node
+    members: set[Node]
+    owned: set[Node]
+    """Members that nothing outside the group reads."""
+    operands: list[Node]
+    body: Expr
+    next_axis: int
+
+
+def _has_loop(node: Node) -> bool:
+    if node.op.mnemonic in LEAVES or node.op.mnemonic in WHOLES:
+        return False
+    return node.op.loop(node.type, *(o.type for o in node.operands)) is not None
+
+
+def _loop(node: Node) -> Loop:
+    loop = node.op.loop(node.type, *(o.type for o in node.operands))
+    assert loop is not None
+    return loop
+
+
+def _grow(
+    root: Node, readers: dict[Node, list[Node]], outputs: set[Node], placement: Placement, max_prims: int
+) -> _Group:
+    """The group that computes root, with as many producers as the rules allow."""
+    body = _loop(root).body
+    group = _Group(root, {root}, {root}, list(root.operands), body, 1 + max(_numbers(body), default=root.type.rank))
+    group.next_axis = max(group.next_axis, root.type.rank)
+    merged = True
+    while merged:
+        merged = False
+        for producer in dict.fromkeys(group.operands):
+            if not _may_join(producer, group, readers, outputs, placement):
+                continue
+            joined = _substituted(group, producer, owned=_is_owned(producer, group, readers, outputs))
+            if _count(joined.body) <= max_prims:
+                group, merged = joined, True
+                break
+    return group
+
+
+def _may_join(
+    producer: Node, group: _Group, readers: dict[Node, list[Node]], outputs: set[Node], placement: Placement
+) -> bool:
+    if not _has_loop(producer) or not _same_side(producer, group.root, placement):
+        return False
+    body = _loop(producer).body
+    cheap = _is_cheap(body)
+    alone = _is_owned(producer, group, readers, outputs)
+    if not alone and not (cheap and producer not in outputs and all(_has_loop(r) for r in readers[producer])):
+        return False
+    visits = _visits(group, producer)
+    once = visits is not None and exact_div(producer.type.elements, visits) is not None
+    if any(isinstance(e, Reduce) for e in _walk(body)):
+        return once and not _under_reduction(group.body, group.operands.index(producer), under=False)
+    return once or cheap
+
+
+def _is_owned(producer: Node, group: _Group, readers: dict[Node, list[Node]], outputs: set[Node]) -> bool:
+    return producer not in outputs and all(r in group.owned for r in readers[producer])
+
+
+def _same_side(producer: Node, root: Node, placement: Placement) -> bool:
+    """Both flat, or both in islands; what all rows share may go anywhere that does not make it larger work."""
+    place = placement.place[producer]
+    if place in (Place.SHARED, Place.PREFIX):
+        return True
+    return placement.flat[producer] == placement.flat[root]
+
+
+def _visits(group: _Group, producer: Node) -> Dim | None:
+    """How many elements of producer one run of the group reads, counting repeats; None where it is not read."""
+    numbers = {k for k, o in enumerate(group.operands) if o is producer}
+    total: Dim = 0
+
+    def visit(expr: Expr, times: Dim) -> None:
+        nonlocal total
+        if isinstance(expr, Load) and expr.operand in numbers:
+            total = total + times
+        if isinstance(expr, Reduce):
+            times = times * product([extent for _, extent in expr.axes])
+        for child in children(expr):
+            visit(child, times)
+
+    visit(group.body, group.root.type.elements)
+    return None if total == 0 else total
+
+
+def _under_reduction(expr: Expr, operand: int, *, under: bool) -> bool:
+    """True where a Load of operand stands under a reduction."""
+    if isinstance(expr, Load) and expr.operand == operand:
+        return under
+    inside = under or isinstance(expr, Reduce)
+    return any(_under_reduction(child, operand, under=inside) for child in children(expr))
+
+
+def _substituted(group: _Group, producer: Node, *, owned: bool) -> _Group:
+    """group with the Loads of producer replaced by what producer computes."""
+    numbers = {k for k, o in enumerate(group.operands) if o is producer}
+    kept = [o for o in group.operands if o is not producer]
+    operands = list(dict.fromkeys([*kept, *producer.operands]))
+    where = {node: k for k, node in enumerate(operands)}
+    source = _loop(producer).body
+    next_axis = group.next_axis
+
+    def inline(index: tuple[Expr, ...]) -> Expr:
+        nonlocal next_axis
+        fresh: dict[int, Expr] = dict(enumerate(index))
+
+        def visit(expr: Expr) -> Expr:
+            nonlocal next_axis
+            if isinstance(expr, Axis):
+                return fresh.get(expr.number, expr)
+            if isinstance(expr, Reduce):
+                axes: list[tuple[int, Dim]] = []
+                for number, extent in expr.axes:
+                    fresh[number] = Axis(next_axis)
+                    axes.append((next_axis, extent))
+                    next_axis += 1
+                return Reduce(expr.kind, tuple(axes), visit(expr.body), expr.dtype)
+            if isinstance(expr, Load):
+                index = tuple(visit(e) for e in expr.index)
+                return Load(where[producer.operands[expr.operand]], index, expr.dtype)
+            return map_children(expr, visit)
+
+        return visit(source)
+
+    def replace_loads(expr: Expr) -> Expr:
+        if isinstance(expr, Load) and expr.operand in numbers:
+            return inline(tuple(replace_loads(e) for e in expr.index))
+        expr = map_children(expr, replace_loads)
+        return Load(where[group.operands[expr.operand]], expr.index, expr.dtype) if isinstance(expr, Load) else expr
+
+    body = replace_loads(group.body)
+    members, own = group.members | {producer}, group.owned | ({producer} if owned else set())
+    return _Group(group.root, members, own, operands, body, next_axis)
+
+
+def _replace(graph: Graph, groups: dict[Node, _Group]) -> Graph:
+    images: dict[Node, Node] = {}
+    originals = iter(graph.nodes())
+
+    def visit(node: Node) -> Node:
+        original = next(originals)
+        group = groups.get(original)
+        if group is not None:
+            body = simplify_indices(original.type.shape, group.body)
+            operands, body = _used(group.operands, body)
+            names = [m.op.name for m in graph.nodes() if m in group.members]
+            node = make(fused(original.type, body), *(images[o] for o in operands), origin=_origin(original, names))
+        images[original] = node
+        return node
+
+    return rewrite(graph, visit)
+
+
+def _used(operands: list[Node], body: Expr) -> tuple[list[Node], Expr]:
+    """operands that body loads, and body over their new numbers; constants become literals."""
+    constants = {k: o.op for k, o in enumerate(operands) if isinstance(o.op, Constant)}
+    wanted = sorted({e.operand for e in _walk(body) if isinstance(e, Load)} - set(constants))
+
+    def visit(expr: Expr) -> Expr:
+        expr = map_children(expr, visit)
+        if isinstance(expr, Load) and expr.operand in constants:
+            return Literal(constants[expr.operand].value, expr.dtype)
+        return Load(wanted.index(expr.operand), expr.index, expr.dtype) if isinstance(expr, Load) else expr
+
+    return [operands[k] for k in wanted], visit(body)
+
+
+def _origin(node: Node, names: list[str]) -> Origin:
+    return Origin(node.origin.name, node.origin.source, "+".join(names))
+
+
+def _walk(expr: Expr) -> list[Expr]:
+    found = [expr]
+    for child in children(expr):
+        found += _walk(child)
+    return found
+
+
+def _numbers(expr: Expr) -> list[int]:
+    """Numbers of all axes in expr."""
+    own = [e.number for e in _walk(expr) if isinstance(e, Axis)]
+    return own + [number for e in _walk(expr) if isinstance(e, Reduce) for number, _ in e.axes]
+
+
+def _count(expr: Expr) -> int:
+    """Primitives and loads in expr, those of indices too."""
+    return sum(isinstance(e, Prim | Load | Reduce) for e in _walk(expr))
+
+
+def _is_cheap(body: Expr) -> bool:
+    parts = _walk(body)
+    prims = [e for e in parts if isinstance(e, Prim)]
+    return (
+        len(prims) <= CHEAP_PRIMS
+        and not any(e.name in EXPENSIVE for e in prims)
+        and not any(isinstance(e, Reduce) for e in parts)
+    )
