@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,3 +29,16 @@ def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:  
 def root() -> Path:
     """The checkout."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def examples() -> Path:
+    """The folder `examples/`, with the models and data of every example made by its own script, once for all tests."""
+    folder = ROOT / "examples"
+    scripts = {"minilm": "prepare.py", "fraud": "train.py", "digits": "train.py"}
+    with (folder / ".making").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name, script in scripts.items():
+            if not (folder / name / "models").is_dir() or not (folder / name / "data").is_dir():
+                subprocess.run([sys.executable, folder / name / script], check=True)
+    return folder
