@@ -82,7 +82,7 @@ fn table() -> Vec<(&'static str, Kind, Option<Value>)> {
 const PROTOCOLS: [&str; 2] = ["kserve", "openai"];
 
 /// `INFC__…` variables that belong to the compiler.
-const FOREIGN_ENV: [&str; 4] = ["debug", "dump", "cache_dir", "color"];
+const FOREIGN_ENV: [&str; 5] = ["debug", "dump", "cache_dir", "serve_dir", "color"];
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -112,7 +112,8 @@ impl Settings {
                     return Err(format!("{}: unknown setting {key:?}; known are {}", layer.origin, all.join(", ")));
                 };
                 if !kind.accepts(&value) {
-                    return Err(format!("{}: {key} = {value}: expected {}", layer.origin, kind.expected()));
+                    let shown = serde_json::to_string(&value).unwrap_or_default();
+                    return Err(format!("{}: {key} = {shown}: expected {}", layer.origin, kind.expected()));
                 }
                 values.insert(known, (value, layer.origin.clone()));
             }
@@ -221,8 +222,12 @@ pub fn env_layer(vars: impl Iterator<Item = (String, String)>) -> Layer {
             continue;
         }
         let value = match kinds.get(key.as_str()) {
+            None => {
+                crate::log::warning(&format!("{name} is no setting of the server"));
+                continue;
+            }
             Some(Kind::Text) => Value::String(text),
-            Some(Kind::Names) => text.split(',').map(|s| Value::String(s.trim().into())).collect(),
+            Some(Kind::Names) => Value::Array(text.split(',').map(|s| Value::String(s.trim().into())).collect()),
             _ => text.parse::<Value>().unwrap_or(Value::String(text)),
         };
         values.push((key, value));
@@ -267,7 +272,9 @@ mod tests {
     #[test]
     fn unknown_keys_and_wrong_values_are_named() {
         let fault = |pairs: &[(&str, &str)]| Settings::new(vec![env(pairs)]).unwrap_err();
-        assert!(fault(&[("INFC__PROT", "1")]).contains("unknown setting \"prot\""));
+        let layer = Layer { origin: "serve.toml".into(), values: vec![("prot".into(), Value::Integer(1))] };
+        assert!(Settings::new(vec![layer]).unwrap_err().contains("serve.toml: unknown setting \"prot\""));
+        assert!(Settings::new(vec![env(&[("INFC__PROT", "1")])]).is_ok());
         assert!(fault(&[("INFC__PORT", "70000")]).contains("expected a port"));
         assert!(fault(&[("INFC__QUEUE", "0")]).contains("at least 1"));
         assert!(fault(&[("INFC__DEADLINE_S", "-1")]).contains("seconds"));

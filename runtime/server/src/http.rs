@@ -1,10 +1,9 @@
 //! Listeners and connections: accepting, serving, draining.
 
-use std::future::Future;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,7 +66,7 @@ pub async fn accept(listener: Listener, serving: Serving) {
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = closing.wait_for(|c| *c) => break,
+            () = closed(&mut closing) => break,
             accepted = accept_one(&listener, &serving) => accepted,
         };
         if let Err(error) = accepted {
@@ -106,30 +105,42 @@ where
 {
     let Serving { app, router, mut closing, alive, .. } = serving;
     let read_timeout = app.settings.seconds("read_timeout_s");
-    let service = hyper::service::service_fn(move |request| answer(router.clone(), Arc::clone(&app), request));
-    let connection = http1::Builder::new()
+    let service =
+        hyper::service::service_fn(move |request| Box::pin(answer(router.clone(), Arc::clone(&app), request)));
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(read_timeout)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
     let result = tokio::select! {
         biased;
-        result = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => result,
-        _ = closing.wait_for(|c| *c) => {
-            connection.as_mut().graceful_shutdown();
-            std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+        result = poll_fn(|cx| connection.poll_without_shutdown(cx)) => result,
+        () = closed(&mut closing) => {
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
+            poll_fn(|cx| connection.poll_without_shutdown(cx)).await
         }
     };
-    drop((result, alive));
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner();
+    // The other side may be gone already: then there is nobody to tell.
+    let _ = match result {
+        Err(error) if error.is_timeout() && !parts.read_buf.is_empty() => write_too_slow(&mut stream).await,
+        _ => stream.shutdown().await,
+    };
+    drop(alive);
+}
+
+/// Waits until the listener is to close (or its owner is gone).
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    drop(closing.wait_for(|c| *c).await);
 }
 
 /// One answer; a panic becomes a 500 and ends nothing else.
 async fn answer(mut router: Router, app: Arc<App>, request: Request<Incoming>) -> Result<Response, hyper::Error> {
     let style = Style::of_path(request.uri().path());
     let future = AssertUnwindSafe(async move { router.call(request.map(Body::new)).await });
-    let mut response = match caught(future).await {
-        Some(Ok(response)) => response,
+    let mut response = match future.catch_unwind().await {
+        Ok(Ok(response)) => response,
         _ => {
             crate::log::error("a request's handler panicked");
             let body = error_body(style, &Refusal::internal(), None);
@@ -143,12 +154,8 @@ async fn answer(mut router: Router, app: Arc<App>, request: Request<Incoming>) -
     Ok(response)
 }
 
-async fn caught<T>(future: AssertUnwindSafe<impl Future<Output = T>>) -> Option<T> {
-    future.catch_unwind().await.ok()
-}
-
 /// Writes what a client gets whose request's head did not arrive in time.
-pub async fn write_too_slow(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+async fn write_too_slow(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
     let body = error_body(Style::Native, &Refusal::new(Reason::TooSlow, "the request did not arrive in time"), None);
     let head = format!(
         "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",

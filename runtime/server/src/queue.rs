@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(tickets(q.next(now)).0, [0, 0, 0, 1]);
         q.remove(1);
         assert_eq!(tickets(q.next(now)).0, [2, 2, 2, 4]);
-        assert_eq!(q.depth(), 5);
+        assert_eq!(q.depth(), 4);
         assert!(q.push(vec![job(10, 1, 1, now)]).is_ok());
     }
 }

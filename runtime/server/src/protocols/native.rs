@@ -20,7 +20,7 @@ use crate::refusal::Refusal;
 use crate::tensor::Tensor;
 
 /// What `/infer` was asked: parsed and, for texts, tokenized.
-enum Asked {
+pub enum Asked {
     Tensors(Inputs),
     Texts(Encoded),
 }
@@ -82,6 +82,12 @@ fn parse(app: &App, body: &Bytes, extra: &mut Extra) -> Result<(Arc<Served>, Ask
         app.model(Some(name))?;
     }
     Ok((Arc::clone(model), asked))
+}
+
+/// A native request for a model that is known already.
+pub fn parse_for(model: &Served, body: &str) -> Result<Asked, Refusal> {
+    let mut extra = Extra::default();
+    if model.is_text() { parse_texts(model, body, &mut extra) } else { parse_tensors(model, body, &mut extra) }
 }
 
 /// Where several models are served, the name comes first, in a pass of its own.

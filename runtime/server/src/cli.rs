@@ -1,0 +1,135 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use toml::Value;
+
+use crate::config::Layer;
+
+/// The server of an infc bundle.
+#[derive(Parser)]
+#[command(name = "serve", version, args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub listen: Listen,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Args, Clone, Default)]
+pub struct Common {
+    /// The bundle's folder; by default the one that holds this program
+    #[arg(long, value_name = "DIR", global = true)]
+    pub bundle: Option<PathBuf>,
+    /// Settings; by default serve.toml in the bundle's folder, if there
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Threads of one instance
+    #[arg(long, value_name = "N", global = true)]
+    pub threads: Option<u32>,
+}
+
+#[derive(Args, Clone, Default)]
+pub struct Listen {
+    /// Port of HTTP; 0 takes a free one
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Address to listen at
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Listen at a Unix socket; no TCP port then, unless --port is given as well
+    #[arg(long, value_name = "PATH")]
+    pub uds: Option<String>,
+    /// A port of its own for /metrics; 0 takes a free one
+    #[arg(long, value_name = "N")]
+    pub metrics_port: Option<u16>,
+    /// Print the settings with their origin and end
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Check digests and known answers, then end: 0 sound, 7 damaged, 6 not for this machine
+    Check,
+    /// One inference without a port: JSON on stdout
+    Run(RunArguments),
+    /// Measure this bundle's own server under load and write the evidence
+    Prove(ProveArguments),
+}
+
+#[derive(Args)]
+pub struct RunArguments {
+    /// An input from a .json (nested lists) or .npy file; without any, the native request is read from stdin
+    #[arg(long = "input", value_name = "NAME=FILE")]
+    pub inputs: Vec<String>,
+    /// A text (repeat it for several), for a model that takes text
+    #[arg(long, conflicts_with = "inputs")]
+    pub text: Vec<String>,
+    /// The model, where the bundle has several
+    #[arg(long)]
+    pub model: Option<String>,
+}
+
+#[derive(Args)]
+pub struct ProveArguments {
+    /// Requests a second; by default what the bundle declares, or half the measured throughput
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Seconds of measurement under load
+    #[arg(long, default_value_t = 10.0)]
+    pub duration: f64,
+    /// Seconds of load before it
+    #[arg(long, default_value_t = 1.0)]
+    pub warmup: f64,
+    /// poisson or steady; by default what the bundle declares, or poisson
+    #[arg(long)]
+    pub arrival: Option<crate::commands::prove::load::Arrival>,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Connections of the open-loop load
+    #[arg(long, default_value_t = 64)]
+    pub connections: usize,
+    /// Texts, one a line: a JSON string, or an object with the field `--field`
+    #[arg(long, value_name = "FILE")]
+    pub text_file: Option<PathBuf>,
+    /// The field of --text-file's objects
+    #[arg(long, default_value = "text")]
+    pub field: String,
+    /// Native requests, one JSON object a line
+    #[arg(long, value_name = "FILE", conflicts_with = "text_file")]
+    pub requests: Option<PathBuf>,
+    /// Rows of each generated request
+    #[arg(long, default_value_t = 1)]
+    pub rows: usize,
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Seconds of each step of the throughput measurement; 0 leaves it out
+    #[arg(long, default_value_t = 1.0)]
+    pub throughput: f64,
+    /// Starts that are timed
+    #[arg(long, default_value_t = 5)]
+    pub starts: usize,
+    /// Where the evidence goes; by default stdout
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// The flags as the uppermost layer of settings.
+    pub fn layer(&self) -> Layer {
+        let whole = |key: &str, n: Option<i64>| n.map(|n| (key.to_owned(), Value::Integer(n)));
+        let text = |key: &str, s: &Option<String>| s.clone().map(|s| (key.to_owned(), Value::String(s)));
+        let values = [
+            whole("port", self.listen.port.map(i64::from)),
+            whole("metrics_port", self.listen.metrics_port.map(i64::from)),
+            whole("threads", self.common.threads.map(i64::from)),
+            text("host", &self.listen.host),
+            text("uds", &self.listen.uds),
+        ];
+        Layer { origin: "flags".into(), values: values.into_iter().flatten().collect() }
+    }
+}

@@ -1,0 +1,86 @@
+//! `serve run`: one inference, no port.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Failure, Start};
+use crate::bundle::golden::Encoded as EncodedTensor;
+use crate::cli::RunArguments;
+use crate::engine::Inputs;
+use crate::json::Reader;
+use crate::json::tensor::read_nested;
+use crate::model::{Served, Text};
+use crate::npy::read_npy;
+use crate::protocols::native;
+use crate::refusal::Refusal;
+use crate::tensor::{InputSpec, Tensor};
+
+/// Runs the inputs of the arguments (or the native request on stdin) and prints the native answer.
+pub fn run_one(start: &Start, arguments: &RunArguments) -> Result<(), Failure> {
+    let metrics = start.metrics();
+    let loaded = start.load(&metrics)?;
+    let refused = |refusal: Refusal| Failure::usage(refusal.text());
+    let model = match (&arguments.model, loaded.models.as_slice()) {
+        (Some(name), _) => loaded.model(name).ok_or_else(|| Failure::usage(format!("there is no model called {name:?}")))?,
+        (None, [only]) => only,
+        (None, _) => return Err(Failure::usage("the bundle has several models: name one with --model")),
+    };
+    let outputs = if !arguments.text.is_empty() {
+        run_texts(model, &arguments.text)
+    } else if arguments.inputs.is_empty() {
+        run_stdin(model)?
+    } else {
+        model.run_blocking(file_inputs(model, &arguments.inputs)?)
+    };
+    let mut line = native::render(model, &outputs.map_err(refused)?, "run");
+    line.push(b'\n');
+    std::io::stdout().write_all(&line).map_err(|e| Failure::internal(format!("stdout: {e}")))?;
+    loaded.close();
+    Ok(())
+}
+
+fn run_texts(model: &Served, texts: &[String]) -> Result<Vec<Tensor>, Refusal> {
+    let texts = texts.iter().cloned().map(Text::Text).collect();
+    model.embed_blocking(model.encode(texts, |index| format!("text[{index}]"))?)
+}
+
+fn run_stdin(model: &Arc<Served>) -> Result<Result<Vec<Tensor>, Refusal>, Failure> {
+    let mut body = String::new();
+    std::io::stdin().read_to_string(&mut body).map_err(|e| Failure::usage(format!("stdin: {e}")))?;
+    Ok(native::parse_for(model, &body).and_then(|asked| match asked {
+        native::Asked::Tensors(inputs) => model.run_blocking(inputs),
+        native::Asked::Texts(texts) => model.embed_blocking(texts),
+    }))
+}
+
+fn file_inputs(model: &Served, arguments: &[String]) -> Result<Inputs, Failure> {
+    let mut inputs: Inputs = vec![None; model.spec.inputs.len()];
+    for argument in arguments {
+        let Some((name, path)) = argument.split_once('=') else {
+            return Err(Failure::usage(format!("--input {argument}: expected NAME=FILE")));
+        };
+        let Some(index) = model.input_index(name) else {
+            let names: Vec<&str> = model.spec.inputs.iter().map(|i| i.name.as_str()).collect();
+            return Err(Failure::usage(format!("there is no input {name:?}; the model takes {}", names.join(", "))));
+        };
+        let tensor = read_file(&model.spec.inputs[index], Path::new(path));
+        inputs[index] = Some(tensor.map_err(|text| Failure::usage(format!("{path}: {text}")))?);
+    }
+    Ok(inputs)
+}
+
+/// A tensor from a file: `.npy`, or JSON (nested lists, or the object form of golden.json).
+fn read_file(spec: &InputSpec, path: &Path) -> Result<Tensor, String> {
+    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    if path.extension().is_some_and(|e| e == "npy") {
+        return read_npy(&bytes, spec.dtype);
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8")?;
+    if text.trim_start().starts_with('{') {
+        return serde_json::from_str::<EncodedTensor>(text).map_err(|e| e.to_string())?.decode();
+    }
+    let mut reader = Reader::new(text);
+    let tensor = read_nested(&mut reader, spec.dtype, &spec.shape).and_then(|t| reader.end().map(|()| t));
+    tensor.map_err(|fault| Refusal::json(&spec.name, fault).text())
+}

@@ -1,0 +1,5 @@
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Arrival {
+    Poisson,
+    Steady,
+}
