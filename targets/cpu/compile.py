@@ -73,7 +73,7 @@ def link(isa: Isa, objects: Sequence[Path], out: Path, exports: Sequence[str]) -
     Undefined symbols that glibc does not bring are errors. Raises InfcError as `compile_objects` does.
     """
     script = out.with_suffix(".map")
-    script.write_text("{ global: %s local: *; };\n" % "".join(f"{name}; " for name in exports), encoding="utf-8")
+    script.write_text(f"{{ global: {'; '.join(exports)}; local: *; }};\n", encoding="utf-8")
     named = [os.path.relpath(o, out.parent) for o in objects]
     run_zig(
         ["cc", "-target", isa.triple, "-shared", *LDFLAGS, "-Wl,-z,defs", f"-Wl,--version-script={script.name}"]

@@ -92,7 +92,7 @@ def isa(name: str) -> Isa:
 def native() -> Isa:
     """The best ISA in the table whose features this machine has. Raises InfcError (exit 2) where it has none of them."""
     arch, have = machine_features()
-    for candidate in reversed(ISAS.values()):
+    for candidate in reversed([*ISAS.values()]):
         if candidate.arch == arch and have.issuperset(candidate.features):
             return candidate
     raise InfcError(

@@ -5,10 +5,32 @@ has no state. Whoever emits a model includes `prelude(isa)` once and then the ke
 element's terms are added depends on the layer alone: never on rows, ranges, threads or neighbours.
 """
 
+from .attention import attention
 from .linear import linear, pack_linear, panels
+from .matmul import matmul, matmul_scratch
 from .norm import layer_norm, rms_norm
 from .prelude import prelude
+from .reduce import argmax, argmin, cumsum, group_norm, l2_normalize, masked_mean
 from .render import Kernel
 from .rows import embedding, softmax
 
-__all__ = ["Kernel", "embedding", "layer_norm", "linear", "pack_linear", "panels", "prelude", "rms_norm", "softmax"]
+__all__ = [
+    "Kernel",
+    "argmax",
+    "argmin",
+    "attention",
+    "cumsum",
+    "embedding",
+    "group_norm",
+    "l2_normalize",
+    "layer_norm",
+    "linear",
+    "masked_mean",
+    "matmul",
+    "matmul_scratch",
+    "pack_linear",
+    "panels",
+    "prelude",
+    "rms_norm",
+    "softmax",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +68,7 @@ def _norm(isa: Isa, width: int, eps: float, weight: bool, bias: bool, residual: 
 def c_float(value: float) -> str:
     """value, rounded to float32, as an exact C literal."""
     single = float(np.float32(value))
-    if single != single:
+    if math.isnan(single):
         return '__builtin_nanf("")'
     if single in (float("inf"), float("-inf")):
         return "__builtin_inff()" if single > 0 else "(-__builtin_inff())"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ....compiler.errors import missing_module
 
@@ -29,7 +29,7 @@ class Kernel:
     source: str
     kind: str
     """The row of the table of tested kernels (table.py)."""
-    scratch: Callable[..., int] | int = 0
+    scratch: Callable[..., int] | int = field(default=0, compare=False)
     """Floats of 64-byte aligned scratch that a call needs, or a function of the sizes that give it."""
     block: int = 0
     """attention: query rows of one task."""
@@ -39,7 +39,7 @@ class Kernel:
 
 def render(template: str, context: object) -> str:
     """The text of templates/`template` with the fields of `context`, a dataclass. An unknown name in it is an error."""
-    fields = {f.name: getattr(context, f.name) for f in dataclasses.fields(context)}  # pyright: ignore[reportArgumentType]
+    fields = {f.name: getattr(context, f.name) for f in dataclasses.fields(cast(Any, context))}
     return _environment().get_template(template).render(fields)
 
 
@@ -48,7 +48,7 @@ def kernel(kind: str, template: str, context: object, *, shared: Iterable[str] =
 
     `shared` are texts that go before it, each in an include guard of its own (see `guarded`).
     """
-    named = dataclasses.replace(context, symbol=_PLACEHOLDER)  # pyright: ignore[reportArgumentType,reportUnknownVariableType]
+    named = dataclasses.replace(cast(Any, context), symbol=_PLACEHOLDER)
     text = render(template, named)
     symbol = f"infc_{kind}_{digest(text)}"
     return Kernel(symbol, "".join(shared) + text.replace(_PLACEHOLDER, symbol), kind, **more)

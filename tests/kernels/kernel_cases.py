@@ -1,0 +1,380 @@
+"""One case for each kernel and setting: how to build it, and calls at its edges compared with float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from kernel_harness import EPS, Argument, Array, Case, Out, Program, assert_close, generator, normal
+
+from infc.compiler.ir.ops.argmax import Argmax
+from infc.compiler.ir.ops.argmin import Argmin
+from infc.compiler.ir.ops.attention import Attention
+from infc.compiler.ir.ops.cumsum import Cumsum
+from infc.compiler.ir.ops.group_norm import GroupNorm
+from infc.compiler.ir.ops.l2_normalize import L2Normalize
+from infc.compiler.ir.ops.layer_norm import LayerNorm
+from infc.compiler.ir.ops.log_softmax import LogSoftmax
+from infc.compiler.ir.ops.masked_mean import MaskedMean
+from infc.compiler.ir.ops.rms_norm import RmsNorm
+from infc.compiler.ir.ops.softmax import Softmax
+from infc.compiler.ir.prims import apply_activation
+from infc.targets.cpu import kernels
+from infc.targets.cpu.isa import Isa
+from infc.targets.cpu.kernels import Kernel
+
+
+def double(*arrays: Array) -> list[Array]:
+    return [a.astype(np.float64) if a.dtype == np.float32 else a for a in arrays]
+
+
+def strided(array: Array, extra: int) -> Array:
+    """array[rows, n] with NaN in `extra` columns behind each row: what must not be read or written."""
+    padded = np.full((array.shape[0], array.shape[1] + extra), np.nan, np.float32)
+    padded[:, : array.shape[1]] = array
+    return padded
+
+
+def blank(*shape: int) -> Out:
+    return Out(np.full(shape, np.nan, np.float32))
+
+
+# linear
+
+
+def linear_case(n: int, k: int, activation: str | None = None, bias: bool = True, residual: bool = False) -> Case:
+    def check(program: Program, kernel: Kernel) -> None:
+        isa = program.isa
+        rng = generator("linear", n, k)
+        w, b = normal(rng, n, k), normal(rng, n)
+        packed = kernels.pack_linear(isa, w)
+        calls: list[tuple[Kernel, tuple[Argument | Out | None, ...]]] = []
+        wants: list[tuple[Array, Array]] = []
+        most = 2 * isa.max_rows + 1
+        full_a, full_r = normal(rng, most, k), normal(rng, most, n)
+        for rows in sorted({0, 1, 2, isa.max_rows - 1, isa.max_rows, isa.max_rows + 1, most}):
+            a, r = full_a[:rows], full_r[:rows]
+            arguments = (strided(a, 3), k + 3, packed, b if bias else None, strided(r, 5), n + 5)
+            calls.append((kernel, (*arguments, blank(rows, n + 2), n + 2, rows, 0, kernels.panels(isa, n))))
+            a64, w64, b64, r64 = double(a, w, b, r)
+            exact, size = a64 @ w64.T + (b64 if bias else 0), np.abs(a64) @ np.abs(w64.T) + np.abs(b64)
+            want = exact if activation is None else apply_activation(activation, exact)
+            wants.append((want + (r64 if residual else 0), (k + 4) * EPS * size + 4 * EPS * (1 + np.abs(r64))))
+        rows_seen: dict[int, bytes] = {}
+        for (want, bound), (got,) in zip(wants, program.run(calls), strict=True):
+            assert_close(got[:, :n], want, bound, f"rows {len(want)}")
+            assert np.isnan(got[:, n:]).all(), "written behind a row"
+            for i, row in enumerate(got[:, :n]):
+                assert rows_seen.setdefault(i, row.tobytes()) == row.tobytes(), (
+                    f"row {i} has other bits in {len(got)} rows"
+                )
+
+    name = f"linear-{n}x{k}-{activation}{'-bias' if bias else ''}{'-residual' if residual else ''}"
+    return Case(name, lambda isa: kernels.linear(isa, n, k, activation, bias, residual), check)
+
+
+def check_linear_panels(program: Program, kernel: Kernel, n: int, k: int, rows: int) -> None:
+    """Any split into ranges of panels gives the same bits, and a range writes its own columns only."""
+    isa = program.isa
+    rng = generator("panels", n, k)
+    a, packed, bias = normal(rng, rows, k), kernels.pack_linear(isa, normal(rng, n, k)), normal(rng, n)
+    count = kernels.panels(isa, n)
+    whole = program.call(kernel, a, k, packed, bias, None, 0, blank(rows, n), n, rows, 0, count)[0]
+    for split in range(count + 1):
+        first = program.call(kernel, a, k, packed, bias, None, 0, blank(rows, n), n, rows, 0, split)[0]
+        assert np.isnan(first[:, split * isa.nr :]).all()
+        both = program.call(kernel, a, k, packed, bias, None, 0, Out(first), n, rows, split, count)[0]
+        assert both.tobytes() == whole.tobytes()
+
+
+# matmul
+
+
+def matmul_case(transpose_b: bool) -> Case:
+    def check(program: Program, kernel: Kernel) -> None:
+        isa = program.isa
+        sizes = [(1, 1, 1), (isa.max_rows + 1, 5, isa.nr + 1), (3, isa.nr, isa.nr), (2, 0, 3), (2, 7, isa.nr - 1)]
+        for m, k, n in [*sizes, (5 * isa.max_rows, 13, 2 * isa.nr + 3)]:
+            rng = generator("matmul", m, k, n)
+            a, b = normal(rng, m, k), normal(rng, k, n)
+            stored = np.ascontiguousarray(b.T) if transpose_b else b
+            arguments = (strided(a, 1), k + 1, strided(stored, 2), stored.shape[1] + 2, blank(m, n + 1), n + 1)
+            (got, _) = program.call(kernel, *arguments, m, k, n, blank(kernels.matmul_scratch(isa, k)))
+            a64, b64 = double(a, b)
+            assert_close(got[:, :n], a64 @ b64, (k + 1) * EPS * (np.abs(a64) @ np.abs(b64)), f"{m}x{k}x{n}")
+            assert np.isnan(got[:, n:]).all()
+
+    return Case(f"matmul-{'bt' if transpose_b else 'b'}", lambda isa: kernels.matmul(isa, transpose_b), check)
+
+
+# attention
+
+
+def attention_case(
+    heads: tuple[int, int],
+    d: int,
+    dv: int,
+    causal: bool = False,
+    window: tuple[int, int] | None = None,
+    mask: bool = False,
+    bias: bool = False,
+    lengths: tuple[tuple[int, int], ...] = ((1, 1), (7, 7), (17, 17), (33, 33), (70, 70), (5, 90)),
+) -> Case:
+    heads_q, heads_k = heads
+    scale = d**-0.5
+    op = Attention(scale, causal, window, mask, bias)
+
+    def check(program: Program, kernel: Kernel) -> None:
+        rng = generator("attention", heads, d, dv)
+        for queries, keys in lengths:
+            q, k = normal(rng, queries, heads_q, d), normal(rng, keys, heads_k, d)
+            v = normal(rng, keys, heads_k, dv)
+            kept = rng.random(keys) < 0.6
+            kept[: keys // 3] = False
+            offset = normal(rng, heads_q, queries, keys)
+            k_in, v_in = k.copy(), v.copy()
+            if mask:
+                k_in[~kept], v_in[~kept] = np.nan, np.nan  # a masked key is never read into a result
+            blocks = -(-queries // kernel.block)
+            assert callable(kernel.scratch)
+            inputs = [
+                *(strided(q.reshape(queries, -1), 2), heads_q * d + 2, strided(k_in.reshape(keys, -1), 1)),
+                *(heads_k * d + 1, strided(v_in.reshape(keys, -1), 3), heads_k * dv + 3, kept.astype(np.uint8)),
+                *(offset if bias else None, queries * keys, keys, blank(queries, heads_q * dv + 1), heads_q * dv + 1),
+                *(queries, keys),
+            ]
+            scratch = blank(kernel.scratch(keys))
+            tasks = heads_q * blocks
+            got, _ = program.call(kernel, *inputs, 0, tasks, scratch)
+            operands = [x[None] for x in (q, k, v)] + ([kept[None]] if mask else []) + ([offset[None]] if bias else [])
+            want = op.reference({}, *double(*operands))[0].reshape(queries, -1)
+            size = (np.abs(q).max() * np.abs(k).max() * d * scale + 4) * np.abs(v).max()
+            assert_close(got[:, :-1], want, (d + keys + 16) * EPS * size, f"{queries} queries, {keys} keys")
+            assert np.isnan(got[:, -1]).all()
+            if tasks > 1:  # a range of tasks writes its own part, with the same bits
+                half, _ = program.call(kernel, *inputs, 0, tasks // 2, scratch)
+                inputs[10] = Out(half)
+                both, _ = program.call(kernel, *inputs, tasks // 2, tasks, scratch)
+                assert both.tobytes() == got.tobytes()
+
+    flags = f"{'-causal' if causal else ''}{f'-window{window}' if window else ''}{'-mask' if mask else ''}"
+    return Case(
+        f"attention-{heads_q}/{heads_k}-{d}-{dv}{flags}{'-bias' if bias else ''}",
+        lambda isa: kernels.attention(isa, heads_q, heads_k, d, dv, scale, causal, window, mask, bias),
+        check,
+    )
+
+
+# norms
+
+
+def norm_case(width: int, residual: bool = False, weight: bool = True, bias: bool = True) -> Case:
+    op = LayerNorm(1e-5, weight, bias, residual)
+
+    def check(program: Program, kernel: Kernel) -> None:
+        rng = generator("layer_norm", width)
+        for rows in (1, 3):
+            x, r, w, b = (
+                normal(rng, rows, width) * 3 + 1,
+                normal(rng, rows, width),
+                normal(rng, width),
+                normal(rng, width),
+            )
+            arguments = (
+                strided(x, 1),
+                width + 1,
+                strided(r, 2),
+                width + 2,
+                w,
+                b,
+                blank(rows, width + 3),
+                width + 3,
+                rows,
+            )
+            (got,) = program.call(kernel, *arguments)
+            operands = [x] + [a for a, used in ((w, weight), (b, bias), (r, residual)) if used]
+            want = op.reference({}, *double(*operands))
+            assert_close(got[:, :width], want, norm_bound(want, width), f"width {width}")
+            assert np.isnan(got[:, width:]).all()
+
+    name = f"layer_norm-{width}{'-residual' if residual else ''}{'' if weight else '-plain'}"
+    return Case(name, lambda isa: kernels.layer_norm(isa, width, 1e-5, weight, bias, residual), check)
+
+
+def norm_bound(want: Array, width: int) -> Array | float:
+    """Mean and variance carry some log2(width) + 4 roundings; a variance near 0 is held off by eps."""
+    return (np.log2(width) + 16) * EPS * (np.abs(want) + 2 * np.sqrt(width))
+
+
+def rms_norm_case(width: int, weight: bool = True) -> Case:
+    op = RmsNorm(1e-6, weight)
+
+    def check(program: Program, kernel: Kernel) -> None:
+        rng = generator("rms_norm", width)
+        x, w = normal(rng, 3, width), normal(rng, width)
+        arguments = (strided(x, 1), width + 1, None, 0, w, None, blank(3, width + 3), width + 3, 3)
+        (got,) = program.call(kernel, *arguments)
+        want = op.reference({}, *double(x, w)[: 1 + weight])
+        assert_close(got[:, :width], want, norm_bound(want, width), f"width {width}")
+
+    return Case(f"rms_norm-{width}", lambda isa: kernels.rms_norm(isa, width, 1e-6, weight), check)
+
+
+def group_norm_case(channels: int, groups: int, plane: int, weight: bool = True) -> Case:
+    op = GroupNorm(groups, 1e-5, weight, weight)
+
+    def check(program: Program, kernel: Kernel) -> None:
+        rng = generator("group_norm", channels, plane)
+        x, w, b = normal(rng, 2, channels, plane) + 2, normal(rng, channels), normal(rng, channels)
+        want = op.reference({}, *double(*([x, w, b] if weight else [x])))
+        (got,) = program.call(kernel, x, w, b, blank(*x.shape), 0, 2 * groups, plane)
+        assert_close(got, want, norm_bound(want, channels // groups * plane))
+        (part,) = program.call(kernel, x, w, b, blank(*x.shape), 1, 2 * groups, plane)
+        assert np.isnan(part[0, : channels // groups]).all()
+        assert part[0, channels // groups :].tobytes() == got[0, channels // groups :].tobytes()
+
+    def build(isa: Isa) -> Kernel:
+        return kernels.group_norm(isa, channels, groups, 1e-5, weight, weight)
+
+    return Case(f"group_norm-{channels}/{groups}-{plane}", build, check)
+
+
+# rows
+
+
+def softmax_case(log: bool) -> Case:
+    op = LogSoftmax(1) if log else Softmax(1)
+
+    def check(program: Program, kernel: Kernel) -> None:
+        for n in (1, 2, 3, 7, 16, 31, 64, 65, 130):
+            x = normal(generator("softmax", n), 3, n) * 5
+            want = op.reference({}, *double(x))
+            (got,) = program.call(kernel, x, blank(3, n), 3, n)
+            bound = (np.log2(n) + 8) * EPS * (np.abs(x - x.max()).max() + np.log(n) + 1)
+            assert_close(got, want, bound * (1 if log else want + 1e-30), f"n {n}")
+        x = np.array([[1, np.nan, 2], [np.inf, 0, 0], [-np.inf, 0, 0]], np.float32)
+        with np.errstate(all="ignore"):
+            want = op.reference({}, *double(x))
+        (got,) = program.call(kernel, x, blank(3, 3), 3, 3)
+        assert_close(got, want, 1e-6, "special values")
+
+    return Case("log_softmax" if log else "softmax", lambda isa: kernels.softmax(isa, log), check)
+
+
+def embedding_case(width: int, dtype: str) -> Case:
+    def check(program: Program, kernel: Kernel) -> None:
+        table = normal(generator("embedding"), 11, width)
+        ids = np.array([0, 10, 3, 3, -1, 11, 99], dtype)
+        (got,) = program.call(kernel, table, ids, blank(len(ids), width), len(ids))
+        assert np.array_equal(got, table[np.clip(ids, 0, 10)])
+
+    return Case(f"embedding-{width}-{dtype}", lambda isa: kernels.embedding(isa, width, dtype, 11), check)
+
+
+def masked_mean_case(width: int) -> Case:
+    def check(program: Program, kernel: Kernel) -> None:
+        rng = generator("masked_mean", width)
+        for tokens in (1, 5, 40):
+            x, mask = normal(rng, tokens, width), rng.random(tokens) < 0.5
+            for kept in (mask, np.zeros_like(mask), np.ones_like(mask)):
+                given = np.where(kept[:, None], x, np.float32(np.nan))
+                want = MaskedMean().reference({}, *double(x[None], kept[None]))[0]
+                (got,) = program.call(kernel, strided(given, 1), width + 1, kept.astype(np.uint8), blank(width), tokens)
+                assert_close(got, want, (tokens + 2) * EPS * np.abs(x).mean(axis=0))
+
+    return Case(f"masked_mean-{width}", lambda isa: kernels.masked_mean(isa, width), check)
+
+
+def l2_case(width: int) -> Case:
+    def check(program: Program, kernel: Kernel) -> None:
+        x = normal(generator("l2", width), 3, width)
+        x[1] = 0
+        want = L2Normalize(1e-12).reference({}, *double(x))
+        (got,) = program.call(kernel, strided(x, 1), width + 1, blank(3, width + 2), width + 2, 3)
+        assert_close(got[:, :width], want, (np.log2(width) + 8) * EPS)
+        assert np.isnan(got[:, width:]).all()
+
+    return Case(f"l2_normalize-{width}", lambda isa: kernels.l2_normalize(isa, width, 1e-12), check)
+
+
+def middle_axis_shapes() -> Iterator[tuple[int, int, int]]:
+    yield from ((1, 1, 1), (2, 17, 1), (3, 5, 19), (1, 64, 16))
+
+
+def cumsum_case(dtype: str) -> Case:
+    def check(program: Program, kernel: Kernel) -> None:
+        for outer, n, inner in middle_axis_shapes():
+            rng = generator("cumsum", n)
+            x = (
+                normal(rng, outer, n, inner)
+                if dtype == "float32"
+                else rng.integers(-9, 9, (outer, n, inner)).astype(dtype)
+            )
+            (got,) = program.call(kernel, x, Out(np.zeros_like(x)), outer, n, inner)
+            assert np.array_equal(got, Cumsum(1).reference({}, x))
+
+    return Case(f"cumsum-{dtype}", lambda isa: kernels.cumsum(isa, dtype), check)
+
+
+def arg_case(kind: str, dtype: str) -> Case:
+    op = {"argmax": Argmax, "argmin": Argmin}[kind](1)
+
+    def check(program: Program, kernel: Kernel) -> None:
+        for outer, n, inner in middle_axis_shapes():
+            rng = generator("arg", n)
+            x = rng.integers(-3, 3, (outer, n, inner)).astype(dtype)
+            if dtype == "float32" and n > 4:
+                x[0, 3, 0], x[0, 4, 0] = np.nan, np.nan
+            (got,) = program.call(kernel, x, Out(np.zeros((outer, inner), np.int64)), outer, n, inner)
+            assert np.array_equal(got, op.reference({}, x))
+
+    make = getattr(kernels, kind)
+    return Case(f"{kind}-{dtype}", lambda isa: make(isa, dtype), check)
+
+
+def _linear_cases(isa_nr: int) -> list[Case]:
+    shapes = [(1, 1), (isa_nr - 1, 3), (isa_nr, 17), (isa_nr + 1, 1), (2 * isa_nr + 5, 37)]
+    return [linear_case(n, k) for n, k in shapes]
+
+
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "sigmoid", "hardswish", "hardsigmoid", "tanh")
+
+
+def cases(isa: Isa) -> tuple[Case, ...]:
+    """The cases for isa; edges lie around its own panel width."""
+    nr, vector = isa.nr, isa.vector
+    return (
+        *_linear_cases(nr),
+        linear_case(nr + 3, 11, bias=False),
+        linear_case(2 * nr, 11, bias=False),
+        linear_case(nr + 3, 11, residual=True),
+        linear_case(2 * nr, 64, "gelu", residual=True),
+        *(linear_case(nr + 7, 5, activation) for activation in ACTIVATIONS),
+        matmul_case(False),
+        matmul_case(True),
+        attention_case((2, 2), 8, 8, mask=True),
+        attention_case((2, 2), 32, 32),
+        attention_case((4, 2), 20, 33, mask=True, bias=True),
+        attention_case((2, 1), 64, 64, causal=True),
+        attention_case((1, 1), 80, 5, window=(4, 2), mask=True),
+        attention_case((1, 1), 16, 96, causal=True, window=(9, 0), bias=True),
+        attention_case((1, 1), 256, 40, lengths=((3, 3), (20, 200))),
+        *(norm_case(width) for width in (1, 2, vector - 1, vector, vector + 1, 4 * vector + 3, 384)),
+        norm_case(4 * vector, weight=False, bias=False),
+        norm_case(5 * vector + 2, residual=True),
+        norm_case(7, residual=True, weight=False),
+        rms_norm_case(3),
+        rms_norm_case(4 * vector + 1, weight=False),
+        rms_norm_case(128),
+        group_norm_case(4, 2, 1),
+        group_norm_case(6, 3, 4 * vector + 5),
+        group_norm_case(6, 1, 9, weight=False),
+        softmax_case(False),
+        softmax_case(True),
+        embedding_case(1, "int64"),
+        embedding_case(33, "int32"),
+        *(masked_mean_case(width) for width in (1, vector, vector + 3)),
+        *(l2_case(width) for width in (1, vector, 3 * vector + 5)),
+        *(cumsum_case(dtype) for dtype in ("float32", "int64", "int32")),
+        *(arg_case(kind, dtype) for kind in ("argmax", "argmin") for dtype in ("float32", "int64", "int32")),
+    )

@@ -1,0 +1,41 @@
+"""Every kernel on every instruction set, at its edges, against float64."""
+
+from __future__ import annotations
+
+import pytest
+from kernel_cases import cases, check_linear_panels, linear_case
+from kernel_harness import BASES, Case, need, program, suite
+
+from infc.targets.cpu.isa import ISAS
+from infc.targets.cpu.kernels.table import KINDS, TESTED, selectable
+
+ALL = {name: cases(ISAS[name]) for name in BASES}
+RUNS = [pytest.param(name, case, id=f"{name}-{case.name}") for name in BASES for case in ALL[name]]
+
+
+@pytest.mark.parametrize(("name", "case"), RUNS)
+def test_kernel_matches_float64(name: str, case: Case) -> None:
+    isa = ISAS[name]
+    need(isa)
+    case.check(suite(name, ALL[name]), case.build(isa))
+
+
+def test_table_of_selectable_kernels_is_what_the_tests_run() -> None:
+    run = {(case.build(ISAS[name]).kind, name) for name in BASES for case in ALL[name]}
+    assert run == TESTED
+    assert set(KINDS) == {kind for kind, _ in TESTED}
+
+
+def test_a_kernel_outside_the_table_is_not_selectable() -> None:
+    assert selectable("linear", ISAS["x86-64-v4-bf16"])
+    assert selectable("linear", ISAS["aarch64-i8mm"])
+    assert not selectable("fft", ISAS["x86-64-v4"])
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_linear_gives_equal_bits_for_any_split_into_panels(name: str) -> None:
+    isa = ISAS[name]
+    n, k = 3 * isa.nr + 4, 19
+    case = linear_case(n, k)
+    kernel = case.build(isa)
+    check_linear_panels(program(isa, [kernel]), kernel, n, k, isa.max_rows + 2)
