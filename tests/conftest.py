@@ -14,6 +14,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Here, since pytest reads options from the conftest of the folder that it is started with."""
+    parser.addoption("--update-golden", action="store_true", help="write what is rendered as what is expected")
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are to be rewritten; reviewers read the difference."""
+    return bool(request.config.getoption("--update-golden"))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
     """INFC__* of the shell are dropped, but for the cache folder: INFC__CACHE_DIR if set, else one of this run's own."""
