@@ -522,10 +522,12 @@ def conv(draft: Draft) -> Node:
 def pool(draft: Draft) -> Node:
     kind = draft.rng.choice(("max", "avg"))
     extents, kernel, stride, padding, dilation = windows(draft, draft.rng.randint(1, 2))
-    if kind == "avg":
-        padding = [(min(low, k - 1), min(high, k - 1)) for (low, high), k in zip(padding, kernel, strict=True)]
-        padding = [p if isinstance(e, int) else (k - 1, p[1]) for p, e, k in zip(padding, extents, kernel, strict=True)]
-        dilation = [1] * len(kernel)
+    for k, extent in enumerate(extents):
+        if kind == "avg" or not isinstance(extent, int) or dilation[k] == 1:
+            low, high = (min(p, kernel[k] - 1) for p in padding[k])
+            padding[k], dilation[k] = (low if isinstance(extent, int) else kernel[k] - 1, high), 1
+        else:  # a dilated window between paddings could hold no element at all
+            padding[k] = (0, 0)
     x = draft.value(
         draft.rng.choice(NUMBERS) if kind == "max" else "float32", (BATCH, draft.rng.randint(1, 3), *extents)
     )

@@ -1,0 +1,142 @@
+"""Every op on generated graphs: its NumPy reference against torch, its loop form against the reference, its text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from infc.compiler.ir.dims import evaluate
+from infc.compiler.ir.evaluate import evaluate_loop
+from infc.compiler.ir.graph import Array, Graph, Node, Op
+from infc.compiler.ir.interpret import run
+from infc.compiler.ir.ops import known
+from infc.compiler.ir.ops.leaf import Input, WeightRef
+from infc.compiler.ir.ops.map import Map
+from infc.compiler.ir.prims import TABLE
+from infc.compiler.ir.printer import parse_graph, print_graph
+from infc.compiler.ir.verify import verify
+
+from .generate import random_graph, random_inputs, sizes
+from .recipes import RECIPES
+from .torch_ops import MAPS, OPS, torch_apply
+
+PRIMITIVES = [name for name in TABLE if name != "cast"]
+TARGETS = [*known(), *PRIMITIVES]
+SEEDS = 5
+
+# float64 against float64: rounding alone, some hundreds of additions at most, on values up to about 30
+TOLERANCE = {"rtol": 1e-9, "atol": 1e-9}
+# float32 against float64 over up to eight ops: 2^-24 each, amplified by norms with eps 1e-5 on values of about 1
+SINGLE = {"rtol": 1e-4, "atol": 3e-5}
+
+
+def applications(graph: Graph, seed: int) -> Iterator[tuple[Node, dict[str, int], list[Array], Array]]:
+    """Every node of graph that is computed, with symbols, operands and result in float64, at every size."""
+    nodes = graph.nodes()
+    for size in sizes(graph):
+        values = run(graph, random_inputs(graph, size, seed), double=True, keep=nodes)
+        # nodes of one printed name (a weight, a constant) have one value
+        from infc.compiler.ir.printer import number_nodes
+
+        names = number_nodes(graph)
+        for node in nodes:
+            if not isinstance(node.op, (Input, WeightRef)):
+                yield node, size, [values[names[o]] for o in node.operands], values[names[node]]
+
+
+def the_op(name: str, op: Op) -> bool:
+    return op.name == name or op.mnemonic == name
+
+
+@pytest.mark.parametrize("name", [n for n in TARGETS if n not in ("input", "weight", "map", "fused")])
+def test_reference_equals_torch(name: str) -> None:
+    compared = 0
+    for seed in range(SEEDS):
+        graph, _ = random_graph(seed, name)
+        for node, size, operands, result in applications(graph, seed):
+            if the_op(name, node.op):
+                expected = torch_apply(node.op, size, operands)
+                assert expected.shape == result.shape, (seed, node)
+                np.testing.assert_allclose(result, expected, **TOLERANCE, err_msg=f"{name} seed {seed} {node}")
+                compared += 1
+    assert compared >= SEEDS
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in TARGETS if n not in ("input", "weight", "constant", "linear", "attention")]
+)
+def test_loop_form_equals_reference(name: str) -> None:
+    compared = 0
+    for seed in range(SEEDS):
+        graph, _ = random_graph(seed + 100, name)
+        for node, size, operands, result in applications(graph, seed):
+            if the_op(name, node.op):
+                loop = node.op.loop(node.type, *(o.type for o in node.operands))
+                assert loop is not None
+                assert loop.out == node.type
+                np.testing.assert_allclose(
+                    evaluate_loop(loop, size, operands), result, **TOLERANCE, err_msg=f"{name} seed {seed} {node}"
+                )
+                compared += 1
+    assert compared >= SEEDS
+
+
+def test_torch_and_recipes_cover_every_op_and_primitive() -> None:
+    assert set(RECIPES) == set(known())
+    assert set(MAPS) == set(PRIMITIVES)
+    assert set(OPS) == set(known()) - {"map", "input", "weight", "fused"}
+
+
+@pytest.mark.parametrize("name", [*TARGETS, *[None] * 3])
+def test_generated_graphs_are_valid_print_and_agree_in_single_precision(name: str | None) -> None:
+    for seed in range(SEEDS):
+        graph, _ = random_graph(seed + 200, name)
+        again, _ = random_graph(seed + 200, name)
+        text = print_graph(graph)
+        assert print_graph(again) == text
+        assert print_graph(verify(parse_graph(text, graph.weights))) == text
+        verify(graph)
+        assert name is None or any(the_op(name, node.op) for node in graph.nodes())
+        for size in sizes(graph):
+            inputs = random_inputs(graph, size, seed)
+            single, double = run(graph, inputs), run(graph, inputs, double=True)
+            for output, node in graph.outputs:
+                assert single[output].shape == tuple(evaluate(d, size) for d in node.type.shape)
+                assert np.isfinite(double[output]).all()
+                np.testing.assert_allclose(single[output], double[output], **SINGLE, err_msg=f"{name} {seed} {output}")
+
+
+def test_every_output_has_the_batch_in_front() -> None:
+    for seed in range(60):
+        graph, _ = random_graph(seed)
+        assert all(str(node.type.shape[0]) == "batch" for _, node in graph.outputs)
+
+
+def test_generated_graphs_cover_every_dtype_and_broadcasts() -> None:
+    dtypes: set[tuple[str, str]] = set()
+    broadcasts = 0
+    for name in known():
+        for seed in range(12):
+            graph, _ = random_graph(seed, name)
+            for node in graph.nodes():
+                dtypes.add((node.op.mnemonic, node.type.dtype))
+                if isinstance(node.op, Map):
+                    broadcasts += len({o.type.shape for o in node.operands}) > 1
+    movement = (
+        "reshape",
+        "permute",
+        "expand",
+        "slice",
+        "concat",
+        "pad",
+        "flip",
+        "gather",
+        "take",
+        "embedding",
+        "index",
+    )
+    for mnemonic in (*movement, "cast", "map"):
+        assert {d for m, d in dtypes if m == mnemonic} == {"float32", "int64", "int32", "bool"}, mnemonic
+    assert broadcasts > 100
