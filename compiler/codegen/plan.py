@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from ..errors import InfcError
-from ..ir.dims import Dim, product, substitute, sym
+from ..ir.dims import Dim, evaluate, product, substitute, sym
 from ..ir.graph import Graph, Node, Op
 from ..ir.ops.attention import Attention
 from ..ir.ops.leaf import Constant, Input, WeightRef
@@ -398,3 +398,13 @@ def print_ref(ref: Ref) -> str:
         return f"@{ref.weight}"
     part = "" if ref.contiguous else f"[{ref.column}+{inner_elements(ref.type, ref.place)} of {ref.stride}]"
     return f"{'input ' if ref.where == 'input' else ref.place.value + ' '}{ref.number}{part} {ref.type}"
+
+
+def arena_bytes(plan: Plan, rows: int, tokens: int) -> int:
+    """Bytes of the slots for a run of so many rows and tokens, every other dimension at its upper bound."""
+    values = {name: high for name, (_, high) in plan.graph.dims.items()}
+    values[LONGEST] = values.get(plan.graph.length_dim or "", 1)
+    if plan.placement.batchable and plan.graph.batch_dim is not None:
+        values[plan.graph.batch_dim] = 1
+    times = {Place.TOKEN: tokens, Place.ROW: rows}
+    return sum(max(evaluate(s, values) for s in slot.sizes) * times.get(slot.place, 1) for slot in plan.slots)

@@ -109,13 +109,11 @@ EXPORT int infc_context_open(infc_model *model, const infc_context_args *args, i
         FAIL(error, INFC_CALLER, INFC_CODE_THREADS, -1, "threads is %u, and must be 1 to 1024", args->threads);
     if (args->cpus && args->n_cpus < args->threads)
         FAIL(error, INFC_CALLER, INFC_CODE_THREADS, -1, "%u CPUs are given for %u threads", args->n_cpus, args->threads);
-    int64_t dim[RT_MAX_SYMBOLS + 1] = {0};
-    upper_bounds(model->info, dim);
     infc_context *c = calloc(1, sizeof *c);
     if (!c) FAIL(error, INFC_INTERNAL, INFC_CODE_MEMORY, -1, "out of memory for %zu bytes", sizeof *c);
     c->model = model;
     c->threads = args->threads;
-    c->scratch_stride = aligned(model->info->scratch_bytes(dim));
+    c->scratch_stride = aligned(model->info->scratch_bytes);
     uint64_t bytes = c->scratch_stride * args->threads;
     c->scratch = bytes ? aligned_alloc(RT_ALIGN, bytes) : NULL;
     c->times = calloc(model->info->steps ? model->info->steps : 1, sizeof *c->times);
@@ -187,11 +185,8 @@ static int bind_shapes(const rt_model_info *info, const infc_tensor *inputs, int
     for (uint32_t i = 0; i < info->inputs; ++i) {
         const rt_input *in = &info->input[i];
         const infc_tensor *t = &inputs[i];
-        if (!t->data && !(t->rank == in->rank && t->dtype == in->dtype && t->bytes == 0 && t->size)) {
-            if (in->has_default) continue;
-            FAIL(error, INFC_CALLER, INFC_CODE_MISSING, (int32_t)i, "input '%s' is missing", in->name);
-        }
         if (!t->data && in->has_default) continue;
+        if (!t->data) FAIL(error, INFC_CALLER, INFC_CODE_MISSING, (int32_t)i, "input '%s' is missing", in->name);
         if (t->dtype != in->dtype)
             FAIL(error, INFC_CALLER, INFC_CODE_DTYPE, (int32_t)i, "input '%s' is %s, and must be %s", in->name,
                  dtype_name(t->dtype), dtype_name(in->dtype));

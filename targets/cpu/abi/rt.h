@@ -76,9 +76,8 @@ typedef struct rt_model_info {
     int32_t length_symbol; /* -1: none. The batch symbol is symbol 0 */
     uint8_t batchable, trim;
     int32_t mask; /* index of the mask input, or -1 */
-    uint64_t weights_bytes;
+    uint64_t weights_bytes, scratch_bytes; /* scratch: of one thread */
     void (*slot_bytes)(const int64_t *dim, int64_t rows, int64_t tokens, uint64_t *bytes);
-    uint64_t (*scratch_bytes)(const int64_t *dim);
     int64_t (*output_dim)(uint32_t output, uint32_t axis, const int64_t *dim);
     void (*run)(rt_env *env);
 } rt_model_info;

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ....compiler.codegen.plan import LONGEST, Plan, Ref, at_longest
-from ....compiler.ir.dims import Dim, product
+from ....compiler.ir.dims import Dim, bounds, product
 from ....compiler.ir.types import DType, TensorType
 from ....compiler.passes.placement import Place
 from ..isa import Isa
+from ..kernels import Kernel
 from .cexpr import c_dim
 from .weights import WeightTable
 
@@ -23,13 +24,18 @@ class Emission:
     isa: Isa
     weights: WeightTable
     functions: dict[str, str] = field(default_factory=dict[str, str])
-    scratch_floats: list[Dim] = field(default_factory=list[Dim])
+    scratch_floats: int = 0
     objects: dict[str, bytes] = field(default_factory=dict[str, bytes])
 
     @property
     def symbols(self) -> tuple[str, ...]:
         """Names behind `e->dim[k]`."""
         return (*self.plan.symbols, LONGEST)
+
+    def need_scratch(self, kernel: Kernel, largest: Dim = 0) -> None:
+        """Makes each thread's scratch large enough for kernel, whose need grows with `largest`."""
+        floats = kernel.scratch(bounds(largest, self.plan.graph.dims)[1]) if callable(kernel.scratch) else kernel.scratch
+        self.scratch_floats = max(self.scratch_floats, floats)
 
     def dim(self, dim: Dim, array: str = "e->dim") -> str:
         """A dimension as a C expression."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ....compiler.codegen.plan import Ref, Step
+from ....compiler.ir.dims import product
 from ....compiler.ir.ops.conv import Conv
+from ....compiler.ir.ops.group_norm import GroupNorm
 from ....compiler.ir.ops.pool import Pool
 from ....compiler.passes.placement import Place
 from .. import kernels
@@ -37,7 +39,7 @@ def render_conv(em: Emission, step: Step) -> Body | None:
         kernels.packed_conv_bytes(isa, op, weight_shape),
         lambda: kernels.pack_conv(isa, op, load()),
     )
-    em.scratch_floats.append(kernel.scratch)
+    em.need_scratch(kernel)
     bias = pointer(em, step.operands[2]) if op.bias else "NULL"
     residual = pointer(em, step.operands[-1]) if op.residual else "NULL"
     images = _images(em, x)
@@ -71,3 +73,23 @@ def render_pool(em: Emission, step: Step) -> Body | None:
         {use(em, kernel)}({pointer(em, x)}, {pointer(em, step.out, const=False)}, p0, p1);
 """
     return Body(text, images, work_of(images, work * 8, em), "template:pool")
+
+
+def render_group_norm(em: Emission, step: Step) -> Body | None:
+    """Group norm; a task is one group of one image."""
+    op, x = step.op, step.operands[0]
+    assert isinstance(op, GroupNorm)
+    channels = x.type.shape[1]
+    if not isinstance(channels, int) or x.place is Place.TOKEN:
+        return None
+    kernel = kernels.group_norm(em.isa, channels, op.groups, op.eps, op.weight, op.bias)
+    rest = list(step.operands[1:])
+    weight = pointer(em, rest.pop(0)) if op.weight else "NULL"
+    bias = pointer(em, rest.pop(0)) if op.bias else "NULL"
+    images, plane = _images(em, x), em.dim(product(x.type.shape[2:]))
+    text = f"""    int64_t t0, t1;
+    rt_split({images} * {op.groups}, 1, tid, threads, &t0, &t1);
+    if (t0 < t1)
+        {use(em, kernel)}({pointer(em, x)}, {weight}, {bias}, {pointer(em, step.out, const=False)}, t0, t1, {plane});
+"""
+    return Body(text, images, f"({images}) * {channels} * ({plane})", "template:group_norm")

@@ -12,8 +12,12 @@ from ....compiler.codegen.plan import Ref, Step
 from ....compiler.ir.dims import product
 from ....compiler.ir.graph import Op
 from ....compiler.ir.ops.attention import Attention
+from ....compiler.ir.ops.argmax import Argmax
+from ....compiler.ir.ops.argmin import Argmin
 from ....compiler.ir.ops.conv import Conv
+from ....compiler.ir.ops.cumsum import Cumsum
 from ....compiler.ir.ops.embedding import Embedding
+from ....compiler.ir.ops.group_norm import GroupNorm
 from ....compiler.ir.ops.l2_normalize import L2Normalize
 from ....compiler.ir.ops.layer_norm import LayerNorm
 from ....compiler.ir.ops.linear import Linear
@@ -27,7 +31,7 @@ from ....compiler.passes.placement import Place
 from .. import kernels
 from .operands import Emission, pointer, row_stride, storage_type, units, vectors
 from .segments import open_segments
-from .spatial import render_conv, render_pool
+from .spatial import render_conv, render_group_norm, render_pool
 from .step_body import Body, Render, split_rows, use, work_of
 
 
@@ -177,8 +181,7 @@ def render_attention(em: Emission, step: Step) -> Body | None:
         shape = storage_type(bias, em.plan).shape
         steps = [em.dim(product(shape[a + 1 :])) if bias.type.shape[a] != 1 else "0" for a in range(3)]
         bias_args = f"{pointer(em, bias)} + seg * {steps[0]}, {steps[1]}, {steps[2]}"
-    scratch = kernels.attention_scratch(em.isa, kernel, em.plan.graph.dims, k.type.shape[1])
-    em.scratch_floats.append(scratch)
+    em.need_scratch(kernel, k.type.shape[1])
     block = kernel.block
     tasks = f"{heads} * ((len + {block - 1}) / {block})"
     text = open_segments(em, q, tasks) + f"""        {use(em, kernel)}({pointer(em, q)} + at * {ldq}, {ldq},
@@ -222,7 +225,7 @@ def render_matmul(em: Emission, step: Step) -> Body | None:
     m, k = a.type.shape[-2:]
     n = step.out.type.shape[-1]
     kernel = kernels.matmul(em.isa, op.transpose_b)
-    em.scratch_floats.append(kernels.matmul_scratch(em.isa, k))
+    em.need_scratch(kernel, k)
     lead = step.out.type.shape[:-2]
     batch = _lead_count(em, step.out)
     lines = [f"    const int64_t m = {em.dim(m)}, k = {em.dim(k)}, n = {em.dim(n)}, batch = {batch};", "    int64_t t0, t1;"]
@@ -246,6 +249,26 @@ def render_matmul(em: Emission, step: Step) -> Body | None:
     lines.append("    }\n")
     rows = f"({batch}) * ({em.dim(m)})"
     return Body("\n".join(lines), rows, f"({rows}) * ({em.dim(2 * product((k, n)))}) / 32", "template:matmul")
+
+
+def render_along(em: Emission, step: Step) -> Body | None:
+    """cumsum, argmax, argmin along one axis; threads split what lies before it."""
+    op, x = step.op, step.operands[0]
+    assert isinstance(op, Cumsum | Argmax | Argmin)
+    flat_axes = {Place.TOKEN: 2, Place.ROW: 1}.get(x.place, 0)
+    if not x.contiguous or op.axis < flat_axes and step.out.place is not Place.LOCAL and x.place is not Place.LOCAL:
+        return None
+    make = kernels.cumsum if isinstance(op, Cumsum) else kernels.argmax if isinstance(op, Argmax) else kernels.argmin
+    kernel = make(em.isa, x.type.dtype)
+    count = {Place.TOKEN: "rt_tokens(e) * ", Place.ROW: "rt_rows(e) * "}.get(x.place, "")
+    outer = count + em.dim(product(x.type.shape[flat_axes : op.axis]))
+    n, inner = em.dim(x.type.shape[op.axis]), em.dim(product(x.type.shape[op.axis + 1 :]))
+    out_step = f"({n}) * ({inner})" if isinstance(op, Cumsum) else f"({inner})"
+    text = split_rows(outer) + f"""    if (r0 < r1)
+        {use(em, kernel)}({pointer(em, x)} + r0 * ({n}) * ({inner}), {pointer(em, step.out, const=False)} + r0 * {out_step},
+            r1 - r0, {n}, {inner});
+"""
+    return Body(text, outer, f"({outer}) * ({n}) * ({inner})", f"template:{op.name}")
 
 
 def _same_flat(*refs: Ref) -> bool:
@@ -274,6 +297,10 @@ RENDER: Mapping[type[Op], Render] = {
     Attention: render_attention,
     MaskedMean: render_masked_mean,
     Matmul: render_matmul,
+    Cumsum: render_along,
+    Argmax: render_along,
+    Argmin: render_along,
     Conv: render_conv,
     Pool: render_pool,
+    GroupNorm: render_group_norm,
 }

@@ -50,7 +50,7 @@ def render_tables(em: Emission, describe: str) -> str:
     lines += ["static const rt_input inputs[] = {", *inputs, "};"]
     lines += ["static const rt_output outputs[] = {", *outputs, "};"]
     lines += ["static const rt_symbol symbols[] = {", *symbols, "};", ""]
-    lines += [_slot_bytes(em), _scratch_bytes(em), _output_dim(em)]
+    lines += [_slot_bytes(em), _output_dim(em)]
     placement = plan.placement
     lines.append(
         f"""static const char describe[] =
@@ -62,7 +62,7 @@ const rt_model_info infc_rt_model = {{
     .input = inputs, .output = outputs, .symbol = symbols,
     .length_symbol = {length}, .batchable = {int(placement.batchable)}, .trim = {int(placement.trim)}, .mask = {mask},
     .weights_bytes = {em.weights.size}u,
-    .slot_bytes = slot_bytes, .scratch_bytes = scratch_bytes, .output_dim = output_dim, .run = run,
+    .slot_bytes = slot_bytes, .scratch_bytes = {em.scratch_floats * 4}u, .output_dim = output_dim, .run = run,
 }};
 """
     )
@@ -105,13 +105,6 @@ def _slot_bytes(em: Emission) -> str:
         lines.append(f"    bytes[{number}] = {first};")
         lines += [f"    if ({other} > bytes[{number}]) bytes[{number}] = {other};" for other in others]
     return "\n".join([*lines, "}"])
-
-
-def _scratch_bytes(em: Emission) -> str:
-    lines = ["static uint64_t scratch_bytes(const int64_t *d) {", "    uint64_t most = 0, floats;", "    (void)d, (void)floats;"]
-    for size in dict.fromkeys(em.scratch_floats):
-        lines.append(f"    floats = (uint64_t)({em.dim(size, 'd')});\n    if (floats > most) most = floats;")
-    return "\n".join([*lines, "    return most * sizeof(float);", "}"])
 
 
 def _output_dim(em: Emission) -> str:

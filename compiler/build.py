@@ -1,0 +1,145 @@
+"""`infc build`: compile, bundle, measure, publish; what was built before with the same inputs is used again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..dsl.spec import Model, Spec
+from .build_key import build_key, find_build, remember_build
+from .bundle.content import bundle_content, lock_sections, manifest_of
+from .bundle.lock import check_lock, lock_text
+from .bundle.manifest import bundle_digest
+from .bundle.server import find as find_server
+from .bundle.write import check_replaceable, finish, publish, temporary_beside, write_content
+from .driver import Compiled, Machine, Request, check_spec, choose_machine, compile_model, versions
+from .errors import Exit, InfcError
+from .measure import Measured, measure
+from .measure.table import exit_code_of
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a build came to: where the bundle is, its digest, each target with its measured value, kernels by provider."""
+
+    bundle: Path
+    digest: str
+    exit_code: Exit
+    measured: tuple[Measured, ...]
+    report: Mapping[str, Any]
+    reused: bool = False
+
+
+def build(request: Request) -> Outcome:
+    """Builds request.spec. Raises InfcError: exit 2 for a bad spec, 3 where a target is missed, 6 where a tool is missing."""
+    spec = check_spec(request)
+    machine = choose_machine(spec)
+    out = request.output or request.spec.parent / f"{request.spec.stem}.bundle"
+    check_replaceable(out)
+    find_server(machine.platform.arch)
+    key = build_key(request, spec, machine)
+    found = find_build(request.cache, key) if request.cache is not None else None
+    if found is not None:
+        return _reuse(request, spec, machine, found, out)
+    temporary = temporary_beside(out)
+    try:
+        with tempfile.TemporaryDirectory(prefix="infc-") as work:
+            outcome = _build_into(request, spec, machine, temporary, Path(work), key, out)
+        publish(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return outcome
+
+
+def _build_into(
+    request: Request, spec: Spec, machine: Machine, folder: Path, work: Path, key: str, out: Path
+) -> Outcome:
+    model = spec.models[0]
+    compiled = compile_model(request, spec, model, machine, work)
+    try:
+        sections = lock_sections(spec, compiled.imported.used_files, machine, versions(machine))
+        lock = lock_text(sections)
+        lock_path = request.spec.with_name(f"{request.spec.name}.lock")
+        if request.locked:
+            check_lock(lock_path, sections, f"infc build {request.spec}")
+        request.report("writing the bundle")
+        content, executables = bundle_content(spec, model, compiled, machine, lock)
+        files = write_content(folder, content, executables)
+        finish(folder, manifest_of(spec, model, compiled, machine, files))
+        request.report("measuring" if machine.runs_here else "not measuring: this machine cannot run the code")
+        measured = measure(spec, model, compiled.imported, machine, folder)
+    finally:
+        compiled.imported.close()
+    report = build_report(compiled, model, folder)
+    (folder / "evidence").mkdir(exist_ok=True)
+    (folder / "evidence" / "build.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    rows = [m.as_json() for m in measured]
+    (folder / "evidence" / "targets.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    code = exit_code_of(measured, spec.promised)
+    if code == Exit.UNMET:
+        raise Missed(measured)
+    lock_path.write_text(lock, encoding="utf-8")
+    if request.cache is not None:
+        remember_build(request.cache, key, compiled.imported.used_files, folder)
+    return Outcome(out, bundle_digest(folder), code, measured, report)
+
+
+class Missed(InfcError):
+    """Exit 3: the measured values, and which of them miss their target."""
+
+    def __init__(self, measured: Sequence[Measured]) -> None:
+        missed = [m for m in measured if m.met is False]
+        super().__init__(
+            "; ".join(f"{m.target} is missed: measured {m.shown}" for m in missed),
+            exit_code=Exit.UNMET,
+            hint=f"relax it: {'; '.join(m.relaxed for m in missed)}",
+        )
+        self.measured = tuple(measured)
+
+
+def _reuse(request: Request, spec: Spec, machine: Machine, found: Path, out: Path) -> Outcome:
+    """Puts a remembered bundle at `out`, unless it stands there already."""
+    request.report("nothing changed: using the bundle built before")
+    digest = bundle_digest(found)
+    lock = (found / "infer.lock").read_text(encoding="utf-8")
+    lock_path = request.spec.with_name(f"{request.spec.name}.lock")
+    if request.locked and (not lock_path.exists() or lock_path.read_text(encoding="utf-8") != lock):
+        raise InfcError(f"{lock_path} is not the lock of this build", hint=f"infc build {request.spec} writes it")
+    if not (out.exists() and (out / "evidence" / "targets.json").exists() and bundle_digest(out) == digest):
+        temporary = temporary_beside(out)
+        try:
+            shutil.copytree(found, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".entry.json"))
+            publish(temporary, out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    lock_path.write_text(lock, encoding="utf-8")
+    measured = tuple(Measured(**row) for row in json.loads((found / "evidence" / "targets.json").read_text()))
+    report = json.loads((found / "evidence" / "build.json").read_text(encoding="utf-8"))
+    return Outcome(out, digest, exit_code_of(measured, spec.promised), measured, report, reused=True)
+
+
+def build_report(compiled: Compiled, model: Model, folder: Path) -> dict[str, Any]:
+    """Per op: how many steps, who provides the kernel; islands with their reasons; whether rows may be merged and cut."""
+    plan, providers = compiled.plan, compiled.rendered.providers
+    ops: dict[str, dict[str, int]] = {}
+    for step in plan.steps:
+        row = ops.setdefault(step.op.name, {})
+        row[providers[step.index]] = row.get(providers[step.index], 0) + 1
+    placement = plan.placement
+    return {
+        "format": 1,
+        "model": model.name,
+        "ops": ops,
+        "islands": [{"steps": [s.name for s in u.steps], "why": u.reason} for u in plan.units if u.island],
+        "batchable": placement.batchable,
+        "batchable_reason": placement.batchable_reason,
+        "trim": placement.trim,
+        "trim_reason": placement.trim_reason,
+        "notes": list(compiled.imported.notes),
+        "bytes": {p.name: p.stat().st_size for p in sorted(folder.glob("models/0/variants/0/*"))},
+    }

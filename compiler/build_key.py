@@ -1,0 +1,99 @@
+"""When a build may be used again: same compiler, same spec, same machine to build for, and same bytes in every file that
+it read.
+
+Which files a build reads is known only afterwards (a factory imports what it likes). So the key is a chain: the key of
+the spec leads to a list of files; their digests make the next key; it leads to the bundle, or, where a changed file
+made the build read others, to a longer list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from ..dsl.spec import Spec
+from .cache import Cache, cache_key, file_digest
+from .driver import Machine, Request
+
+FORMAT = 1
+_LINKS = 8
+
+
+def build_key(request: Request, spec: Spec, machine: Machine) -> str:
+    """The first key of the chain."""
+    return cache_key(
+        FORMAT,
+        compiler_digest(),
+        spec.resolved,
+        spec.folder or "",
+        machine.variant,
+        machine.cores,
+        request.passes,
+        {name: str(value) for name, value in machine.target.tools().items()},
+        sorted(str(value) for value in machine.target.fingerprint().values()),
+        _data_digests(spec),
+    )
+
+
+def find_build(cache: Cache, key: str) -> Path | None:
+    """The remembered bundle, or None."""
+    for _ in range(_LINKS):
+        entry = cache.get(key)
+        if entry is None or (entry / "manifest.json").exists():
+            return entry
+        files: list[str] = json.loads((entry / "files.json").read_text(encoding="utf-8"))
+        following = _next(key, files)
+        if following is None:
+            return None
+        key = following
+    return None
+
+
+def remember_build(cache: Cache, key: str, used: Iterable[Path], bundle: Path) -> None:
+    """Stores a finished bundle under the key and the digests of the files it was made from."""
+    import shutil
+
+    files = sorted(str(path.resolve()) for path in used)
+    for _ in range(_LINKS):
+        entry = cache.get(key)
+        if entry is None:
+            cache.put(key, lambda folder: (folder / "files.json").write_text(json.dumps(files), encoding="utf-8"))
+            listed = files
+        elif (entry / "manifest.json").exists():
+            return
+        else:
+            listed = json.loads((entry / "files.json").read_text(encoding="utf-8"))
+        following = _next(key, listed)
+        if following is None:
+            return
+        key = following
+        if listed == files:
+            cache.put(key, lambda folder: shutil.copytree(bundle, folder, dirs_exist_ok=True))
+            return
+
+
+def _next(key: str, files: list[str]) -> str | None:
+    digests: list[str] = []
+    for name in files:
+        try:
+            digests.append(file_digest(Path(name)))
+        except OSError:
+            return None
+    return cache_key(key, files, digests)
+
+
+def _data_digests(spec: Spec) -> list[str]:
+    paths = [d.path for m in spec.models for d in (m.data.calibrate, m.data.evaluate) if d is not None]
+    return [file_digest(Path(p)) for p in paths if Path(p).is_file()]
+
+
+@cache
+def compiler_digest() -> str:
+    """Digest of this compiler's own files: another compiler builds again."""
+    root = Path(__file__).resolve().parent.parent
+    patterns = ("compiler/**/*.py", "targets/**/*.py", "targets/**/*.j2", "targets/**/*.[ch]", "dsl/*.py", "runtime/abi/**/*")
+    files = sorted({p for pattern in patterns for p in root.glob(pattern) if p.is_file()})
+    servers = sorted(root.glob("build/serve/*/serve"))
+    return cache_key([[str(p.relative_to(root)), file_digest(p)] for p in [*files, *servers]])

@@ -1,0 +1,155 @@
+"""What goes into a bundle, and what its manifest and lock say of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from ...dsl.spec import LatencyTarget, Model, Spec
+from ..codegen.describe import describe_inputs, describe_outputs
+from ..codegen.plan import arena_bytes
+from ..driver import Compiled, Machine
+from ..ir.graph import Graph
+from . import manifest as m
+from .golden import golden
+from .server import find as find_server
+from .write import Content
+
+HEADER = Path(__file__).resolve().parent.parent.parent / "runtime" / "abi"
+VARIANT = "models/0/variants/0"
+SERVER_BYTES = 96 << 20
+"""What the server needs beside weights and workspace, about: code, connections, tokenizer."""
+BODY_BYTES = 16 << 20
+
+
+def bundle_content(
+    spec: Spec, model: Model, compiled: Compiled, machine: Machine, lock: str
+) -> tuple[dict[str, Content], tuple[str, ...]]:
+    """Content by path in the bundle, and which of it is executable."""
+    content: dict[str, Content] = {
+        "serve": find_server(machine.platform.arch),
+        "spec.infer": spec.resolved,
+        "infer.lock": lock,
+        f"{VARIANT}/model.so": compiled.library,
+        f"{VARIANT}/weights.bin": compiled.weights,
+        "models/0/golden.json": golden(compiled.imported.graph, compiled.imported.reference),
+        "include/infc_model.h": HEADER / "infc_model.h",
+        "examples/run.c": HEADER / "examples" / "run.c",
+        "examples/run.py": HEADER / "examples" / "run.py",
+    }
+    if compiled.imported.embed is not None:
+        content["models/0/task/tokenizer.json"] = compiled.imported.embed.tokenizer
+    return content, ("serve", f"{VARIANT}/model.so")
+
+
+def manifest_of(spec: Spec, model: Model, compiled: Compiled, machine: Machine, files: list[m.File]) -> m.Manifest:
+    """The manifest of a bundle that holds `files`."""
+    graph, platform = compiled.imported.graph, machine.platform
+    batch = _batch(graph)
+    weights = compiled.weights.stat().st_size
+    arena = arena_bytes(compiled.plan, batch.max_rows, batch.max_tokens)
+    serving = SERVER_BYTES + weights + arena + 2 * BODY_BYTES
+    one = m.Model(
+        name=model.name,
+        version=model.version,
+        aliases=[model.alias] if model.alias else [],
+        task=_task(compiled),
+        inputs=[m.InputTensor.model_validate(item) for item in describe_inputs(graph)],
+        outputs=[m.Tensor.model_validate(item) for item in describe_outputs(graph)],
+        dims={name: bound for name, bound in graph.dims.items()},
+        batchable=compiled.plan.placement.batchable,
+        batch_dim=graph.batch_dim,
+        length_dim=graph.length_dim if graph.length_dim in graph.dims else None,
+        variants=[
+            m.Variant(
+                id=0,
+                precision="float32",
+                isa=machine.variant,
+                cpu_features=list(platform.features),
+                library=f"{VARIANT}/model.so",
+                weights=f"{VARIANT}/weights.bin",
+            )
+        ],
+        golden="models/0/golden.json",
+    )
+    rate = model.traffic.rate
+    return m.Manifest(
+        format=m.FORMAT,
+        infc=version("infc"),
+        platform=m.Platform(os=platform.os, arch=platform.arch, glibc=platform.glibc),
+        models=[one],
+        serve=m.Serve(
+            protocols=list(spec.serve.protocols),
+            queue=spec.serve.queue.requests,
+            deadline_s=spec.serve.queue.deadline_s,
+            threads=machine.cores,
+            instances=1,
+            batch=batch,
+            max_body_bytes=BODY_BYTES,
+        ),
+        traffic=m.Traffic(rate=rate.value, arrival=model.traffic.arrival) if rate is not None else None,
+        targets=[_target(t) for t in (*model.targets.items, *spec.bundle_targets.items)],
+        memory=m.Memory(serving_bytes=serving, swapping_bytes=2 * serving),
+        files=files,
+    )
+
+
+def _batch(graph: Graph) -> m.Batch:
+    """A merged batch may be as large as the largest single request."""
+    rows = graph.dims[graph.batch_dim][1] if graph.batch_dim in graph.dims and graph.batch_dim else 1
+    length = graph.dims[graph.length_dim][1] if graph.length_dim in graph.dims and graph.length_dim else 1
+    return m.Batch(max_requests=rows, max_rows=rows, max_tokens=rows * length, wait_s=0.0)
+
+
+def _task(compiled: Compiled) -> m.Task:
+    embed = compiled.imported.embed
+    if embed is None:
+        return m.Task(kind="tensor")
+    return m.Task(
+        kind="embed",
+        tokenizer="models/0/task/tokenizer.json",
+        limit=embed.limit,
+        overflow=embed.overflow,
+        prompt=embed.prompt,
+        pooling=embed.pooling,
+        normalize=embed.normalize,
+    )
+
+
+_UNITS = {"latency": "s", "ttft": "s", "itl": "s", "cold_start": "s", "memory": "B", "bundle_size": "B", "cost": "USD"}
+
+
+def _target(target: object) -> m.Target:
+    kind = str(getattr(target, "kind"))  # noqa: B009 - every member of the union has it
+    statistic = target.statistic if isinstance(target, LatencyTarget) else str(getattr(target, "metric", ""))
+    unit = str(getattr(target, "unit", "")) or _UNITS.get(kind, "")
+    bound = float(getattr(target, "bound"))  # noqa: B009
+    return m.Target(kind=kind, statistic=statistic, op=str(getattr(target, "op")), bound=bound, unit=unit)  # noqa: B009
+
+
+def lock_sections(
+    spec: Spec, used: Iterable[Path], machine: Machine, tools: Mapping[str, str]
+) -> dict[str, dict[str, object]]:
+    """The lock's decisions: inputs by digest, tools by version, the choice for each model."""
+    root = Path(spec.folder or ".").resolve()
+    inputs: dict[str, object] = {"spec": hashlib.sha256(spec.resolved.encode()).hexdigest()}
+    data = [d.path for model in spec.models for d in (model.data.calibrate, model.data.evaluate) if d is not None]
+    for path in sorted({*(p.resolve() for p in used), *(Path(p).resolve() for p in data)}):
+        if path.is_file():
+            name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+            inputs[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    server = find_server(machine.platform.arch)
+    sections: dict[str, dict[str, object]] = {
+        "inputs": inputs,
+        "tools": {**tools, "serve": hashlib.sha256(server.read_bytes()).hexdigest()},
+    }
+    for model in spec.models:
+        sections[f"choice.{model.name}.0"] = {
+            "target": machine.target.name,
+            "variant": machine.variant,
+            "precision": "float32",
+            "threads": machine.cores,
+        }
+    return sections

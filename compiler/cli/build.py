@@ -1,0 +1,116 @@
+"""`infc build`: a spec to a bundle, with each target beside its measured value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import Exit
+from .options import command_parser, settings_of
+from .output import Ui, format_bytes, format_table, print_json, render
+
+DESCRIPTION = """Compile a spec into a bundle, measure its targets on this machine, and write it.
+Measured values are not proved: the exit code is 4 where targets are declared (0 with --allow-unproved), 3 where one is
+missed (and then there is no bundle)."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Raises InfcError."""
+    parser = command_parser("build", DESCRIPTION)
+    parser.add_argument("spec", type=Path, help="the .infer file")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="the bundle; default: the spec's stem + .bundle")
+    parser.add_argument("--profile", help="a profile of the spec")
+    parser.add_argument("--set", action="append", default=[], metavar="K=V", help="replace one value of the spec")
+    parser.add_argument("--use", metavar="MACHINE", help="replace the hardware block")
+    parser.add_argument("--allow-path", action="append", default=[], metavar="DIR", help="paths may lead there too")
+    parser.add_argument("--locked", action="store_true", help="refuse other inputs or tools than the lock's")
+    parser.add_argument("--allow-unproved", action="store_true", help="exit 0 where targets are measured but not proved")
+    parser.add_argument("--emit", metavar="STAGE", help="print a stage and end: ast, spec, mlir, graph, plan, source")
+    parser.add_argument("-p", "--passes", metavar="PASSES", help='run these passes instead: "canonicalize,fuse{qkv=false}"')
+    parser.add_argument("-j", "--jobs", type=int, metavar="N", help="compilers at a time")
+    args = parser.parse_args(argv)
+    settings, ui = settings_of(args), Ui.from_args(args)
+    from ..cache import Cache
+    from ..driver import Request, emit
+
+    request = Request(
+        spec=args.spec,
+        output=args.output,
+        profile=args.profile,
+        sets=tuple(args.set),
+        use=args.use,
+        allow_paths=tuple(args.allow_path),
+        locked=args.locked,
+        passes=args.passes,
+        cache=Cache(settings.cache_dir, settings.cache_limit),
+        dump=settings.dump,
+        warn=lambda d: print_warning(d, ui),
+        **({"jobs": args.jobs} if args.jobs else {}),
+    )
+    if args.emit is not None:
+        print(emit(request, args.emit), end="")
+        return Exit.OK
+    from dataclasses import replace
+
+    from ..build import Missed, build
+
+    try:
+        with ui.progress("build") as step:
+            outcome = build(replace(request, report=step))
+    except Missed as missed:
+        if not args.json:
+            print_targets(missed.measured)
+        raise
+    code = Exit.OK if args.allow_unproved and outcome.exit_code == Exit.UNPROVED else outcome.exit_code
+    if args.json:
+        document = {
+            "bundle": str(outcome.bundle),
+            "digest": outcome.digest,
+            "reused": outcome.reused,
+            "targets": [m.as_json() for m in outcome.measured],
+            "report": outcome.report,
+        }
+        print_json("infc.build/1", code, document)
+        return code
+    print_targets(outcome.measured)
+    size = sum(outcome.report["bytes"].values())
+    print(f"{outcome.bundle}  model and weights {format_bytes(size)}  digest {outcome.digest[:12]}")
+    for line in summary(outcome.report):
+        print(line)
+    if not outcome.measured:
+        ui.status("nothing was promised: the spec has no targets")
+    return code
+
+
+def print_warning(diagnostic: object, ui: Ui) -> None:
+    """A warning of the spec, on stderr."""
+    import sys
+
+    from ...dsl.diagnostics import Diagnostic
+
+    assert isinstance(diagnostic, Diagnostic)
+    print(render([diagnostic], color=ui.color), file=sys.stderr)
+
+
+def print_targets(measured: Sequence[object]) -> None:
+    """The table of targets on stdout."""
+    from ..measure.result import Measured
+    from ..measure.table import table
+
+    rows = table([m for m in measured if isinstance(m, Measured)])
+    if rows:
+        print(format_table(rows, header=("target", "measured", "", "how")))
+        print("measured on this machine, not proved")
+
+
+def summary(report: object) -> list[str]:
+    """Kernels by provider, and islands."""
+    assert isinstance(report, dict)
+    counts: dict[str, int] = {}
+    for providers in report["ops"].values():  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        for provider, count in providers.items():  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+            counts[str(provider)] = counts.get(str(provider), 0) + int(count)  # pyright: ignore[reportUnknownArgumentType]
+    lines = ["kernels: " + ", ".join(f"{n} {p}" for p, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))]
+    for island in report["islands"]:  # pyright: ignore[reportUnknownVariableType]
+        lines.append(f"island of {len(island['steps'])} steps: {island['why']}")  # pyright: ignore[reportUnknownArgumentType]
+    return lines

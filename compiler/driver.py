@@ -1,0 +1,209 @@
+"""The compiler's table of contents: a spec to a bundle, one stage after the other.
+
+    text -> Spec -> imported model -> Graph -> Plan -> sources -> model.so -> bundle -> measured values
+
+Every stage is a function from artifact to artifact; `--emit STAGE` prints what a stage made and ends there.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..dsl import check_file, unsupported_statements
+from ..dsl.diagnostics import Diagnostic
+from ..dsl.spec import Hardware, Model, Spec
+from .cache import Cache
+from .errors import Exit, InfcError
+from .target import Platform, Rendered, Target, discover, find_target
+
+if TYPE_CHECKING:
+    from .codegen.plan import Plan
+    from .frontends import Imported
+
+STAGES = ("ast", "spec", "mlir", "graph", "plan", "source")
+"""What `--emit` takes."""
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `infc build` was asked. `jobs`: compilers at a time; `report` hears what begins."""
+
+    spec: Path
+    output: Path | None = None
+    profile: str | None = None
+    sets: tuple[str, ...] = ()
+    use: str | None = None
+    allow_paths: tuple[str, ...] = ()
+    locked: bool = False
+    passes: str | None = None
+    annotate: bool = False
+    jobs: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    cache: Cache | None = None
+    dump: Path | None = None
+    report: Report = lambda _: None
+    warn: Callable[[Diagnostic], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What to build for: a target, one of its variants, how many cores, the statement it came from."""
+
+    target: Target
+    variant: str
+    cores: int
+    hardware: Hardware
+
+    @property
+    def platform(self) -> Platform:
+        return self.target.platform(self.variant)
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this machine can execute the code."""
+        return self.target.runs_here(self.variant)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One model, compiled: its plan, who provides each step, and the files made, in `folder`."""
+
+    imported: Imported
+    plan: Plan
+    rendered: Rendered
+    library: Path
+    weights: Path
+
+
+def check_spec(request: Request) -> Spec:
+    """text -> Spec. Raises InfcError (exit 2) with every error of the file."""
+    result = check_file(
+        request.spec, profile=request.profile, sets=request.sets, use=request.use, allow_paths=request.allow_paths
+    )
+    for warning in result.warnings:
+        request.warn(warning)
+    if result.spec is None:
+        count = len(result.errors)
+        raise InfcError(
+            f"{request.spec}: {count} error{'s' if count > 1 else ''}", diagnostics=result.errors, exit_code=Exit.USAGE
+        )
+    refused = unsupported_statements(result.spec)
+    if refused:
+        raise InfcError(f"{request.spec} says what `build` does not honour yet", diagnostics=refused)
+    return result.spec
+
+
+def choose_machine(spec: Spec) -> Machine:
+    """Spec -> the machine to build for. Raises InfcError (exit 2) for a target or variant that does not exist."""
+    hardware = spec.hardware[0]
+    if hardware.kind not in discover():
+        raise InfcError(f"no target {hardware.kind!r} is installed", hint=f"there are: {', '.join(discover())}")
+    target = find_target(hardware.kind)
+    variant = target.resolve(hardware.isa or (hardware.machine.isa if hardware.machine else None))
+    here = len(os.sched_getaffinity(0))
+    return Machine(target, variant, hardware.cores or here, hardware)
+
+
+def import_model(model: Model, folder: Path, work: Path) -> Imported:
+    """Spec -> Graph, through MLIR. Raises InfcError."""
+    from .frontends import Options, load
+
+    return load(model, folder, options=Options(work=work))
+
+
+def optimize(imported: Imported, request: Request) -> Imported:
+    """Graph -> Graph, through the passes."""
+    from dataclasses import replace
+
+    from .ir.printer import print_graph
+    from .ir.verify import verify
+    from .passes.pipeline import default_passes, dump_to, each, parse_passes, run_passes
+
+    passes = default_passes() if request.passes is None else parse_passes(request.passes)
+    callbacks = [lambda step: verify(step.after, step.pass_.name)]  # pyright: ignore[reportUnknownLambdaType]
+    if request.dump is not None:
+        callbacks.append(dump_to(request.dump, print_graph))
+    verify(imported.graph, "import")
+    return replace(imported, graph=run_passes(imported.graph, passes, each(*callbacks)))
+
+
+def plan_model(imported: Imported) -> Plan:
+    """Graph -> Plan."""
+    from .codegen.plan import plan_graph
+    from .passes.ragged import analyse
+
+    return plan_graph(imported.graph, analyse(imported.graph))
+
+
+def emit(request: Request, stage: str) -> str:
+    """The text of one stage. Raises InfcError for a stage that does not exist."""
+    if stage not in STAGES:
+        raise InfcError(f"there is no stage {stage!r} to emit", hint=f"the stages are {', '.join(STAGES)}")
+    if stage == "ast":
+        from ..dsl.explain import print_ast
+
+        return print_ast(request.spec)
+    spec = check_spec(request)
+    if stage == "spec":
+        return spec.resolved
+    machine = choose_machine(spec)
+    texts: list[str] = []
+    for model in spec.models:
+        with tempfile.TemporaryDirectory(prefix="infc-") as work:
+            texts.append(_emit_model(request, spec, model, machine, stage, Path(work)))
+    return "\n".join(texts)
+
+
+def _emit_model(request: Request, spec: Spec, model: Model, machine: Machine, stage: str, work: Path) -> str:
+    imported = import_model(model, Path(spec.folder or "."), work)
+    try:
+        if stage == "mlir":
+            return imported.mlir
+        imported = optimize(imported, request)
+        if stage == "graph":
+            from .ir.printer import print_graph
+            from .passes.ragged import analyse, explain
+
+            return print_graph(imported.graph) + "\n" + explain(analyse(imported.graph), imported.graph)
+        plan = plan_model(imported)
+        rendered = machine.target.render(plan, machine.variant)
+        if stage == "plan":
+            from .codegen.plan import print_plan
+
+            return print_plan(plan, rendered.providers)
+        return "\n".join(f"/* ==== {name} ==== */\n{text}" for name, text in rendered.sources.items())
+    finally:
+        imported.close()
+
+
+def compile_model(request: Request, spec: Spec, model: Model, machine: Machine, work: Path) -> Compiled:
+    """Spec -> model.so and weights, through every stage."""
+    request.report(f"importing {model.name}")
+    imported = import_model(model, Path(spec.folder or "."), work / "import")
+    try:
+        request.report(f"optimizing {model.name}")
+        imported = optimize(imported, request)
+        plan = plan_model(imported)
+        request.report(f"compiling {model.name} for {machine.variant}: {len(plan.steps)} steps")
+        rendered = machine.target.render(plan, machine.variant)
+        built = machine.target.compile(rendered, machine.variant, work / "native", request.jobs)
+    except BaseException:
+        imported.close()
+        raise
+    return Compiled(imported, plan, rendered, built.library, built.weights)
+
+
+def versions(machine: Machine) -> Mapping[str, str]:
+    """Name to version of everything that decides a bundle's bytes."""
+    from importlib.metadata import version
+
+    found = {"infc": version("infc"), **machine.target.tools()}
+    for package in ("torch", "torch-mlir", "transformers"):
+        found[package] = version(package)
+    return found

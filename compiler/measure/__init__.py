@@ -1,0 +1,81 @@
+"""Measured values for a spec's targets: agreement on data in this process, time and memory on the bundle's own server."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...dsl.spec import AccuracyTarget, BundleSizeTarget, CostTarget, Model, Spec, Target
+from ..bundle.manifest import digest_file
+from ..driver import Machine
+from ..errors import InfcError
+from ..frontends import Imported
+from .accuracy import measure_accuracy
+from .result import Measured
+from .server import Evidence, prove
+from .table import judge, unmeasured
+
+__all__ = ["Measured", "measure"]
+
+
+def measure(spec: Spec, model: Model, imported: Imported, machine: Machine, bundle: Path) -> tuple[Measured, ...]:
+    """A value for each target, in the order of the spec. Writes the server's evidence into the bundle.
+
+    Where this machine cannot run the code, what needs a run is left unmeasured and says so.
+    """
+    targets: tuple[Target, ...] = (*model.targets.items, *spec.bundle_targets.items)
+    if not targets:
+        return ()
+    if not machine.runs_here:
+        why = f"this machine cannot run {machine.variant} code"
+        return tuple(_offline(target, model, machine, bundle) or unmeasured(target, why) for target in targets)
+    measured: list[Measured] = []
+    timed = [t for t in targets if not isinstance(t, AccuracyTarget | BundleSizeTarget)]
+    evidence = prove(model, bundle, timed) if timed else None
+    scores = measure_accuracy(model, imported, bundle, [t for t in targets if isinstance(t, AccuracyTarget)], machine.cores)
+    for target in targets:
+        if isinstance(target, AccuracyTarget):
+            measured.append(judge(target, scores[target], rows_note(scores[target].rows)))
+        elif isinstance(target, BundleSizeTarget):
+            measured.append(judge(target, float(_size(bundle)), "arithmetic"))
+        else:
+            assert evidence is not None
+            measured.append(_from_evidence(target, evidence, model, machine))
+    return tuple(measured)
+
+
+def rows_note(rows: int) -> str:
+    """How many rows a score was taken over."""
+    return f"{rows} rows"
+
+
+def _from_evidence(target: Target, evidence: Evidence, model: Model, machine: Machine) -> Measured:
+    if isinstance(target, CostTarget):
+        price = machine.hardware.price_usd_per_h
+        if price is None and machine.hardware.machine is not None:
+            price = machine.hardware.machine.price_usd_per_h
+        if price is None:
+            return unmeasured(target, "the hardware has no price")
+        rate = model.traffic.rate.value if model.traffic.rate is not None else evidence.throughput
+        if target.per == "tokens" or rate <= 0:
+            return unmeasured(target, "a cost per token is for models that generate")
+        return judge(target, price / 3600 / rate * target.count, f"at {rate:g} req/s")
+    value, note = evidence.value_of(target)
+    return judge(target, value, note)
+
+
+def _offline(target: Target, model: Model, machine: Machine, bundle: Path) -> Measured | None:
+    """What is known without running anything."""
+    return judge(target, float(_size(bundle)), "arithmetic") if isinstance(target, BundleSizeTarget) else None
+
+
+def _size(bundle: Path) -> int:
+    """Bytes on disk without evidence and report."""
+    from ..bundle.write import EVIDENCE
+
+    return sum(
+        path.stat().st_size
+        for path in bundle.rglob("*")
+        if path.is_file() and path.relative_to(bundle).parts[0] not in EVIDENCE
+    )
