@@ -42,6 +42,9 @@ def _balance_round(tokens: list[Token], file: str, found: list[Diagnostic]) -> l
 
     def close_all(why: str) -> None:
         opener = opened[0]
+        if any(t.bad and t.line == opener.line for t in out):  # a broken string has swallowed the bracket
+            _close(out, opened)
+            return
         closer = "".join(_CLOSER[o.kind][1] for o in reversed(opened))
         found.append(
             Diagnostic(
@@ -49,10 +52,7 @@ def _balance_round(tokens: list[Token], file: str, found: list[Diagnostic]) -> l
                 help=(f"write `{closer}` where it ends",),
             )
         )  # fmt: skip
-        last = out[-1]
-        while opened:
-            kind, text = _CLOSER[opened.pop().kind]
-            out.append(Token(kind, text, last.line, last.end))
+        _close(out, opened)
 
     for i, token in enumerate(tokens):
         if token.kind in _CLOSER:
@@ -85,7 +85,7 @@ def _balance_round(tokens: list[Token], file: str, found: list[Diagnostic]) -> l
             following = next((t for t in tokens[i + 1 :] if not _is_newline(t)), None)
             goes_on = out[-1].kind in _GOES_ON_AFTER and out[-1].text != "%"
             if following is None or following.kind in ("LBRACE", "RBRACE"):
-                close_all("and the text goes on without it")
+                close_all("the block ends before it")
                 out.append(token)
             elif goes_on or following.kind in _GOES_ON_BEFORE:
                 continue
@@ -100,6 +100,14 @@ def _balance_round(tokens: list[Token], file: str, found: list[Diagnostic]) -> l
     if opened:
         close_all("and the text ends")
     return out
+
+
+def _close(out: list[Token], opened: list[Token]) -> None:
+    """Closes every open bracket after the last token."""
+    last = out[-1]
+    while opened:
+        kind, text = _CLOSER[opened.pop().kind]
+        out.append(Token(kind, text, last.line, last.end))
 
 
 def _balance_braces(tokens: list[Token], file: str, found: list[Diagnostic]) -> list[Token]:

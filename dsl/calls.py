@@ -7,7 +7,7 @@ from .span import Span
 from .suggest import hint, listed
 from .syntax import Atom, Call, Group, Term
 from .values import CallValue, Captured, Cursor, read
-from .write import write_term
+from .write import describe, write_term
 
 _ARTICLES = {
     "source": "a source",
@@ -26,7 +26,10 @@ def read_call(cursor: Cursor, type: str) -> Captured | None:
     term = cursor.peek()
     name = term.name if isinstance(term, Call) and term.open == "(" else term
     if not isinstance(name, Atom) or name.kind != "WORD":
-        what = "" if term is None else f", and {_short(write_term(term))} is none"
+        what = ""
+        if term is not None:
+            text, kind = describe(term, cursor.peek(1))
+            what = f", and {_short(text)} is {kind}"
         cursor.error("E0201", f"{cursor.subject} needs {_ARTICLES[type]}{what}", None, f"expected {known}")
         return None
     form = forms.get(name.text)
@@ -55,22 +58,22 @@ def _read_args(cursor: Cursor, form: CallForm, call: Call) -> tuple[dict[str, Ca
     found_before = len(cursor.context.found)
     values: dict[str, Captured] = {}
     groups: list[Group] = []
-    spans: dict[str, Span] = {}
     positional = [o for o in form.options if o.positional]
     open_list: Option | None = None
     for group in call.groups:
+        first = group[0]
         part = Cursor(list(group), _after(group), cursor.context, form.name)
         option = _named(part, form)
         if option is not None:
             part.at, part.subject = 2, option.name
             open_list = option if option.type == "strings" else None
-        elif isinstance(group[0], Atom) and len(group) > 1 and isinstance(group[1], Atom) and group[1].text == "=":
+        elif isinstance(first, Atom) and len(group) > 1 and isinstance(group[1], Atom) and group[1].text == "=":
             if not form.options:
-                part.error("E0213", f"{form.name} takes no options", group[0].span)
+                part.error("E0213", f"{form.name} takes no options", first.span)
             else:
                 part.error(
-                    "E0213", f"{form.name} has no option `{_short(write_term(group[0]))}`", group[0].span, "",
-                    hint(write_term(group[0]), [o.name for o in form.options], "options"),
+                    "E0213", f"{form.name} has no option `{_short(write_term(first))}`", first.span, "",
+                    hint(write_term(first), [o.name for o in form.options], "options"),
                 )  # fmt: skip
             groups.append(group)
             continue
@@ -80,11 +83,11 @@ def _read_args(cursor: Cursor, form: CallForm, call: Call) -> tuple[dict[str, Ca
             option = positional.pop(0)
         else:
             help = (f"write: {usage(form)}",)
-            part.error("E0213", f"{form.name} takes nothing more by position", group[0].span, "", help)
+            part.error("E0213", f"{form.name} takes nothing more by position", first.span, "", help)
             groups.append(group)
             continue
         if option.name in values and option is not open_list:
-            part.error("E0215", f"`{option.name}` is given twice", group[0].span, "expected it once")
+            part.error("E0215", f"`{option.name}` is given twice", first.span, "expected it once")
         value = read(part, "string" if option.type == "strings" else option.type)
         if value is not None and part.peek() is not None:
             part.error(
@@ -98,7 +101,6 @@ def _read_args(cursor: Cursor, form: CallForm, call: Call) -> tuple[dict[str, Ca
                 before = values[option.name].value if option.name in values else ()
                 value = Captured((*before, value.value), value.span)
             values[option.name] = value
-            spans[option.name] = value.span
         groups.append(tuple(part.terms))
     if len(cursor.context.found) == found_before:
         _check_given(cursor, form, call, values)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .diagnostics import Diagnostic, sort_diagnostics
 from .entries import Entry, collect_entries, drop_models, place_scopes
@@ -26,10 +27,12 @@ from .merge import merge_entries
 from .overlap import check_overlap
 from .paths import Roots
 from .resolved import write_resolved
-from .settings import SET, apply_settings, apply_use, parse_settings, set_lets
 from .spec import Model, Spec, Targets
 from .values import Context
 from .warn import warn_spec
+
+if TYPE_CHECKING:
+    from .settings import Setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ def check_text(
     sets: Sequence[str] = (), use: str | None = None, allow_paths: Sequence[str | os.PathLike[str]] = (),
 ) -> CheckResult:  # fmt: skip
     """Checks a text that is no file. With `folder`, paths start there and must exist; without, nothing on disk is asked."""
-    root = os.path.abspath(os.fspath(folder)) if folder is not None else os.getcwd()
+    root = os.getcwd() if folder is None else str(os.path.abspath(folder))
     return _check(text, file, root, None, profile, tuple(sets), use, allow_paths, folder is not None)
 
 
@@ -101,20 +104,22 @@ def _check(
     real = os.path.realpath(absolute) if absolute is not None else None
     loaded = load_layers(text, name, roots, profile, real)
     found = loaded.found
-    settings = parse_settings(sets, found)
-    settings = set_lets(settings, loaded)
+    settings: list[Setting] = []
     if sets:
-        loaded.texts[SET] = "\n".join(sets)
+        from .settings import read_settings
+
+        settings = read_settings(sets, loaded)
 
     used: set[str] = set()
     collected = collect_entries(loaded, found, used)
     drop_models(collected)
     place_scopes(collected, found)
     entries = merge_entries(collected, found)
-    context = Context(loaded.lets, found, roots, used)
-    entries = apply_settings(settings, entries, collected, context, len(loaded.layers))
-    if use is not None:
-        entries = apply_use(use, entries, collected, context, len(loaded.layers) + len(settings), loaded.texts)
+    if settings or use is not None:
+        from .settings import apply_options
+
+        context = Context(loaded.lets, found, roots, used)
+        entries = apply_options(settings, use, entries, collected, context, loaded)
 
     making = Making(entries, collected, found, roots, need_files)
     spec = _make_spec(making, loaded, name, folder, profile)

@@ -33,7 +33,8 @@ def build_tables(grammar: str) -> str:
     from lark.parsers.lalr_analysis import Shift
 
     parser = lark.Lark(grammar, parser="lalr", lexer="basic", strict=True, maybe_placeholders=True)
-    table: Any = parser.parser.parser._parse_table  # pyright: ignore
+    lalr: Any = parser.parser
+    table: Any = lalr.parser._parse_table
     rules: list[Any] = sorted(parser.rules, key=lambda r: (r.origin.name, [s.name for s in r.expansion]))
     number = {rule: n for n, rule in enumerate(rules)}
 

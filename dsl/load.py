@@ -10,7 +10,7 @@ from .lexer import decode
 from .parse import parse_text
 from .paths import Roots
 from .span import Span
-from .suggest import hint
+from .suggest import hint, nearest
 from .syntax import Atom, Statement, Term, unquote
 from .units import UNITS, parse_number
 
@@ -71,7 +71,7 @@ def _load(loaded: Loaded, text: str, name: str, roots: Roots, path: str | None, 
             _include(loaded, statement, roots, [*stack, path] if path is not None else stack)
         elif word == "profile":
             _profile(loaded, statement, roots, profiles)
-        elif word != "infer":
+        elif word != "infer" and not (statement is statements[0] and nearest(word, ("infer",))):
             own.append(statement)
     _add_layer(loaded, name, tuple(own), roots)
 
@@ -85,6 +85,8 @@ def _check_version(loaded: Loaded, statements: tuple[Statement, ...], name: str,
         at = first.word.span if first is not None else Span(name, 1, 1, 2)
         later = any(s.word.text == "infer" for s in statements)
         help = "move it to the first line" if later else "write `infer 1` on the first line"
+        if first is not None and nearest(first.word.text, ("infer",)):
+            help = "did you mean `infer 1`?"
         loaded.found.append(Diagnostic("E0307", "a spec begins with the version of the language", at,
                                        "expected `infer 1` before this", help=(help,)))  # fmt: skip
         return

@@ -9,7 +9,7 @@ from .balance import balance_brackets
 from .diagnostics import Diagnostic
 from .lexer import tokenize
 from .span import Span
-from .syntax import Atom, Block, Call, Statement, Token
+from .syntax import Atom, Block, Call, Group, Statement, Token
 
 _NAMES = {"NUMBER": "a number", "STRING": "a string", "OP": "an operator", "RATIO": "a unit", "SIZES": "a shape"}
 
@@ -106,8 +106,10 @@ class _Parser:
             return Call(name, raw[1].text, children[1] if len(children) > 1 else (), span)
         if origin == "statement":
             block = next((c for c in children if isinstance(c, Block)), None)
-            groups = next((c for c in children if isinstance(c, tuple) and not isinstance(c, Token)), ())
-            return Statement(self.atom(children[0]), groups, block, bad=_has_bad(raw))
+            groups: tuple[Group, ...] = ()
+            if len(children) > 1 and not isinstance(children[1], Block):
+                groups = children[1]
+            return Statement(self.atom(children[0]), groups, block, bad=_has_bad(tuple(raw)))
         if origin == "block":
             return Block(children[0], Span(self.file, raw[0].line, raw[0].col, raw[0].end))
         if origin == "body":

@@ -37,6 +37,24 @@ class Setting:
     line: int
 
 
+def read_settings(sets: tuple[str, ...], loaded: Loaded) -> list[Setting]:
+    """The settings of `--set` arguments, but for those of `let` values, which take effect at once."""
+    loaded.texts[SET] = "\n".join(sets)
+    return set_lets(parse_settings(sets, loaded.found), loaded)
+
+
+def apply_options(
+    settings: list[Setting], use: str | None, entries: list[Entry], collected: Collected, context: Context,
+    loaded: Loaded,
+) -> list[Entry]:  # fmt: skip
+    """The entries with `--set` and `--use` applied, each a later layer than those before."""
+    index = len(loaded.layers)
+    entries = apply_settings(settings, entries, collected, context, index)
+    if use is not None:
+        entries = apply_use(use, entries, collected, context, index + len(settings), loaded.texts)
+    return entries
+
+
 def parse_settings(sets: tuple[str, ...], found: list[Diagnostic]) -> list[Setting]:
     """`--set` arguments, each a line of the pseudo file `--set`."""
     out: list[Setting] = []

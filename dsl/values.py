@@ -170,6 +170,9 @@ def _read_range(cursor: Cursor, kind: Quantity) -> Captured | None:
     hi = _read_number(cursor, kind)
     if hi is None:
         return None
+    if not hi[1] and not lo[1] and "" not in kind.dimensions:  # one mistake: the unit after the range
+        _in_base(cursor, kind, hi[0], "", lo[2].to(hi[2]), f"{lo[3]}..{hi[3]}")
+        return None
     lo_value = _in_base(cursor, kind, lo[0], lo[1] or hi[1], lo[2], lo[3])
     hi_value = _in_base(cursor, kind, hi[0], hi[1], hi[2], hi[3])
     if lo_value is None or hi_value is None:
@@ -246,7 +249,13 @@ def _in_base(cursor: Cursor, kind: Quantity, number: float, unit: str, span: Spa
             f"expected {kind.expected}", (f"did you mean `{sample}`?",),
         )  # fmt: skip
         return None
-    value: float | int = in_base(number, unit) if unit else number
+    try:
+        value: float | int = in_base(number, unit) if unit else number
+    except OverflowError:
+        value = float("inf")
+    if value in (float("inf"), -float("inf")):
+        cursor.error("E0206", f"{shown} is too large for {subject}", span)
+        return None
     if kind.whole:
         if value != int(value):
             why = "a whole number of bytes" if dimension == "size" else "a whole number"
@@ -264,9 +273,8 @@ def _in_base(cursor: Cursor, kind: Quantity, number: float, unit: str, span: Spa
 
 def _bounds(kind: Quantity) -> str:
     if kind.dimensions == ("share",):
-        return (
-            f"expected {'more than' if kind.positive else 'at least'} {kind.low:.4g} and at most {kind.high:.6g}, as %"
-        )
+        least = "more than" if kind.positive else "at least"
+        return f"expected {least} {kind.low * 100:.6g} % and at most {kind.high * 100:.6g} %"
     if kind.high <= 1e6:
         return f"expected more than {kind.low:.6g} and at most {kind.high:.6g}"
     return "expected more than 0" if kind.positive else f"expected at least {kind.low:.6g}"

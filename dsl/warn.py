@@ -70,12 +70,13 @@ def _warn_accuracy(making: Making, model: Model) -> None:
         if not isinstance(target, AccuracyTarget) or target.versus != "float32":
             continue
         if target.metric == "cosine":
-            loosest = max(model.search.precisions, key=lambda p: ROUNDING.get(p.kind, 0.0))
-            rounding = ROUNDING.get(loosest.kind, 0.0)
-            if all(p.kind in ROUNDING for p in model.search.precisions) and 1 - target.bound > 100 * rounding > 0:
+            known = all(p.kind in ROUNDING for p in model.search.precisions)
+            loosest = max(model.search.precisions, key=lambda p: ROUNDING.get(p.kind, 0.0)).kind
+            rounding = ROUNDING.get(loosest, 0.0)
+            if known and 1 - target.bound > max(1e-3, 16 * rounding):
                 making.error(
-                    "W0103", f"this bound is far looser than {loosest.kind} rounds: it would not notice a mistake",
-                    target.at("bound"), f"{loosest.kind} reaches {1 - 4 * rounding:.7g}",
+                    "W0103", f"this bound is far looser than {loosest} rounds: it would not notice a mistake",
+                    target.at("bound"), f"rounding to {loosest} alone stays above {1 - 16 * rounding:.6g}",
                 )  # fmt: skip
         elif target.metric in ("max_abs_error", "mse") and target.bound == 0:
             making.error("W0104", "no two ways of adding agree to the last bit: 0 will not be met", target.at("bound"))

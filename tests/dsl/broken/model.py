@@ -1,0 +1,1 @@
+"""Named by the specs beside it; never run."""
