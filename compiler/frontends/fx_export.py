@@ -149,9 +149,10 @@ def check_signature(module: nn.Module, fields: Sequence[Field]) -> None:
         )
 
 
-def flatten_outputs(value: Any, prefix: str = "") -> dict[str, torch.Tensor]:
-    """The tensors of a model's result by name; None is left out. Raises FrontendError for anything else."""
-    if isinstance(value, torch.Tensor):
+def flatten_outputs(value: Any, prefix: str = "", leaf: type = torch.Tensor) -> dict[str, Any]:
+    """The tensors (objects of type `leaf`) of a model's result by name; None is left out. Raises FrontendError for
+    anything else."""
+    if isinstance(value, leaf):
         return {prefix or "output0": value}
     items: list[tuple[str, Any]]
     if isinstance(value, Mapping):
@@ -162,14 +163,14 @@ def flatten_outputs(value: Any, prefix: str = "") -> dict[str, torch.Tensor]:
         items = list(zip(value._fields, value, strict=True))
     elif isinstance(value, (tuple, list)):
         items = [(f"{prefix}_{i}" if prefix else f"output{i}", v) for i, v in enumerate(value)]
-        return {k: t for name, v in items if v is not None for k, t in flatten_outputs(v, name).items()}
+        return {k: t for name, v in items if v is not None for k, t in flatten_outputs(v, name, leaf).items()}
     else:
         raise FrontendError(
             f"the model returns {f'{prefix!r} of type ' if prefix else ''}{type(value).__name__}, and outputs are tensors",
             hint="return a tensor, or a tuple, dict or dataclass of tensors",
         )
     joined = [(f"{prefix}_{name}" if prefix else name, v) for name, v in items]
-    return {k: t for name, v in joined if v is not None for k, t in flatten_outputs(v, name).items()}
+    return {k: t for name, v in joined if v is not None for k, t in flatten_outputs(v, name, leaf).items()}
 
 
 def example_inputs(fields: Sequence[Field], bounds: Mapping[str, Range]) -> tuple[torch.Tensor, ...]:

@@ -128,6 +128,8 @@ def _symbols(exported: Exported) -> dict[str, Dim]:
         value = placeholders[str(name)].meta["val"]
         for got, wanted in zip(value.shape, field.shape, strict=True):
             if not isinstance(wanted, str):
+                if not isinstance(got, int):
+                    found[str(got.node.expr)] = wanted
                 continue
             low, high = exported.bounds[wanted]
             if isinstance(got, int):
@@ -149,7 +151,7 @@ def _check_range(exported: Exported, expression: Any, name: str, bounds: Range) 
     limits = exported.program.range_constraints.get(expression)
     if limits is None:
         return
-    low, high = _finite(limits.lower, 0), _finite(limits.upper, bounds[1])
+    low, high = finite(limits.lower, 0), finite(limits.upper, bounds[1])
     if low > bounds[0] or high < bounds[1]:
         raise FrontendError(
             f"the model does not work for all of {name} in {bounds[0]}..{bounds[1]}",
@@ -157,7 +159,8 @@ def _check_range(exported: Exported, expression: Any, name: str, bounds: Range) 
         )
 
 
-def _finite(value: Any, otherwise: int) -> int:
+def finite(value: Any, otherwise: Any) -> Any:
+    """A bound of the exporter's as an integer; `otherwise` where it is infinite."""
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError):
