@@ -83,9 +83,7 @@ def _scores(node: Node, facts: Facts) -> _Scores | None:
 
 def _scale_step(node: Node, found: _Scores) -> Node | None:
     value = splat(node.operands[1]) if is_fn(node, "mul", "div") else None
-    if value is None or found.biases and value != 1:  # a scale of the sum is none of the product alone
-        return None
-    if is_fn(node, "div") and value == 0:
+    if value is None or value <= 0:
         return None
     found.scale *= float(value) if is_fn(node, "mul") else 1 / float(value)
     return node.operands[0]

@@ -235,8 +235,8 @@ def _substituted(group: _Group, producer: Node, *, owned: bool) -> _Group:
         return Load(where[group.operands[expr.operand]], expr.index, expr.dtype) if isinstance(expr, Load) else expr
 
     body = replace_loads(group.body)
-    members, own = group.members | {producer}, group.owned | ({producer} if owned else set())
-    return _Group(group.root, members, own, operands, body, next_axis)
+    own = group.owned | {producer} if owned else group.owned
+    return _Group(group.root, group.members | {producer}, own, operands, body, next_axis)
 
 
 def _replace(graph: Graph, groups: dict[Node, _Group]) -> Graph:

@@ -40,7 +40,8 @@ class Indices:
     def polynomial(self, expr: Expr) -> Dim:
         """expr, of an integer dtype, as a polynomial."""
         if isinstance(expr, Axis):
-            return self.values.get(expr.number, sym(axis_symbol(expr.number)))
+            alone = 0 if self.extents.get(axis_symbol(expr.number)) == 1 else sym(axis_symbol(expr.number))
+            return self.values.get(expr.number, alone)
         if isinstance(expr, Size):
             return expr.dim
         if isinstance(expr, Literal) and isinstance(expr.value, int):

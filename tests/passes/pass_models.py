@@ -137,7 +137,7 @@ def random_inputs(graph: Graph, seed: int = 0, lengths: tuple[int, ...] = (5, 3,
     found: dict[str, Array] = {}
     for leaf in graph.inputs:
         assert isinstance(leaf.op, Input)
-        spec, type_ = graph.input_specs[leaf.op.input], leaf.type
+        spec, type_ = graph.input_specs.get(leaf.op.input, InputSpec()), leaf.type
         shape = [evaluate(d, env) for d in type_.shape]
         if spec.mask:
             found[leaf.op.input] = (np.arange(max(lengths))[None] < np.array(lengths)[:, None]).astype(np.int64)
