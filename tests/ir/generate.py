@@ -15,11 +15,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from infc.compiler.ir.dims import Dim, bounds, product, sym, symbols
+from infc.compiler.ir.dims import Dim, bounds, sym, symbols
 from infc.compiler.ir.graph import Array, Graph, InputSpec, Node, Op, Weight, make, topological
 from infc.compiler.ir.ops.cast import Cast
 from infc.compiler.ir.ops.expand import Expand
@@ -87,7 +88,7 @@ class Draft:
         shape: list[Dim] = front[:rank]
         while len(shape) < rank:
             extent = self.rng.choice(EXTENTS)
-            shape.append(extent if product([d for d in shape if isinstance(d, int)]) * extent <= 160 else 1)
+            shape.append(extent if prod(d for d in shape if isinstance(d, int)) * extent <= 160 else 1)
         return tuple(shape)
 
     def narrowed(self, shape: Shape) -> Shape:
@@ -161,7 +162,11 @@ class Draft:
             if all(isinstance(d, int) or d == TOKENS for d in ordered[1:]):
                 source = self.input(dtype, ordered, low, high)
                 return self.add(Permute(tuple(order.index(k) for k in range(len(shape)))), source)
-        if free == {"tokens"} and shape.count(TOKENS) == 1 and all(isinstance(d, int) or d == TOKENS for d in shape):
+        if (
+            free == frozenset({"tokens"})
+            and shape.count(TOKENS) == 1
+            and all(isinstance(d, int) or d == TOKENS for d in shape)
+        ):
             axis = shape.index(TOKENS)
             table = self.weight(dtype, tuple(self.high(d) for d in shape), low, high)
             return self.add(Slice(axis, 0, TOKENS), table)

@@ -15,7 +15,7 @@ from infc.compiler.ir.ops import known
 from infc.compiler.ir.ops.leaf import Input, WeightRef
 from infc.compiler.ir.ops.map import Map
 from infc.compiler.ir.prims import TABLE
-from infc.compiler.ir.printer import parse_graph, print_graph
+from infc.compiler.ir.printer import number_nodes, parse_graph, print_graph
 from infc.compiler.ir.verify import verify
 
 from .generate import random_graph, random_inputs, sizes
@@ -27,9 +27,15 @@ TARGETS = [*known(), *PRIMITIVES]
 SEEDS = 5
 
 # float64 against float64: rounding alone, some hundreds of additions at most, on values up to about 30
-TOLERANCE = {"rtol": 1e-9, "atol": 1e-9}
+DOUBLE = (1e-9, 1e-9)
 # float32 against float64 over up to eight ops: 2^-24 each, amplified by norms with eps 1e-5 on values of about 1
-SINGLE = {"rtol": 1e-4, "atol": 3e-5}
+SINGLE = (1e-4, 3e-5)
+
+
+def check(result: Array, expected: Array, tolerance: tuple[float, float], what: str) -> None:
+    relative, absolute = tolerance
+    assert result.shape == expected.shape, what
+    np.testing.assert_allclose(result, expected, rtol=relative, atol=absolute, err_msg=what)
 
 
 def applications(graph: Graph, seed: int) -> Iterator[tuple[Node, dict[str, int], list[Array], Array]]:
@@ -37,10 +43,7 @@ def applications(graph: Graph, seed: int) -> Iterator[tuple[Node, dict[str, int]
     nodes = graph.nodes()
     for size in sizes(graph):
         values = run(graph, random_inputs(graph, size, seed), double=True, keep=nodes)
-        # nodes of one printed name (a weight, a constant) have one value
-        from infc.compiler.ir.printer import number_nodes
-
-        names = number_nodes(graph)
+        names = number_nodes(graph)  # nodes of one printed name (a weight, a constant) have one value
         for node in nodes:
             if not isinstance(node.op, (Input, WeightRef)):
                 yield node, size, [values[names[o]] for o in node.operands], values[names[node]]
@@ -58,8 +61,7 @@ def test_reference_equals_torch(name: str) -> None:
         for node, size, operands, result in applications(graph, seed):
             if the_op(name, node.op):
                 expected = torch_apply(node.op, size, operands)
-                assert expected.shape == result.shape, (seed, node)
-                np.testing.assert_allclose(result, expected, **TOLERANCE, err_msg=f"{name} seed {seed} {node}")
+                check(result, expected, DOUBLE, f"{name} seed {seed} {node}")
                 compared += 1
     assert compared >= SEEDS
 
@@ -76,9 +78,7 @@ def test_loop_form_equals_reference(name: str) -> None:
                 loop = node.op.loop(node.type, *(o.type for o in node.operands))
                 assert loop is not None
                 assert loop.out == node.type
-                np.testing.assert_allclose(
-                    evaluate_loop(loop, size, operands), result, **TOLERANCE, err_msg=f"{name} seed {seed} {node}"
-                )
+                check(evaluate_loop(loop, size, operands), result, DOUBLE, f"{name} seed {seed} {node}")
                 compared += 1
     assert compared >= SEEDS
 
@@ -105,7 +105,7 @@ def test_generated_graphs_are_valid_print_and_agree_in_single_precision(name: st
             for output, node in graph.outputs:
                 assert single[output].shape == tuple(evaluate(d, size) for d in node.type.shape)
                 assert np.isfinite(double[output]).all()
-                np.testing.assert_allclose(single[output], double[output], **SINGLE, err_msg=f"{name} {seed} {output}")
+                check(single[output], double[output], SINGLE, f"{name} seed {seed} {output}")
 
 
 def test_every_output_has_the_batch_in_front() -> None:

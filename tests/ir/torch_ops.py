@@ -1,5 +1,8 @@
 """Every op in torch: what the NumPy references are compared with. float32 tensors are given and taken as float64."""
 
+# pyright: basic
+# torch is untyped: this module is the boundary to it.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
