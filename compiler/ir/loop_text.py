@@ -58,12 +58,12 @@ class _Reader:
     def expr(self) -> Expr:
         if self.take("{"):
             return Size(self.dim("}"))
+        if found := self.match(r"(f32|i32|b1)\(([^()]*)\)"):
+            return self.literal(LONG[found[1]], found[2])
         if found := self.match(r"i(\d+)(?![\w:])"):
             return Axis(int(found[1]))
         if found := self.match(r"-?\d+(?![\w.])"):
             return Literal(int(found[0].strip()), "int64")
-        if found := self.match(r"(f32|i32|b1)\(([^()]*)\)"):
-            return self.literal(LONG[found[1]], found[2])
         if found := self.match(r"x(\d+):(\w+)\["):
             return Load(int(found[1]), self.list("]"), self.dtype(found[2]))
         if found := self.match(r"(\w+):(\w+)\("):

@@ -17,12 +17,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..ir.dims import Dim, exact_div, product
+from ..ir.dims import Dim, product
 from ..ir.graph import Graph, Node, Origin, make, rewrite, users
 from ..ir.loops import Axis, Expr, Literal, Load, Loop, Prim, Reduce, children, map_children
 from ..ir.ops.fused import fused
 from ..ir.ops.leaf import Constant
-from .indices import simplify_indices
+from .indices import Indices, simplify_indices
 from .lengths import LEAVES
 from .placement import Place, Placement
 from .ragged import analyse
@@ -153,7 +153,7 @@ def _may_join(
     if not alone and not (cheap and producer not in outputs and all(_has_loop(r) for r in readers[producer])):
         return False
     visits = _visits(group, producer)
-    once = visits is not None and exact_div(producer.type.elements, visits) is not None
+    once = visits is not None and Indices({}).nonnegative(producer.type.elements - visits)
     if any(isinstance(e, Reduce) for e in _walk(body)):
         return once and not _under_reduction(group.body, group.operands.index(producer), under=False)
     return once or cheap
@@ -260,7 +260,8 @@ def _replace(graph: Graph, groups: dict[Node, _Group]) -> Graph:
 def _used(operands: list[Node], body: Expr) -> tuple[list[Node], Expr]:
     """operands that body loads, and body over their new numbers; constants become literals."""
     constants = {k: o.op for k, o in enumerate(operands) if isinstance(o.op, Constant)}
-    wanted = sorted({e.operand for e in _walk(body) if isinstance(e, Load)} - set(constants))
+    read = dict.fromkeys(e.operand for e in _walk(body) if isinstance(e, Load))
+    wanted = [k for k in read if k not in constants]
 
     def visit(expr: Expr) -> Expr:
         expr = map_children(expr, visit)
