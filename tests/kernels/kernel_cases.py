@@ -10,15 +10,18 @@ from kernel_harness import EPS, Argument, Array, Case, Out, Program, assert_clos
 from infc.compiler.ir.ops.argmax import Argmax
 from infc.compiler.ir.ops.argmin import Argmin
 from infc.compiler.ir.ops.attention import Attention
+from infc.compiler.ir.ops.conv import Conv
 from infc.compiler.ir.ops.cumsum import Cumsum
 from infc.compiler.ir.ops.group_norm import GroupNorm
 from infc.compiler.ir.ops.l2_normalize import L2Normalize
 from infc.compiler.ir.ops.layer_norm import LayerNorm
 from infc.compiler.ir.ops.log_softmax import LogSoftmax
 from infc.compiler.ir.ops.masked_mean import MaskedMean
+from infc.compiler.ir.ops.pool import Pool
 from infc.compiler.ir.ops.rms_norm import RmsNorm
 from infc.compiler.ir.ops.softmax import Softmax
 from infc.compiler.ir.prims import apply_activation
+from infc.compiler.ir.types import TensorType
 from infc.targets.cpu import kernels
 from infc.targets.cpu.isa import Isa
 from infc.targets.cpu.kernels import Kernel
@@ -162,6 +165,138 @@ def attention_case(
         f"attention-{heads_q}/{heads_k}-{d}-{dv}{flags}{'-bias' if bias else ''}",
         lambda isa: kernels.attention(isa, heads_q, heads_k, d, dv, scale, causal, window, mask, bias),
         check,
+    )
+
+
+# convolution and pooling
+
+
+def conv_case(
+    name: str,
+    channels: int,
+    filters: int,
+    size: tuple[int, ...],
+    window: tuple[int, ...],
+    stride: tuple[int, ...] | None = None,
+    padding: tuple[tuple[int, int], ...] | None = None,
+    dilation: tuple[int, ...] | None = None,
+    groups: int = 1,
+    activation: str | None = None,
+    bias: bool = False,
+    residual: bool = False,
+) -> Case:
+    ones = (1,) * len(size)
+    geometry = (stride or ones, padding or ((0, 0),) * len(size), dilation or ones)
+    op = Conv(*geometry, groups, bias, residual, activation)
+
+    def check(program: Program, kernel: Kernel) -> None:
+        rng = generator("conv", name)
+        images = 2
+        x, w = normal(rng, images, channels, *size), normal(rng, filters, channels // groups, *window)
+        b = normal(rng, filters)
+        bare = Conv(*geometry, groups).reference({}, *double(x, w))
+        magnitude = Conv(*geometry, groups).reference({}, *double(np.abs(x), np.abs(w)))
+        r = normal(rng, *bare.shape)
+        want = op.reference({}, *double(x, w, *([b] if bias else []), *([r] if residual else [])))
+        terms = channels // groups * int(np.prod(window))
+        bound = (terms + 6) * EPS * (magnitude + 8)
+        assert isinstance(kernel.scratch, int)
+        tasks, scratch = images * kernel.tasks_per_item, blank(kernel.scratch)
+        inputs = (x, kernels.pack_conv(program.isa, w), b if bias else None, r if residual else None)
+        got, _ = program.call(kernel, *inputs, blank(*want.shape), 0, tasks, scratch)
+        assert_close(got, want, bound)
+        for split in sorted({1, tasks // 2, tasks - 1}):
+            part, _ = program.call(kernel, *inputs, blank(*want.shape), 0, split, scratch)
+            both, _ = program.call(kernel, *inputs, Out(part), split, tasks, scratch)
+            assert both.tobytes() == got.tobytes(), f"split at task {split} of {tasks}"
+        alone, _ = program.call(
+            kernel,
+            *(x[1:], inputs[1], inputs[2], None if inputs[3] is None else r[1:]),
+            *(blank(*want[1:].shape), 0, kernel.tasks_per_item, scratch),
+        )
+        assert alone[0].tobytes() == got[1].tobytes(), "an image's bits depend on its neighbour"
+
+    def build(isa: Isa) -> Kernel:
+        options = (groups, activation, bias, residual)
+        return kernels.conv(isa, channels, filters, size, window, *geometry, *options)
+
+    return Case(f"conv-{name}", build, check)
+
+
+def conv_cases(isa: Isa) -> tuple[Case, ...]:
+    rows, nr = isa.max_rows, isa.nr
+    same = ((1, 1), (1, 1))
+    return (
+        conv_case("1x1", 3, rows + 1, (3, nr // 2), (1, 1), bias=True),
+        conv_case("one-pixel", 5, 2, (1, 1), (1, 1)),
+        conv_case("3x3", 4, 2 * rows + 1, (9, 7), (3, 3), None, same, bias=True, activation="relu"),
+        conv_case("3x3-residual", 4, 4, (5, nr + 1), (3, 3), None, same, bias=True, residual=True, activation="relu"),
+        conv_case("stride-2", 3, 5, (11, 13), (3, 3), (2, 2), same),
+        conv_case("stride-2-1x1", 6, 7, (8, 9), (1, 1), (2, 2)),
+        conv_case("7x7-stride-2", 3, 4, (20, 21), (7, 7), (2, 2), ((3, 3), (3, 3)), bias=True),
+        conv_case("stride-3-asymmetric", 2, 3, (10, 17), (2, 5), (3, 3), ((0, 1), (4, 2)), (1, 2)),
+        conv_case("dilated", 2, 3, (12, 12), (3, 3), None, ((2, 2), (3, 3)), (2, 3), activation="gelu"),
+        conv_case("grouped", 6, 9, (6, 6), (3, 3), None, same, groups=3, bias=True),
+        conv_case("padding-wider-than-input", 1, 2, (1, 2), (3, 5), None, ((2, 2), (4, 4))),
+        conv_case("1d", 3, 4, (37,), (5,), (2,), ((2, 1),), bias=True),
+        conv_case("patches", 3, 8, (16, 16), (8, 8), (8, 8), bias=True),
+        conv_case("many-filters", 2, 9 * rows, (3, 3), (3, 3), None, same, bias=True),
+        conv_case("depthwise", 5, 5, (9, 2 * isa.vector + 3), (3, 3), None, same, groups=5, bias=True),
+        conv_case("depthwise-7x7", 2, 2, (8, 8), (7, 7), None, ((3, 3), (3, 3)), groups=2, activation="silu"),
+        conv_case("depthwise-stride", 3, 6, (9, 11), (3, 3), (2, 2), same, None, 3, None, True, True),
+        conv_case("depthwise-1d-dilated", 4, 4, (23,), (3,), None, ((4, 0),), (2,), groups=4),
+    )
+
+
+def pool_case(
+    name: str,
+    kind: str,
+    size: tuple[int, ...],
+    window: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...] | None = None,
+    include: bool = True,
+    ceil: bool = False,
+) -> Case:
+    spread = dilation or (1,) * len(size)
+    op = Pool(kind, window, stride, padding, spread, include, ceil)
+    out = op.infer(TensorType("float32", (1, 1, *size))).shape[2:]
+    extents = tuple(d for d in out if isinstance(d, int))
+
+    def check(program: Program, kernel: Kernel) -> None:
+        x = normal(generator("pool", name), 2, 3, *size)
+        want = op.reference({}, *double(x))
+        (got,) = program.call(kernel, x, blank(*want.shape), 0, 6)
+        assert_close(got, want, (0 if kind == "max" else 4 * EPS * float(np.abs(x).max()) * np.prod(window)))
+        (part,) = program.call(kernel, x, blank(*want.shape), 2, 4)
+        assert part.reshape(6, -1)[2:4].tobytes() == got.reshape(6, -1)[2:4].tobytes()
+        assert np.isnan(part.reshape(6, -1)[[0, 1, 4, 5]]).all()
+        x.reshape(6, -1)[1, 0] = np.nan
+        (got,) = program.call(kernel, x, blank(*want.shape), 0, 6)
+        with np.errstate(all="ignore"):
+            assert np.array_equal(np.isnan(got), np.isnan(op.reference({}, *double(x)))), "NaN does not propagate"
+
+    def build(isa: Isa) -> Kernel:
+        return kernels.pool(isa, kind, size, extents, window, stride, padding, spread, include)
+
+    return Case(f"pool-{kind}-{name}", build, check)
+
+
+def pool_cases() -> tuple[Case, ...]:
+    zero, one = ((0, 0), (0, 0)), ((1, 1), (1, 1))
+    return (
+        pool_case("2x2", "max", (6, 9), (2, 2), (2, 2), zero),
+        pool_case("3x3-stride-2", "max", (11, 37), (3, 3), (2, 2), one),
+        pool_case("dilated-ceil", "max", (9, 10), (3, 2), (2, 3), ((1, 1), (1, 0)), (2, 2), ceil=True),
+        pool_case("1d", "max", (19,), (4,), (3,), ((2, 2),)),
+        pool_case("long", "max", (9000,), (3,), (2,), ((1, 1),)),
+        pool_case("2x2", "avg", (6, 9), (2, 2), (2, 2), zero),
+        pool_case("padded", "avg", (7, 8), (3, 3), (2, 2), one),
+        pool_case("padded-not-counted", "avg", (7, 8), (3, 3), (2, 2), one, include=False),
+        pool_case("ceil", "avg", (8, 7), (3, 3), (2, 3), one, ceil=True),
+        pool_case("ceil-not-counted", "avg", (8, 8), (3, 3), (2, 2), zero, include=False, ceil=True),
+        pool_case("global", "avg", (7, 7), (7, 7), (1, 1), zero),
     )
 
 
@@ -359,6 +494,8 @@ def cases(isa: Isa) -> tuple[Case, ...]:
         attention_case((1, 1), 80, 5, window=(4, 2), mask=True),
         attention_case((1, 1), 16, 96, causal=True, window=(9, 0), bias=True),
         attention_case((1, 1), 256, 40, lengths=((3, 3), (20, 200))),
+        *conv_cases(isa),
+        *pool_cases(),
         *(norm_case(width) for width in (1, 2, vector - 1, vector, vector + 1, 4 * vector + 3, 384)),
         norm_case(4 * vector, weight=False, bias=False),
         norm_case(5 * vector + 2, residual=True),

@@ -6,9 +6,11 @@ element's terms are added depends on the layer alone: never on rows, ranges, thr
 """
 
 from .attention import attention
+from .conv import conv, pack_conv
 from .linear import linear, pack_linear, panels
 from .matmul import matmul, matmul_scratch
 from .norm import layer_norm, rms_norm
+from .pool import pool
 from .prelude import prelude
 from .reduce import argmax, argmin, cumsum, group_norm, l2_normalize, masked_mean
 from .render import Kernel
@@ -19,6 +21,7 @@ __all__ = [
     "argmax",
     "argmin",
     "attention",
+    "conv",
     "cumsum",
     "embedding",
     "group_norm",
@@ -28,8 +31,10 @@ __all__ = [
     "masked_mean",
     "matmul",
     "matmul_scratch",
+    "pack_conv",
     "pack_linear",
     "panels",
+    "pool",
     "prelude",
     "rms_norm",
     "softmax",
