@@ -19,16 +19,31 @@ MAY_WRITE = {
     "compiler/bundle": "writes bundles",
     "compiler/report": "writes reports",
     "compiler/cli": "writes what the user named",
+    "compiler/build.py": "puts a bundle together under a temporary name, and the lock beside the spec",
     "compiler/cache.py": "the cache itself",
     "dsl/generate.py": "a developer's tool, never run by infc: writes the parser's tables",
 }
 """Where files may be written, beside the build folder and the cache that the driver hands in (see IN_BUILD_FOLDER)."""
 
-IN_BUILD_FOLDER: dict[str, str] = {}
+IN_BUILD_FOLDER: dict[str, str] = {
+    "compiler/build_key.py": "a cache entry",
+    "compiler/driver.py": "makes the build folder",
+    "compiler/frontends/torch_factory.py": "what goes to and comes from the factory's own process",
+    "compiler/frontends/wire.py": "the same",
+    "compiler/measure/accuracy.py": "requests and answers of a measurement",
+    "compiler/measure/server.py": "requests and answers of a measurement",
+    "compiler/passes/pipeline.py": "stages, where INFC__DUMP asks for them",
+    "targets/cpu/compile.py": "sources and objects",
+    "targets/cpu/emit/weights.py": "packed weights",
+    "targets/cpu/target.py": "objects",
+}
 """Modules that write, and only into a folder that they are given: module → what."""
 
 LONGEST = 500
-LONGER: dict[str, str] = {}
+LONGER: dict[str, str] = {
+    "dsl/spec.py": "one page of types, read from top to bottom",
+    "dsl/values.py": "one reader a kind of value, all alike",
+}
 """Files of more than LONGEST lines, each with its reason."""
 
 
