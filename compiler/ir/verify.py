@@ -40,8 +40,8 @@ def verify(graph: Graph, stage: str = "graph") -> Graph:
 def _line(graph: Graph, node: Node) -> str:
     try:
         return print_node(graph, node)
-    except TypeError:  # an attribute that cannot be printed is what some check is about
-        return f"{node.type} = {node.op!r}"
+    except (TypeError, KeyError):  # an attribute or dtype that cannot be printed is what some check is about
+        return f"{node.type!r} = {node.op!r}"
 
 
 def _outputs_named(graph: Graph) -> str | None:
