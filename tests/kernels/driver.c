@@ -1,9 +1,9 @@
 /* Calls generated kernels as stdin says and answers with the buffers they wrote. Every buffer ends at a page that cannot
  * be touched and begins after bytes that must not change, so reading past an end or writing outside is found.
  *
- * stdin:  calls { int64 function, arguments; each { int64 kind, value } and, for a buffer, its bytes }, then int64 -1
+ * stdin:  calls { int64 function, arguments; each { int64 kind, value } and, for a buffer, its bytes }
  *         kind 0: an integer. 1: a buffer of `value` bytes that is read. 2: one that is written, too.
- * stdout: for each call the bytes of its kind-2 buffers. */
+ * stdout: for each call a byte and then the bytes of its kind-2 buffers. The end of stdin ends it. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,8 +32,7 @@ int main(void)
 {
     for (;;) {
         int64_t function, count;
-        if (!read_int(&function)) return 2;
-        if (function < 0) return 0;
+        if (!read_int(&function)) return 0;
         void *p[MOST] = {0};
         int64_t v[MOST] = {0}, kind[MOST] = {0};
         if (!read_int(&count) || count > MOST) return 2;
@@ -44,6 +43,7 @@ int main(void)
             if (fread(p[i], 1, (size_t)v[i], stdin) != (size_t)v[i]) return 2;
         }
         infc_test_call(function, p, v);
+        putchar('.');
         for (int64_t i = 0; i < count; i++) {
             if (kind[i] == 0) continue;
             for (int j = 1; j <= FENCE; j++) {
@@ -55,5 +55,6 @@ int main(void)
             size_t page = (size_t)sysconf(_SC_PAGESIZE), span = ((size_t)v[i] + FENCE + page - 1) / page * page;
             munmap((char *)p[i] + v[i] - span, span + page);
         }
+        fflush(stdout);
     }
 }

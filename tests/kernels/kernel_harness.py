@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -35,39 +36,52 @@ class Out:
     start: Array
 
 
-@dataclass(frozen=True)
 class Program:
-    """The compiled driver for some kernels; `run` calls them."""
+    """The compiled driver for some kernels, running; `call` has it call one of them."""
 
-    isa: Isa
-    path: Path
-    index: Mapping[str, int]
+    def __init__(self, isa: Isa, path: Path, index: Mapping[str, int]) -> None:
+        self.isa = isa
+        self.index = index
+        self.command = [str(path)] if isa.arch == machine_features()[0] else [*QEMU, str(path)]
+        self.process: subprocess.Popen[bytes] | None = None
 
     def call(self, kernel: Kernel, *arguments: Argument | Out | None) -> list[Array]:
-        """One call; the arrays of its `Out` arguments afterwards."""
-        return self.run([(kernel, arguments)])[0]
+        """One call; the arrays of its `Out` arguments afterwards. Fails the test where the driver stops."""
+        if self.process is None:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            weakref.finalize(self, _stop, self.process)
+        process = self.process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        expected = [argument.start for argument in arguments if isinstance(argument, Out)]
+        size = sum(array.nbytes for array in expected)
+        try:
+            process.stdin.write(_encode(self.index[kernel.symbol], arguments))
+            process.stdin.flush()
+            answer = process.stdout.read(size + 1)
+        except BrokenPipeError:
+            answer = b""
+        if len(answer) != size + 1:
+            self.process = None
+            _, message = process.communicate()
+            pytest.fail(f"{kernel.symbol}: the driver stopped with {process.returncode}: {message.decode()}")
+        found: list[Array] = []
+        at = 1
+        for array in expected:
+            found.append(np.frombuffer(answer[at : at + array.nbytes], array.dtype).reshape(array.shape))
+            at += array.nbytes
+        return found
 
     def run(self, calls: Sequence[tuple[Kernel, Sequence[Argument | Out | None]]]) -> list[list[Array]]:
-        """Several calls in one process, in order."""
-        stdin = b"".join(_encode(self.index[kernel.symbol], arguments) for kernel, arguments in calls)
-        command = [str(self.path)] if self.isa.arch == machine_features()[0] else [*QEMU, str(self.path)]
-        done = subprocess.run(command, input=stdin + struct.pack("<q", -1), capture_output=True, check=False)
-        if done.returncode != 0:
-            symbols = sorted({kernel.symbol for kernel, _ in calls})
-            pytest.fail(f"{', '.join(symbols)}: the driver exited with {done.returncode}: {done.stderr.decode()}")
-        answers: list[list[Array]] = []
-        at = 0
-        for _, arguments in calls:
-            found: list[Array] = []
-            for argument in arguments:
-                if isinstance(argument, Out):
-                    size = argument.start.nbytes
-                    part = np.frombuffer(done.stdout[at : at + size], argument.start.dtype)
-                    found.append(part.reshape(argument.start.shape))
-                    at += size
-            answers.append(found)
-        assert at == len(done.stdout)
-        return answers
+        """Several calls, in order."""
+        return [self.call(kernel, *arguments) for kernel, arguments in calls]
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()
 
 
 def program(isa: Isa, kernels: Sequence[Kernel], extra: str = "") -> Program:
