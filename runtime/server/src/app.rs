@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::config::Settings;
 use crate::load::Loaded;
-use crate::metrics::{Meters, Metrics, ModelLabels};
+use crate::metrics::{Codes, Metrics, ModelLabels};
 use crate::model::Served;
 use crate::refusal::{Reason, Refusal};
 
@@ -20,7 +20,7 @@ pub struct App {
     pub settings: Settings,
     pub metrics: Metrics,
     /// Counts what concerns no model: unknown paths and models.
-    pub meters: Meters,
+    pub codes: Codes,
     pub max_body_bytes: usize,
     loaded: OnceLock<Arc<Loaded>>,
     phase: AtomicU8,
@@ -33,12 +33,12 @@ const BODIES: usize = 16;
 
 impl App {
     pub fn new(settings: Settings, metrics: Metrics) -> Self {
-        let meters = metrics.meters(ModelLabels::default());
+        let codes = metrics.codes(ModelLabels::default());
         let max_body_bytes = settings.count("max_body_bytes").unwrap_or(16 << 20);
         App {
             settings,
             metrics,
-            meters,
+            codes,
             max_body_bytes,
             loaded: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),

@@ -183,7 +183,10 @@ mod tests {
         assert!(fault(vec![ids(&[5, 1], &[1; 5]), None, None]).contains("batch is 1 to 4"));
         assert!(fault(vec![ids(&[2], &[1; 2]), None, None]).contains("expected shape [batch, tokens], got [2]"));
         assert_eq!(fault(vec![ids(&[2, 2], &[1, 2, 3, 10]), None, None]), "ids[1][1]: expected 0 to 9, got 10");
-        assert!(fault(vec![ids(&[2, 2], &[1; 4]), ids(&[2, 3], &[1; 6]), None]).contains("tokens is 3 here and 2 in \"ids\""));
+        assert!(
+            fault(vec![ids(&[2, 2], &[1; 4]), ids(&[2, 3], &[1; 6]), None])
+                .contains("tokens is 3 here and 2 in \"ids\"")
+        );
         assert!(fault(vec![floats(&[1, 1], &[1.0]), None, None]).contains("expected int64, got float32"));
         let bias = |v| vec![ids(&[1, 1], &[1]), None, floats(&[1, 2], &[0.0, v])];
         assert_eq!(fault(bias(f32::NAN)), "bias[0][1]: expected a finite number, got NaN");

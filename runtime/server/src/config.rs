@@ -162,9 +162,7 @@ impl Settings {
 
     /// All settings as JSON: value and origin of each.
     pub fn to_json(&self) -> serde_json::Value {
-        let entry = |(value, origin): &(Value, String)| {
-            serde_json::json!({"value": serde_json::to_value(value).unwrap_or_default(), "origin": origin})
-        };
+        let entry = |(value, origin): &(Value, String)| serde_json::json!({"value": serde_json::to_value(value).unwrap_or_default(), "origin": origin});
         self.values.iter().map(|(key, v)| ((*key).to_owned(), entry(v))).collect::<serde_json::Map<_, _>>().into()
     }
 }

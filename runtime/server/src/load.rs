@@ -61,22 +61,18 @@ pub fn load(folder: &Path, manifest: &Manifest, settings: &Settings, metrics: &M
     let chosen: Vec<&Variant> = manifest.models.iter().map(choose_variant).collect::<Result<_, _>>()?;
     let cores = cores::usable_cores();
     let (files, texts) = std::thread::scope(|scope| {
-        let texts: Vec<_> =
-            manifest.models.iter().map(|model| scope.spawn(move || load_text(folder, model))).collect();
+        let texts: Vec<_> = manifest.models.iter().map(|model| scope.spawn(move || load_text(folder, model))).collect();
         let files = verify_files(folder, &manifest.files, cores);
-        let texts: Vec<_> = texts.into_iter().map(|t| t.join().unwrap_or_else(|_| Err("it makes its reader panic".into()))).collect();
+        let texts: Vec<_> =
+            texts.into_iter().map(|t| t.join().unwrap_or_else(|_| Err("it makes its reader panic".into()))).collect();
         (files, texts)
     });
     // A damaged tokenizer may have failed to load: its digest is the better message, so it comes first.
     let files = files?;
     let shares = Shares::of(settings, manifest.models.len(), cores, metrics);
     let digest: Arc<str> = manifest.digest.as_str().into();
-    let mut loaded = Loaded {
-        models: Vec::new(),
-        names: BTreeMap::new(),
-        digest: Arc::clone(&digest),
-        threads: Mutex::default(),
-    };
+    let mut loaded =
+        Loaded { models: Vec::new(), names: BTreeMap::new(), digest: Arc::clone(&digest), threads: Mutex::default() };
     for ((spec, variant), text) in manifest.models.iter().zip(chosen).zip(texts) {
         let text = text.map_err(|e| Damage::Damaged(format!("the tokenizer of model {:?}: {e}", spec.name)))?;
         let load = LoadModel { folder, spec, variant, files: &files, settings, shares, metrics, digest: &digest };
@@ -172,8 +168,8 @@ impl LoadModel<'_> {
         let damaged = |path: &str, e: String| Damage::Damaged(format!("{path}: {e}"));
         let golden = read_golden(self.file(&spec.golden)?.bytes()).map_err(|e| damaged(&spec.golden, e))?;
         let limits = self.limits(&golden).map_err(|e| damaged(&spec.golden, e))?;
-        let library = Library::load(&self.folder.join(&self.variant.library))
-            .map_err(|e| damaged(&self.variant.library, e))?;
+        let library =
+            Library::load(&self.folder.join(&self.variant.library)).map_err(|e| damaged(&self.variant.library, e))?;
         library
             .describe()
             .and_then(|text| check_description(spec, &text))
@@ -289,7 +285,9 @@ impl LoadModel<'_> {
         match fault {
             Start::Open(fault) => self.open_fault(&fault),
             Start::Golden(text) => Damage::Damaged(format!("model {:?} does not give its {text}", self.spec.name)),
-            Start::Panicked => Damage::Internal(format!("model {:?}: an instance panicked at its start", self.spec.name)),
+            Start::Panicked => {
+                Damage::Internal(format!("model {:?}: an instance panicked at its start", self.spec.name))
+            }
         }
     }
 }
@@ -310,7 +308,8 @@ fn start_instance(
     outputs: &[OutputSpec],
 ) -> Result<NativeEngine, Start> {
     let mut engine = NativeEngine::open(model, threads, cpus.as_deref(), limits).map_err(Start::Open)?;
-    let checked = catch_unwind(AssertUnwindSafe(|| check_golden(golden, &mut engine as &mut dyn Engine, inputs, outputs)));
+    let checked =
+        catch_unwind(AssertUnwindSafe(|| check_golden(golden, &mut engine as &mut dyn Engine, inputs, outputs)));
     checked.map_err(|_| Start::Panicked)?.map_err(Start::Golden)?;
     Ok(engine)
 }
@@ -332,8 +331,16 @@ fn check_description(spec: &ModelSpec, text: &str) -> Result<(), String> {
     }
     let described: Description = serde_json::from_str(text).map_err(|e| format!("infc_describe: {e}"))?;
     let same_inputs = described.inputs.len() == spec.inputs.len()
-        && described.inputs.iter().zip(&spec.inputs).all(|(a, b)| a.name == b.name && a.dtype == b.dtype && a.shape == b.shape);
+        && described
+            .inputs
+            .iter()
+            .zip(&spec.inputs)
+            .all(|(a, b)| a.name == b.name && a.dtype == b.dtype && a.shape == b.shape);
     let same_outputs = described.outputs.len() == spec.outputs.len()
         && described.outputs.iter().zip(&spec.outputs).all(|(a, b)| a.name == b.name && a.dtype == b.dtype);
-    if same_inputs && same_outputs { Ok(()) } else { Err("it describes other inputs or outputs than manifest.json".into()) }
+    if same_inputs && same_outputs {
+        Ok(())
+    } else {
+        Err("it describes other inputs or outputs than manifest.json".into())
+    }
 }

@@ -119,8 +119,13 @@ impl Metrics {
                 bundle: labels.bundle.clone(),
                 kind: "input",
             }),
-            codes: Codes { known: Arc::default(), family: self.requests.clone(), labels },
+            codes: self.codes(labels),
         }
+    }
+
+    /// Counts answers only: for what concerns no model.
+    pub fn codes(&self, labels: ModelLabels) -> Codes {
+        Codes { known: Arc::default(), family: self.requests.clone(), labels }
     }
 
     /// Shows a model's ledger from now on.
@@ -148,26 +153,20 @@ pub struct Meters {
     pub tokenize_duration: Histogram,
     pub batch_size: Histogram,
     pub tokens: Counter,
-    codes: Codes,
-}
-
-impl Meters {
-    /// Counts one answered request.
-    pub fn count(&self, status: u16) {
-        self.codes.count(status);
-    }
+    pub codes: Codes,
 }
 
 /// Counters by status, so that the hot path compares a few numbers instead of hashing labels.
 #[derive(Clone)]
-struct Codes {
+pub struct Codes {
     known: Arc<RwLock<Vec<(u16, Counter)>>>,
     family: Family<CodeLabels, Counter>,
     labels: ModelLabels,
 }
 
 impl Codes {
-    fn count(&self, code: u16) {
+    /// Counts one answered request.
+    pub fn count(&self, code: u16) {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, counter)) = known.iter().find(|(c, _)| *c == code) {
             counter.inc();
@@ -274,8 +273,8 @@ mod tests {
         let metrics = Metrics::new(&[0.02]);
         for model in ["a", "b"] {
             let meters = metrics.meters(labels(model));
-            meters.count(200);
-            meters.count(200);
+            meters.codes.count(200);
+            meters.codes.count(200);
             meters.request_duration.observe(0.015);
             let ledger = Ledger { accepted: 7, outcomes: 5, in_flight: 2, queue_depth: 1 };
             metrics.watch(labels(model), move || ledger);

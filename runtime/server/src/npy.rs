@@ -68,7 +68,10 @@ mod tests {
         let file = npy("<i8", "(1, 2)", &[1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
         let tensor = read_npy(&file, DType::Int64).unwrap();
         assert_eq!((tensor.shape, tensor.data), (vec![1, 2], Data::Int64(vec![1, 2])));
-        assert_eq!(read_npy(&npy("<f8", "(1,)", &1.5f64.to_le_bytes()), DType::Float32).unwrap().data, Data::Float32(vec![1.5]));
+        assert_eq!(
+            read_npy(&npy("<f8", "(1,)", &1.5f64.to_le_bytes()), DType::Float32).unwrap().data,
+            Data::Float32(vec![1.5])
+        );
         assert!(read_npy(&file, DType::Float32).unwrap_err().contains("<i8; expected float32"));
         assert!(read_npy(&npy("<i4", "(3,)", &[0; 4]), DType::Int32).unwrap_err().contains("1 elements for shape"));
         assert!(read_npy(b"PK", DType::Int32).is_err());

@@ -31,7 +31,10 @@ pub struct Queue<T> {
 /// What the queue gives a free instance.
 pub enum Next<T> {
     /// Run these. `expired` never run: their deadline has passed.
-    Batch { jobs: Vec<Job<T>>, expired: Vec<Job<T>> },
+    Batch {
+        jobs: Vec<Job<T>>,
+        expired: Vec<Job<T>>,
+    },
     /// Ask again at this time (or when something comes in).
     At(Instant),
     Empty,
@@ -182,7 +185,7 @@ mod tests {
     fn what_has_expired_is_never_run() {
         let now = Instant::now();
         let mut q = queue(0, true);
-        assert!(q.push(vec![job(0, 1, 1, now), ]).is_ok());
+        assert!(q.push(vec![job(0, 1, 1, now),]).is_ok());
         assert!(q.push(vec![Job { deadline: now + Duration::from_secs(9), ..job(1, 1, 1, now) }]).is_ok());
         assert!(q.push(vec![job(2, 1, 1, now)]).is_ok());
         let later = now + Duration::from_secs(2);

@@ -132,8 +132,20 @@ mod tests {
     fn every_reason_has_exactly_one_row() {
         use Reason::*;
         let all = [
-            Malformed, UnknownPath, UnknownModel, Method, TooSlow, TooLarge, MediaType, Invalid, Busy, Cancelled, Internal,
-            NotReady, Draining, Deadline,
+            Malformed,
+            UnknownPath,
+            UnknownModel,
+            Method,
+            TooSlow,
+            TooLarge,
+            MediaType,
+            Invalid,
+            Busy,
+            Cancelled,
+            Internal,
+            NotReady,
+            Draining,
+            Deadline,
         ];
         assert_eq!(all.len(), TABLE.len());
         for reason in all {

@@ -93,7 +93,10 @@ impl Scheduler {
         });
         let jobs = jobs.collect();
         if state.queue.push(jobs).is_err() {
-            return Err(Refusal::new(Reason::Busy, format!("the queue is full ({} requests wait)", state.queue.depth())));
+            return Err(Refusal::new(
+                Reason::Busy,
+                format!("the queue is full ({} requests wait)", state.queue.depth()),
+            ));
         }
         state.next_ticket += 1;
         state.ledger.accepted += 1;
@@ -294,8 +297,7 @@ mod tests {
         let policy = Policy { capacity, wait: Duration::ZERO, limits, merge: true };
         let scheduler = Scheduler::new(policy, Metrics::new(&[]).meters(ModelLabels::default()), vec!["x".into()]);
         let for_thread = Arc::clone(&scheduler);
-        let thread =
-            std::thread::spawn(move || for_thread.run_instance(&mut Echo(Duration::from_millis(delay_ms))));
+        let thread = std::thread::spawn(move || for_thread.run_instance(&mut Echo(Duration::from_millis(delay_ms))));
         (scheduler, thread)
     }
 

@@ -186,8 +186,6 @@ pub struct InputSpec {
     /// Whether NaN and infinities are allowed.
     #[serde(default)]
     pub nan: bool,
-    #[serde(default)]
-    pub mask: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]

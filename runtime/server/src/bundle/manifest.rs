@@ -14,7 +14,6 @@ pub const FORMAT: u32 = 1;
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Manifest {
-    pub format: u32,
     #[serde(default)]
     pub platform: Platform,
     pub models: Vec<Model>,
@@ -92,8 +91,6 @@ pub enum Overflow {
 pub struct Variant {
     pub id: u32,
     #[serde(default)]
-    pub precision: String,
-    #[serde(default)]
     pub isa: String,
     #[serde(default)]
     pub cpu_features: Vec<String>,
@@ -135,6 +132,8 @@ pub struct Target {
     pub statistic: Option<String>,
     pub op: String,
     pub bound: f64,
+    #[serde(default)]
+    pub unit: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

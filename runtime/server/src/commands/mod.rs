@@ -69,7 +69,8 @@ fn begin(arguments: &Arguments) -> Result<Start, Failure> {
     if let Some(path) = config_path(arguments.common.config.as_ref(), &folder) {
         layers.push(file_layer(&path).map_err(Failure::usage)?);
     }
-    layers.push(env_layer(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))));
+    layers
+        .push(env_layer(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))));
     layers.push(arguments.layer());
     let settings = Settings::new(layers).map_err(Failure::usage)?;
     Ok(Start { folder, manifest, settings })

@@ -22,7 +22,9 @@ pub fn run_one(start: &Start, arguments: &RunArguments) -> Result<(), Failure> {
     let loaded = start.load(&metrics)?;
     let refused = |refusal: Refusal| Failure::usage(refusal.text());
     let model = match (&arguments.model, loaded.models.as_slice()) {
-        (Some(name), _) => loaded.model(name).ok_or_else(|| Failure::usage(format!("there is no model called {name:?}")))?,
+        (Some(name), _) => {
+            loaded.model(name).ok_or_else(|| Failure::usage(format!("there is no model called {name:?}")))?
+        }
         (None, [only]) => only,
         (None, _) => return Err(Failure::usage("the bundle has several models: name one with --model")),
     };

@@ -96,7 +96,8 @@ async fn run(start: Start) -> Result<(), Failure> {
 async fn listen(start: &Start) -> Result<Open, Failure> {
     let settings = &start.settings;
     let host = settings.text("host").unwrap_or("127.0.0.1").to_owned();
-    let mut open = Open { listeners: vec![], line: serde_json::json!({"http": null, "uds": null, "grpc": null, "metrics": null}) };
+    let mut open =
+        Open { listeners: vec![], line: serde_json::json!({"http": null, "uds": null, "grpc": null, "metrics": null}) };
     if let Some(path) = settings.text("uds") {
         let listener = Listener::unix(path).map_err(|e| Failure::internal(format!("cannot listen at {path}: {e}")))?;
         open.listeners.push((listener, Kind::Requests));
@@ -109,7 +110,8 @@ async fn listen(start: &Start) -> Result<Open, Failure> {
     tcp.extend(settings.port("metrics_port").map(|port| ("metrics", port, Kind::Metrics)));
     for (name, port, kind) in tcp {
         let bound = Listener::tcp(&host, port).await;
-        let (listener, address) = bound.map_err(|e| Failure::internal(format!("cannot listen at {host}:{port}: {e}")))?;
+        let (listener, address) =
+            bound.map_err(|e| Failure::internal(format!("cannot listen at {host}:{port}: {e}")))?;
         open.listeners.push((listener, kind));
         open.line[name] = address.to_string().into();
     }

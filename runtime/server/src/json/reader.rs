@@ -43,10 +43,6 @@ impl<'a> Reader<'a> {
         Reader { text, pos: 0 }
     }
 
-    pub fn position(&self) -> usize {
-        self.pos
-    }
-
     fn bytes(&self) -> &'a [u8] {
         self.text.as_bytes()
     }
@@ -97,10 +93,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads an object: `entry` is called with each key and must read its value.
-    pub fn object(
-        &mut self,
-        mut entry: impl FnMut(&mut Self, Cow<'a, str>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+    pub fn object(&mut self, mut entry: impl FnMut(&mut Self, Cow<'a, str>) -> Result<(), Fault>) -> Result<(), Fault> {
         self.expect(b'{', "an object")?;
         if self.eat(b'}') {
             return Ok(());
@@ -151,7 +144,8 @@ impl<'a> Reader<'a> {
             match self.escape()? {
                 Some(c) => out.push(c),
                 None => {
-                    let message = format!("not Unicode text: a lone surrogate {} bytes into the string", self.pos - start);
+                    let message =
+                        format!("not Unicode text: a lone surrogate {} bytes into the string", self.pos - start);
                     return Err(Fault::value(message));
                 }
             }
@@ -213,9 +207,8 @@ impl<'a> Reader<'a> {
 
     fn hex4(&mut self) -> Result<u32, Fault> {
         let digits = self.bytes().get(self.pos..self.pos + 4);
-        let value = digits.and_then(|d| {
-            d.iter().try_fold(0u32, |value, b| Some(value * 16 + char::from(*b).to_digit(16)?))
-        });
+        let value =
+            digits.and_then(|d| d.iter().try_fold(0u32, |value, b| Some(value * 16 + char::from(*b).to_digit(16)?)));
         let Some(value) = value else { return self.syntax("four hexadecimal digits") };
         self.pos += 4;
         Ok(value)
@@ -376,8 +369,8 @@ impl<'a> Reader<'a> {
 }
 
 const POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21,
-    1e22,
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
+    1e21, 1e22,
 ];
 
 #[cfg(test)]
@@ -399,7 +392,8 @@ mod tests {
             state ^= state >> 7;
             state ^= state << 17;
             let float = f64::from_bits(state);
-            for text in [format!("{float:e}"), format!("{}", f32::from_bits(state as u32)), format!("{}", state >> 11)] {
+            for text in [format!("{float:e}"), format!("{}", f32::from_bits(state as u32)), format!("{}", state >> 11)]
+            {
                 if text.contains('N') || text.contains("inf") {
                     continue;
                 }

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Limited};
 
 use crate::app::{App, Reserved};
 use crate::json::writer;
-use crate::metrics::Meters;
+use crate::metrics::Codes;
 use crate::model::Served;
 use crate::refusal::{Reason, Refusal};
 
@@ -135,8 +135,10 @@ impl Call {
 
     fn finish(&mut self, status: StatusCode, body: Vec<u8>, retry_after: Option<u32>) -> Response {
         self.done = true;
-        self.meters().count(status.as_u16());
-        self.meters().request_duration.observe(self.start.elapsed().as_secs_f64());
+        self.codes().count(status.as_u16());
+        if let Some(model) = &self.model {
+            model.meters.request_duration.observe(self.start.elapsed().as_secs_f64());
+        }
         let mut response = json_response(status, body);
         let headers = response.headers_mut();
         if let Some(seconds) = retry_after {
@@ -155,8 +157,8 @@ impl Call {
         response
     }
 
-    fn meters(&self) -> &Meters {
-        self.model.as_ref().map_or(&self.app.meters, |m| &m.meters)
+    fn codes(&self) -> &Codes {
+        self.model.as_ref().map_or(&self.app.codes, |m| &m.meters.codes)
     }
 }
 
@@ -164,7 +166,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         if !self.done {
             // The client closed its connection, or the handler panicked.
-            self.meters().count(Reason::Cancelled.status());
+            self.codes().count(Reason::Cancelled.status());
         }
     }
 }
@@ -249,7 +251,8 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
 fn deadline_header(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     const NAME: &str = "x-request-deadline-ms";
     let Some(value) = headers.get(NAME) else { return Ok(None) };
-    let number = value.to_str().ok().and_then(|v| v.trim().parse::<f64>().ok()).filter(|ms| ms.is_finite() && *ms >= 0.0);
+    let number =
+        value.to_str().ok().and_then(|v| v.trim().parse::<f64>().ok()).filter(|ms| ms.is_finite() && *ms >= 0.0);
     match number {
         Some(ms) => Ok(Some(Duration::from_secs_f64((ms / 1000.0).min(LONGEST.as_secs_f64())))),
         None => {

@@ -182,7 +182,8 @@ fn parse_texts(model: &Served, body: &str, extra: &mut Extra) -> Result<Asked, R
         })
         .and_then(|()| reader.end())
         .map_err(|fault| Refusal::json("", fault))?;
-    let texts = texts.ok_or_else(|| Refusal::invalid("text", "the input is missing; expected a string or a list of strings"))?;
+    let texts = texts
+        .ok_or_else(|| Refusal::invalid("text", "the input is missing; expected a string or a list of strings"))?;
     let texts = texts.into_iter().map(Text::Text).collect();
     let field = |index: usize| if single { "text".into() } else { format!("text[{index}]") };
     model.encode(texts, field).map(Asked::Texts)

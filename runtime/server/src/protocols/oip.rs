@@ -33,7 +33,8 @@ impl Target {
         match &self.version {
             Some(version) if *version != model.spec.version => {
                 let shown: String = version.chars().take(64).collect();
-                let text = format!("model {:?} has no version {shown:?}, only {:?}", model.spec.name, model.spec.version);
+                let text =
+                    format!("model {:?} has no version {shown:?}, only {:?}", model.spec.name, model.spec.version);
                 Err(Refusal::new(Reason::UnknownModel, text))
             }
             _ => Ok(model),
@@ -207,7 +208,10 @@ fn read_request(body: &str) -> Result<Asked<'_>, Fault> {
     })?;
     reader.end()?;
     if !seen_inputs {
-        return Err(Fault::Value { path: "inputs".into(), message: "the field is missing; expected a list of tensors".into() });
+        return Err(Fault::Value {
+            path: "inputs".into(),
+            message: "the field is missing; expected a list of tensors".into(),
+        });
     }
     Ok(asked)
 }
@@ -277,7 +281,11 @@ fn take_tensor(spec: &InputSpec, given: &Given) -> Result<Tensor, Refusal> {
         inside.eat(b'[') && inside.peek() == Some(b'[')
     };
     let flat = [Dim::Symbol("n".into())];
-    let read = if nested { read_nested(&mut reader, spec.dtype, &spec.shape) } else { read_nested(&mut reader, spec.dtype, &flat) };
+    let read = if nested {
+        read_nested(&mut reader, spec.dtype, &spec.shape)
+    } else {
+        read_nested(&mut reader, spec.dtype, &flat)
+    };
     let tensor = read.map_err(|fault| Refusal::json(&spec.name, fault))?;
     match (shape, count) {
         (Some(shape), Some(count)) if count == tensor.data.len() && (!nested || tensor.shape == shape) => {

@@ -91,7 +91,9 @@ fn parse(app: &Arc<App>, body: &Bytes) -> Result<(Arc<Served>, Form, Encoded), R
     let read = reader.object(|reader, key| {
         match &*key {
             "model" => name = Some(named_string(reader, "model")?.into_owned()),
-            "input" => (texts, single) = read_input(reader).map(|(t, s)| (Some(t), s)).map_err(|f| within("input", f))?,
+            "input" => {
+                (texts, single) = read_input(reader).map(|(t, s)| (Some(t), s)).map_err(|f| within("input", f))?
+            }
             "encoding_format" if !reader.null() => {
                 form = match &*named_string(reader, "encoding_format")? {
                     "float" => Form::Float,
@@ -128,12 +130,16 @@ fn fault(path: &str, message: &str) -> Fault {
 /// An embedding is as long as the model makes it.
 fn check_dimensions(model: &Served, asked: Option<i64>) -> Result<(), Refusal> {
     let Some(asked) = asked else { return Ok(()) };
-    let has = model.spec.outputs.iter().find(|o| o.name == "embedding").and_then(|o| o.shape.last()).map(ToString::to_string);
+    let has =
+        model.spec.outputs.iter().find(|o| o.name == "embedding").and_then(|o| o.shape.last()).map(ToString::to_string);
     if has.as_deref() == Some(&asked.to_string()) {
         return Ok(());
     }
     let has = has.unwrap_or_else(|| "another number of".into());
-    Err(Refusal::invalid("dimensions", format!("this model's embeddings have {has} dimensions and cannot be shortened to {asked}")))
+    Err(Refusal::invalid(
+        "dimensions",
+        format!("this model's embeddings have {has} dimensions and cannot be shortened to {asked}"),
+    ))
 }
 
 /// A string, a list of strings, a list of ids, or a list of lists of ids; and whether it is a single one.

@@ -33,7 +33,9 @@ pub async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Respons
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
             response
         }
-        Err(_) => json_response(StatusCode::INTERNAL_SERVER_ERROR, error_body(Style::Native, &Refusal::internal(), None)),
+        Err(_) => {
+            json_response(StatusCode::INTERNAL_SERVER_ERROR, error_body(Style::Native, &Refusal::internal(), None))
+        }
     }
 }
 

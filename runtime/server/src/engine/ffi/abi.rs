@@ -108,8 +108,7 @@ pub type AbiVersion = unsafe extern "C" fn() -> u32;
 pub type Describe = unsafe extern "C" fn() -> *const c_char;
 pub type Open = unsafe extern "C" fn(*const OpenArgs, *mut *mut Model, *mut Error) -> c_int;
 pub type Close = unsafe extern "C" fn(*mut Model);
-pub type ContextOpen =
-    unsafe extern "C" fn(*mut Model, *const ContextArgs, *mut *mut Context, *mut Error) -> c_int;
+pub type ContextOpen = unsafe extern "C" fn(*mut Model, *const ContextArgs, *mut *mut Context, *mut Error) -> c_int;
 pub type ContextClose = unsafe extern "C" fn(*mut Context);
 pub type Workspace = unsafe extern "C" fn(*const Model, *const Limits, *mut u64, *mut Error) -> c_int;
 pub type OutputShapes = unsafe extern "C" fn(*const Model, *const Tensor, *mut Tensor, *mut Error) -> c_int;

@@ -76,8 +76,8 @@ unsafe fn function<T: Copy>(handle: &Handle, name: &str) -> Result<T, String> {
 
 /// Where a model without weights points: aligned as the header asks.
 #[repr(align(64))]
-struct Aligned([u8; 64]);
-static NO_WEIGHTS: Aligned = Aligned([0; 64]);
+struct Aligned;
+static NO_WEIGHTS: Aligned = Aligned;
 
 /// An open model: shared by contexts, closed with the last of them.
 pub struct Model {
@@ -290,9 +290,12 @@ fn allocate(shape: &abi::Tensor, dtype: DType) -> Result<Tensor, Fault> {
     };
     let dims: Option<Vec<usize>> =
         shape.shape.get(..shape.rank as usize).and_then(|dims| dims.iter().map(|d| usize::try_from(*d).ok()).collect());
-    let count = dims.as_deref().and_then(elements).filter(|n| n.checked_mul(dtype.size()) == Some(shape.bytes as usize));
+    let count =
+        dims.as_deref().and_then(elements).filter(|n| n.checked_mul(dtype.size()) == Some(shape.bytes as usize));
     match (dims, count) {
-        (Some(dims), Some(count)) if named == Some(dtype) => Ok(Tensor { shape: dims, data: Data::zeros(dtype, count) }),
+        (Some(dims), Some(count)) if named == Some(dtype) => {
+            Ok(Tensor { shape: dims, data: Data::zeros(dtype, count) })
+        }
         _ => Err(Fault::internal("infc_output_shapes contradicts infc_describe")),
     }
 }

@@ -1,0 +1,166 @@
+//! What the load sends: given rows, or requests made from a seed.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::random::Random;
+use crate::bundle::manifest::{Model, Task};
+use crate::tensor::{DType, Dim, InputSpec};
+
+/// How many different requests are made; the load goes round them.
+const DIFFERENT: usize = 256;
+
+/// Common words: one or two tokens each with any tokenizer.
+const WORDS: [&str; 48] = [
+    "the", "of", "and", "to", "in", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on", "not", "he",
+    "this", "are", "or", "his", "from", "at", "which", "but", "have", "an", "had", "they", "you", "were", "their",
+    "one", "all", "we", "can", "her", "has", "there", "been", "if", "more", "when", "will", "would", "who", "so", "no",
+];
+
+/// Native requests for `model`, random within its ranges: the same for the same seed.
+pub fn generate(model: &Model, rows: usize, seed: u64) -> Vec<Value> {
+    let mut random = Random::new(seed ^ 0x5eed);
+    (0..DIFFERENT)
+        .map(|_| match &model.task {
+            Task::Embed { limit, .. } => {
+                let texts: Vec<String> = (0..rows).map(|_| sentence(&mut random, *limit)).collect();
+                named(model, if rows == 1 { json!({"text": texts[0]}) } else { json!({"text": texts}) })
+            }
+            Task::Tensor => named(model, tensors(model, rows, &mut random)),
+        })
+        .collect()
+}
+
+fn named(model: &Model, mut request: Value) -> Value {
+    if model.inputs.iter().all(|i| i.name != "model") {
+        request["model"] = model.name.clone().into();
+    }
+    request
+}
+
+/// One to as many words as surely stay within the limit.
+fn sentence(random: &mut Random, limit: usize) -> String {
+    let most = (limit.saturating_sub(8) / 2).max(1);
+    let count = random.between(1, i64::try_from(most).unwrap_or(1));
+    let words: Vec<&str> = (0..count).map(|_| WORDS[random.between(0, WORDS.len() as i64 - 1) as usize]).collect();
+    words.join(" ")
+}
+
+fn tensors(model: &Model, rows: usize, random: &mut Random) -> Value {
+    let mut sizes = Map::new();
+    for (symbol, (low, high)) in &model.dims {
+        let size = if model.batch_dim.as_ref() == Some(symbol) {
+            rows.clamp(*low, *high)
+        } else {
+            random.between(*low as i64, *high as i64) as usize
+        };
+        sizes.insert(symbol.clone(), size.into());
+    }
+    let size_of = |dim: &Dim| match dim {
+        Dim::Fixed(n) => *n,
+        Dim::Symbol(s) => sizes.get(s).and_then(Value::as_u64).unwrap_or(1) as usize,
+    };
+    let mut request = Map::new();
+    for spec in model.inputs.iter().filter(|spec| spec.default.as_ref().is_none_or(Value::is_null)) {
+        let shape: Vec<usize> = spec.shape.iter().map(size_of).collect();
+        request.insert(spec.name.clone(), nested(spec, &shape, random));
+    }
+    request.into()
+}
+
+fn nested(spec: &InputSpec, shape: &[usize], random: &mut Random) -> Value {
+    match shape {
+        [] => element(spec, random),
+        [size, rest @ ..] => (0..*size).map(|_| nested(spec, rest, random)).collect(),
+    }
+}
+
+fn element(spec: &InputSpec, random: &mut Random) -> Value {
+    match spec.dtype {
+        DType::Float32 => {
+            let low = spec.min.as_ref().and_then(serde_json::Number::as_f64).unwrap_or(-1.0);
+            let high = spec.max.as_ref().and_then(serde_json::Number::as_f64).unwrap_or(low + 2.0);
+            let value = (low + random.unit() * (high - low)) as f32;
+            // The shortest text of the float32, and within the range after rounding.
+            json!(f64::from(value).clamp(low, high))
+        }
+        DType::Bool => json!(random.next() & 1 == 1),
+        DType::Int64 | DType::Int32 => {
+            let low = spec.min.as_ref().and_then(serde_json::Number::as_i64).unwrap_or(0);
+            let high = spec.max.as_ref().and_then(serde_json::Number::as_i64).unwrap_or(low.saturating_add(1));
+            json!(random.between(low, high))
+        }
+    }
+}
+
+/// Requests from a file of texts: each line a JSON string, or an object with `field`.
+pub fn read_texts(path: &Path, field: &str, model: &Model) -> Result<Vec<Value>, String> {
+    lines(path, |value| {
+        let text = match &value {
+            Value::String(text) => Some(text.as_str()),
+            Value::Object(object) => object.get(field).and_then(Value::as_str),
+            _ => None,
+        };
+        let text = text.ok_or_else(|| format!("expected a string, or an object with the string {field:?}"))?;
+        Ok(named(model, json!({"text": text})))
+    })
+}
+
+/// Native requests from a file, one object a line.
+pub fn read_requests(path: &Path, model: &Model) -> Result<Vec<Value>, String> {
+    lines(path, |value| if value.is_object() { Ok(named(model, value)) } else { Err("expected an object".into()) })
+}
+
+fn lines(path: &Path, each: impl Fn(Value) -> Result<Value, String>) -> Result<Vec<Value>, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let filled = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let requests: Result<Vec<Value>, String> = filled
+        .map(|(number, line)| {
+            let value = serde_json::from_str(line).map_err(|e| e.to_string()).and_then(&each);
+            value.map_err(|e| format!("{}, line {}: {e}", path.display(), number + 1))
+        })
+        .collect();
+    match requests {
+        Ok(list) if list.is_empty() => Err(format!("{} has no rows", path.display())),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(task: &str) -> Model {
+        let text = format!(
+            r#"{{"name": "m", "task": {task}, "dims": {{"batch": [1, 4], "tokens": [2, 8]}}, "batch_dim": "batch",
+            "length_dim": "tokens", "outputs": [], "variants": [], "golden": "",
+            "inputs": [{{"name": "ids", "dtype": "int64", "shape": ["batch", "tokens"], "min": 5, "max": 9}},
+                       {{"name": "mask", "dtype": "int64", "shape": ["batch", "tokens"], "default": 1}},
+                       {{"name": "x", "dtype": "float32", "shape": ["batch", 2]}}]}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn generated_tensors_are_within_bounds_and_ranges_and_repeat() {
+        let model = model(r#"{"kind": "tensor"}"#);
+        let requests = generate(&model, 3, 7);
+        assert_eq!(requests, generate(&model, 3, 7));
+        for request in &requests {
+            let rows = request["ids"].as_array().unwrap();
+            assert_eq!(rows.len(), 3);
+            assert!((2..=8).contains(&rows[0].as_array().unwrap().len()));
+            assert!(rows[0].as_array().unwrap().iter().all(|v| (5..=9).contains(&v.as_i64().unwrap())));
+            assert!(request.get("mask").is_none() && request["model"] == "m");
+        }
+    }
+
+    #[test]
+    fn generated_texts_stay_below_the_limit() {
+        let model = model(r#"{"kind": "embed", "tokenizer": "t", "limit": 20}"#);
+        let longest = |r: &Value| r["text"].as_str().unwrap().split(' ').count();
+        assert!(generate(&model, 1, 7).iter().all(|r| longest(r) <= 6));
+        assert!(generate(&model, 2, 7)[0]["text"].is_array());
+    }
+}
