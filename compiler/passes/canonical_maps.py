@@ -8,10 +8,17 @@ import numpy as np
 
 from ..ir.graph import Node
 from ..ir.ops.cast import Cast
+from ..ir.ops.expand import Expand
+from ..ir.ops.iota import Iota
 from ..ir.ops.leaf import Constant, constant
 from ..ir.ops.map import Map
+from ..ir.ops.permute import Permute
+from ..ir.ops.reshape import Reshape
 from ..ir.prims import apply
 from ..ir.types import numpy_dtype
+from .dependence import dependence
+from .intervals import Facts as IntervalFacts
+from .intervals import Interval, anything, evaluate_interval
 from .patterns import Facts, Number, broadcast_to, is_fn, is_splat, like, splat
 
 COMMUTATIVE = ("add", "mul", "eq", "ne", "and", "or")
@@ -26,6 +33,12 @@ OPPOSITE_OF_INTEGERS = {"lt": "ge", "ge": "lt", "gt": "le", "le": "gt"}
 
 TRUE_FOR_ONE = {("gt", 0), ("ge", 1), ("eq", 1)}
 TRUE_FOR_ZERO = {("lt", 1), ("le", 0), ("eq", 0), ("ne", 1)}
+
+
+COUNTING = (Map, Cast, Reshape, Permute, Expand)
+COUNTING_DEPTH = 4
+COUNTED = 2.0**40
+"""No axis is longer than this."""
 
 
 def constants_right(node: Node, _: Facts) -> Node | None:
@@ -158,6 +171,27 @@ def zero_one_mask(node: Node, facts: Facts) -> Node | None:
         return None
     kept = like(node, Map("ne"), mask, constant(0, mask.type.dtype))
     return kept if (fn, value) in TRUE_FOR_ONE else like(node, Map("not"), kept)
+
+
+def decided_comparison(node: Node, _: Facts) -> Node | None:
+    if not is_fn(node, "lt", "le", "gt", "ge", "eq", "ne") or node.operands[0].type.dtype == "float32":
+        return None
+    low, high = _range(node, COUNTING_DEPTH)
+    return broadcast_to(constant(low > 0, "bool", node.origin), node) if low == high else None
+
+
+def _range(node: Node, depth: int) -> Interval:
+    """An interval that holds every element of node, looking a few nodes back."""
+    if isinstance(node.op, Constant):
+        return (float(node.op.value), float(node.op.value))
+    if isinstance(node.op, Iota):
+        low = float(node.op.start)
+        return (low, COUNTED if node.op.step > 0 else low) if node.op.step >= 0 else (-COUNTED, low)
+    loop = None if depth == 0 or not isinstance(node.op, COUNTING) else dependence(node)
+    if loop is None:
+        return anything(node.type.dtype)
+    ranges = [_range(o, depth - 1) for o in node.operands]
+    return evaluate_interval(loop.body, IntervalFacts(lambda load: ranges[load.operand], lambda a, b: None))
 
 
 def _fn(node: Node) -> str:

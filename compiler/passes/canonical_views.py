@@ -9,6 +9,8 @@ from ..ir.graph import Node
 from ..ir.ops.cast import Cast
 from ..ir.ops.concat import Concat
 from ..ir.ops.expand import Expand
+from ..ir.ops.index import Index
+from ..ir.ops.iota import Iota
 from ..ir.ops.linear import Linear
 from ..ir.ops.map import Map
 from ..ir.ops.matmul import Matmul
@@ -242,6 +244,42 @@ def matmul_of_fixed(node: Node, _: Facts) -> Node | None:
     if w.type.rank != 2 or w.type.dtype != "float32" or not is_static(w) or is_static(x):
         return None
     return like(node, Linear(), x, w if node.op.transpose_b else like(w, Permute((1, 0)), w))
+
+
+def index_by_counting(node: Node, _: Facts) -> Node | None:
+    """x indexed along each axis by 0, 1, ... up to that axis' extent, the index tensors along axes of their own."""
+    op, (x, *indices) = node.op, node.operands
+    assert isinstance(op, Index)
+    rank = max(i.type.rank for i in indices)
+    places: list[int] = []
+    for axis, index in zip(op.axes, indices, strict=True):
+        at = _counts(index, x.type.shape[axis])
+        if at is None:
+            return None
+        places.append(rank - index.type.rank + at)
+    if places != sorted(set(places)):
+        return None
+    spread: list[Dim] = [1] * rank
+    for axis, place in zip(op.axes, places, strict=True):
+        spread[place] = x.type.shape[axis]
+    shape = (*x.type.shape[: op.axes[0]], *spread, *x.type.shape[op.axes[-1] + 1 :])
+    return broadcast_to(like(node, Reshape(shape), x), node)
+
+
+def _counts(index: Node, extent: Dim) -> int | None:
+    """The axis along which index is 0, 1, ..., extent - 1, all its others being of extent 1; None for another index."""
+    view, shape = index, index.type.shape
+    if isinstance(view.op, Reshape):
+        view = view.operands[0]
+    if not isinstance(view.op, Iota) or (view.op.start, view.op.step) != (0, 1):
+        return None
+    if view.type.shape[view.op.axis] != extent or any(
+        d != 1 for k, d in enumerate(view.type.shape) if k != view.op.axis
+    ):
+        return None
+    if extent == 1:
+        return len(shape) - 1 if shape else None
+    return shape.index(extent)
 
 
 def _adds_ones(node: Node) -> bool:

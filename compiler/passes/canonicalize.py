@@ -17,6 +17,7 @@ from ..ir.ops.cast import Cast
 from ..ir.ops.concat import Concat
 from ..ir.ops.embedding import Embedding
 from ..ir.ops.expand import Expand
+from ..ir.ops.index import Index
 from ..ir.ops.layer_norm import LayerNorm
 from ..ir.ops.linear import Linear
 from ..ir.ops.map import Map
@@ -74,7 +75,9 @@ RULES: tuple[tuple[type[Op], Rule], ...] = (
     (Map, views.drop_operand_expands),  # add(x, expand(y)) -> add(x, y), where the shape stays
     (Map, views.drop_leading_ones),  # add(x, reshape(y: [T]){1, T}) -> add(x, y), where the shape stays
     (Map, views.scalar_operands),  # add(x, reshape(c)) -> add(x, c) for a constant c, where the shape stays
+    (Index, views.index_by_counting),  # index(x, iota: [B, 1], iota: [1, T]) -> x, where each counts a whole axis
     # elementwise
+    (Map, maps.decided_comparison),  # ge(iota, 0) -> true
     (Map, maps.constants_right),  # mul(c, x) -> mul(x, c); add eq ne and or too
     (Map, maps.drop_neutral),  # mul(x, 1) -> x; div(x, 1), sub(x, 0), add(x: int, 0), and(x, true), or(x, false) too
     (Map, maps.absorb),  # and(x, false) -> false; or(x, true) -> true

@@ -11,7 +11,7 @@ become part of the island instead, which joins the groups.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ..ir.graph import Node
 from .lengths import LEAVES
@@ -35,14 +35,14 @@ Groups = tuple[tuple[Node, ...], ...]
 
 
 def group_islands(
-    nodes: Sequence[Node], place: Mapping[Node, Place], flat: dict[Node, bool]
+    nodes: Sequence[Node], outputs: Collection[Node], place: Mapping[Node, Place], flat: dict[Node, bool]
 ) -> tuple[Groups, list[Node]]:
     """(groups of nodes that are not flat, flat nodes that had to join an island). `flat` is updated for the latter.
     nodes: the whole graph, operands first."""
     joined: list[Node] = []
     while True:
         phase = _phases(nodes, flat)
-        groups = _groups(nodes, place, flat, phase)
+        groups = _groups(nodes, outputs, place, flat, phase)
         between = _between(nodes, place, flat, phase, groups)
         if not between:
             return tuple(tuple(g) for g in groups), joined
@@ -64,13 +64,17 @@ def _phases(nodes: Sequence[Node], flat: Mapping[Node, bool]) -> dict[Node, int]
 
 
 def _groups(
-    nodes: Sequence[Node], place: Mapping[Node, Place], flat: Mapping[Node, bool], phase: Mapping[Node, int]
+    nodes: Sequence[Node],
+    outputs: Collection[Node],
+    place: Mapping[Node, Place],
+    flat: Mapping[Node, bool],
+    phase: Mapping[Node, int],
 ) -> list[list[Node]]:
-    """The islands of each phase, with every LOCAL node that they need, in the graph's order."""
+    """What each phase stores, with every LOCAL node that it takes, in the graph's order."""
     order = {node: k for k, node in enumerate(nodes)}
     members: dict[int, set[Node]] = {}
     for node in nodes:
-        if _island(node, flat):
+        if _island(node, flat) and (place[node] is not Place.LOCAL or node in outputs):
             members.setdefault(phase[node], set()).add(node)
     for group in members.values():
         waiting = list(group)

@@ -29,7 +29,7 @@ def analyse(graph: Graph) -> Placement:
         return _whole_request(graph, str(why))
     nodes = graph.nodes()
     found = place_nodes(graph, carry, graph.length_dim)
-    groups, joined = group_islands(nodes, found.place, found.flat)
+    groups, joined = group_islands(nodes, {n for _, n in graph.outputs}, found.place, found.flat)
     reasons = found.reasons | dict.fromkeys(joined, JOINED)
     trim_reason = why_not_trim(graph, graph.length_dim)
     return _placement(graph, "", trim_reason, Lengths(found.place, found.flat, reasons), groups)

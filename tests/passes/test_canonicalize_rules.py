@@ -203,6 +203,18 @@ CASES = [
         "%1: f32[batch,tokens] = cast(%n) {dtype=float32}\n%2: b1[batch,tokens] = ne(%1, f32(0.0))",
         "%1: b1[batch,tokens] = ne(%n, i64(0))",
     ),
+    Case(
+        "index_by_counting",
+        "%1: i64[batch] = iota() {shape=[batch], axis=0}\n%2: i64[batch,1,1,1] = reshape(%1) {shape=[batch, 1, 1, 1]}\n"
+        "%3: i64[tokens] = iota() {shape=[tokens], axis=0}\n%4: i64[1,1,1,tokens] = reshape(%3) {shape=[1, 1, 1, tokens]}\n"
+        "%5: f32[batch,1,1,tokens,6] = index(%x, %2, %4) {axes=[0, 1]}",
+        "%1: f32[batch,1,1,tokens,6] = reshape(%x) {shape=[batch, 1, 1, tokens, 6]}",
+    ),
+    Case(
+        "decided_comparison",
+        "%1: i64[tokens] = iota() {shape=[tokens], axis=0, start=3}\n%2: b1[tokens] = ge(%1, i64(3))",
+        "%1: b1[tokens] = expand(b1(true)) {shape=[tokens]}",
+    ),
     Case("zero_one_mask", "%1: b1[batch,tokens] = gt(%m, i64(0))", "%1: b1[batch,tokens] = ne(%m, i64(0))"),
     Case(
         "matmul_of_permute",
@@ -252,6 +264,10 @@ def test_every_rule_has_a_case() -> None:
         "%1: f32[batch,6] = sub(%r, f32(-0.0))",
         "%1: b1[batch,6] = lt(%r, f32(0.0))\n%2: b1[batch,6] = not(%1)",  # NaN
         "%1: f32[batch,tokens] = cast(%n) {dtype=float32}\n%2: i64[batch,tokens] = cast(%1) {dtype=int64}",
+        "%1: i64[tokens] = iota() {shape=[tokens], axis=0}\n%2: b1[tokens] = ge(%1, i64(1))",
+        "%1: i64[1,tokens] = iota() {shape=[1, tokens], axis=1}\n%2: f32[batch,1,tokens,6] = take(%x, %1) {axis=1}",
+        "%1: i64[tokens] = iota() {shape=[tokens], axis=0}\n%2: i64[tokens] = flip(%1) {axes=[0]}\n"
+        "%3: f32[batch,tokens,6] = index(%x, %2) {axes=[1]}",
         "%1: b1[batch,tokens] = gt(%n, i64(0))",  # not a 0/1 input
         "%1: f32[batch,tokens,6] = softmax(%x) {axis=1}",
         "%1: f32[tokens,batch,6] = permute(%x) {perm=[1, 0, 2]}",
