@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ir.dims import evaluate
-from ..ir.graph import Graph
+from ..ir.graph import Graph, InputSpec
 from ..ir.ops.leaf import Input
 from ..ir.types import numpy_dtype
 
@@ -30,7 +30,7 @@ def random_inputs(graph: Graph, sizes: Mapping[str, int], seed: int = SEED) -> d
     made: dict[str, NDArray[Any]] = {}
     for node in graph.inputs:
         assert isinstance(node.op, Input)
-        spec = graph.input_specs[node.op.input]
+        spec = graph.input_specs.get(node.op.input, InputSpec())
         shape = tuple(evaluate(d, sizes) for d in node.type.shape)
         dtype = numpy_dtype(node.type.dtype)
         if spec.mask:

@@ -19,7 +19,7 @@ def describe_inputs(graph: Graph) -> list[dict[str, object]]:
 
 
 def _describe_input(name: str, dtype: str, shape: tuple[Dim, ...], graph: Graph) -> dict[str, object]:
-    spec: InputSpec = graph.input_specs[name]
+    spec: InputSpec = graph.input_specs.get(name, InputSpec())
     return {
         "name": name,
         "dtype": dtype,
@@ -53,7 +53,7 @@ def describe(plan: Plan, isa: str, providers: Mapping[int, str]) -> str:
         "batch_invariant": True,
         "batch_dim": graph.batch_dim,
         "length_dim": graph.length_dim if graph.length_dim in plan.symbols else None,
-        "trim": placement.trim,
+        "trim": plan.trim,
         "dims": {name: list(bound) for name, bound in graph.dims.items()},
         "inputs": describe_inputs(graph),
         "outputs": describe_outputs(graph),

@@ -8,7 +8,7 @@
 
 Sizes are dimensions over the graph's symbols and `longest`, the longest row of a run; a TOKEN slot is counted in bytes
 a token and a ROW slot in bytes a row. Reshapes are views and cost nothing; so are slices of the last axis where every
-reader takes a row stride.
+reader takes a spacing.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Slot:
 class Ref:
     """A view of storage as one op sees it.
 
-    `type` is the value's type. A TOKEN (ROW) storage holds `stride` elements a token (row); the view starts `column`
-    elements into them. A view with stride == its own elements a token and column 0 is contiguous.
+    `type` is the value's type. A TOKEN (ROW) storage holds `stride` elements a token (row). A view of columns has `spacing`
+    elements between the starts of two of its last-axis vectors, the first at `column`; `spacing` 0: it is contiguous.
     """
 
     where: Where
@@ -57,13 +57,14 @@ class Ref:
     """Of the storage."""
     type: TensorType
     stride: Dim = 0
+    spacing: Dim = 0
     column: int = 0
     weight: str = ""
 
     @property
     def contiguous(self) -> bool:
         """True where the view is the whole storage."""
-        return self.column == 0 and (self.stride == 0 or self.stride == inner_elements(self.type, self.place))
+        return self.spacing == 0
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,12 @@ class Plan:
     units: tuple[Unit, ...]
     default_slots: Mapping[int, int] = field(default_factory=dict[int, int])
     """For a LOCAL input that callers may leave out: the slot that its default is written to."""
+
+    @property
+    def trim(self) -> bool:
+        """Whether rows may be cut to their kept length: proved, and no output has the cut length in its shape elsewhere
+        than as its second axis."""
+        return self.placement.trim and all(ref.place is not Place.LOCAL for _, ref in self.outputs)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -223,10 +230,10 @@ def _units(graph: Graph, placement: Placement) -> list[_Group]:
 
 @dataclass(frozen=True)
 class _View:
-    """node is `source` seen with a row stride (`stride` 0: contiguous) from `column` on."""
+    """node is `source` seen in another shape, or columns of it: see `Ref` for `spacing` and `column`."""
 
     source: Node
-    stride: Dim = 0
+    spacing: Dim = 0
     column: int = 0
 
 
@@ -249,28 +256,35 @@ def _views(graph: Graph, placement: Placement) -> dict[Node, _View]:
             if stored is place or (place is Place.LOCAL and stored in (Place.TOKEN, Place.ROW)):
                 if base is None:
                     found[node] = _View(source)
-                elif base.stride == 0 or place in (Place.TOKEN, Place.ROW):
-                    found[node] = _View(base.source, base.stride, base.column)
-        elif isinstance(node.op, Slice) and place in (Place.TOKEN, Place.ROW) and node not in outputs:
-            source = node.operands[0]
+                elif base.spacing == 0 or _splits_columns(source, node):
+                    found[node] = _View(base.source, base.spacing, base.column)
+        elif isinstance(node.op, Slice) and place in (Place.TOKEN, Place.ROW, Place.LOCAL) and node not in outputs:
+            source, start = node.operands[0], node.op.start
             base = found.get(source)
-            start, last = node.op.start, node.type.rank - 1
-            lead = {Place.TOKEN: 2, Place.ROW: 1}[place]
-            if base is None and node.op.axis == last == lead and node.op.step == 1 and isinstance(start, int):
-                if placement.place[source] is place and not _is_leaf(source) and _all_stride(node, readers, outputs):
-                    found[node] = _View(source, product(source.type.shape[lead:]), start)
+            columns = node.op.axis == node.type.rank - 1 and node.op.step == 1 and isinstance(start, int)
+            same = placement.place[source] is place and not _is_leaf(source) and (base is None or base.spacing == 0)
+            if columns and same and node.type.rank == 3 and _all_stride(node, readers, outputs):
+                assert isinstance(start, int)
+                stored_node = base.source if base else source
+                if placement.place[stored_node] is place:
+                    found[node] = _View(stored_node, source.type.shape[-1], start)
     return found
+
+
+def _splits_columns(source: Node, node: Node) -> bool:
+    """Whether the reshape node only splits source's last axis."""
+    return node.type.shape[: source.type.rank - 1] == source.type.shape[:-1]
 
 
 def _all_stride(node: Node, readers: Mapping[Node, list[tuple[Node, int]]], outputs: set[Node]) -> bool:
     """Whether every reader of node takes its operand with a row stride."""
     for reader, number in readers[node]:
         if isinstance(reader.op, Reshape):
-            if reader in outputs or not _all_stride(reader, readers, outputs):
+            if reader in outputs or reader.type.rank != 4 or not _splits_columns(node, reader):
                 return False
-            if reader.type.rank < 4 or node.type.rank < 3:
+            if not all(isinstance(r.op, Attention) and n < 3 for r, n in readers[reader]):
                 return False
-        elif not (isinstance(reader.op, Attention) and number < 3 or isinstance(reader.op, Linear) and number == 0):
+        elif not (isinstance(reader.op, Linear) and number == 0):
             return False
     return bool(readers[node])
 
@@ -366,8 +380,8 @@ class _Allocation:
         if isinstance(stored.op, Input) and place is Place.LOCAL:
             return Ref("input", self.graph.inputs.index(stored), place, node.type)
         stride = inner_elements(stored.type, place) if place in (Place.TOKEN, Place.ROW) else 0
-        if view is not None and view.stride != 0:
-            return Ref("slot", self.home[stored], place, node.type, view.stride, view.column)
+        if view is not None and view.spacing != 0:
+            return Ref("slot", self.home[stored], place, node.type, stride, view.spacing, view.column)
         return Ref("slot", self.home[stored], place, node.type, stride)
 
 
@@ -396,7 +410,7 @@ def print_ref(ref: Ref) -> str:
     """A ref as text, such as `token 3[0:384 of 1152] f32[batch,tokens,384]`."""
     if ref.where == "weight":
         return f"@{ref.weight}"
-    part = "" if ref.contiguous else f"[{ref.column}+{inner_elements(ref.type, ref.place)} of {ref.stride}]"
+    part = "" if ref.contiguous else f"[from {ref.column} of {ref.spacing}]"
     return f"{'input ' if ref.where == 'input' else ref.place.value + ' '}{ref.number}{part} {ref.type}"
 
 

@@ -11,7 +11,7 @@ from ..isa import Isa
 from .loops import render_loop
 from .operands import Emission, pointer
 from .step_body import Body
-from .steps import RENDER
+from .steps import RENDER, render_along
 from .tables import render_tables
 from .weights import WeightTable
 
@@ -49,10 +49,12 @@ def render(plan: Plan, isa: Isa, describe: Callable[[dict[int, str]], str]) -> R
             steps.append(_function(step, body))
             run.append(f"{indent}rt_step(e, {step.index}, step_{step.index}, {body.rows}, {body.work});")
         if unit.island:
-            for number, (_, ref) in enumerate(plan.outputs):
-                if ref.place is Place.LOCAL and unit is _writer(plan, ref):
-                    run.append(f"        rt_store_local(e, {number}, {pointer(em, ref)});")
+            run += [f"        {line}" for line in _store_local(em, unit)]
             run.append("    }\n    rt_leave_rows(e);")
+    unwritten = _store_local(em, None)
+    if unwritten:
+        run += ["    for (int64_t r = 0; r < e->rows; ++r) {", "        if (!rt_enter_row(e, r)) continue;"]
+        run += [*(f"        {line}" for line in unwritten), "    }", "    rt_leave_rows(e);"]
     run.append("}\n")
     description = describe(providers)
     tables = render_tables(em, description)
@@ -61,14 +63,24 @@ def render(plan: Plan, isa: Isa, describe: Callable[[dict[int, str]], str]) -> R
     return Rendered({"model.c": source}, em.weights, providers, description, em.objects)
 
 
-def _writer(plan: Plan, ref: Ref) -> Unit:
-    """The last unit that writes ref's storage: an output's slot is never reused."""
-    return [u for u in plan.units if any((s.out.where, s.out.number) == (ref.where, ref.number) for s in u.steps)][-1]
+def _store_local(em: Emission, unit: Unit | None) -> list[str]:
+    """Calls that hand the LOCAL outputs that unit writes last to their requests; unit None: those that no unit writes."""
+    lines: list[str] = []
+    for number, (_, ref) in enumerate(em.plan.outputs):
+        writers = [u for u in em.plan.units if any(_same_place(s.out, ref) for s in u.steps)] if ref.where == "slot" else []
+        if ref.place is Place.LOCAL and unit is (writers[-1] if writers else None):
+            lines.append(f"rt_store_local(e, {number}, {pointer(em, ref)});")
+    return lines
+
+
+def _same_place(a: Ref, b: Ref) -> bool:
+    return (a.where, a.number) == (b.where, b.number)
 
 
 def _body(em: Emission, step: Step, *, island: bool) -> Body:
     renderer = RENDER.get(type(step.op))
-    body = renderer(em, step) if renderer is not None else None
+    typed = step.operands and step.operands[0].type.dtype == "float32" or renderer is render_along
+    body = renderer(em, step) if renderer is not None and typed else None
     return body if body is not None else render_loop(em, step, island=island)
 
 

@@ -78,17 +78,9 @@ def units(em: Emission, ref: Ref) -> str:
     return vectors(em, TensorType(ref.type.dtype, (*ref.type.shape[:2], 1)), ref.place)
 
 
-def vectors_per_unit(type_: TensorType, place: Place) -> Dim:
-    """Last-axis vectors of one token (TOKEN), one row (ROW), or in all."""
-    skip = {Place.TOKEN: 2, Place.ROW: 1}.get(place, 0)
-    return product(type_.shape[skip:-1])
-
-
-def row_stride(ref: Ref) -> Dim:
+def spacing(ref: Ref) -> Dim:
     """Elements between two last-axis vectors."""
-    if ref.place in (Place.TOKEN, Place.ROW) and vectors_per_unit(ref.type, ref.place) == 1:
-        return ref.stride
-    return ref.type.shape[-1]
+    return ref.spacing or ref.type.shape[-1]
 
 
 def storage_type(ref: Ref, plan: Plan) -> TensorType:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from ....compiler.codegen.plan import Ref, Step
 from ....compiler.ir.dims import product
 from ....compiler.ir.ops.conv import Conv
@@ -32,12 +34,13 @@ def render_conv(em: Emission, step: Step) -> Body | None:
         return None
     weight_shape = _static(weight.type.shape)
     assert weight_shape is not None
-    kernel = kernels.conv(em.isa, op, shape, weight_shape, out_shape)
+    kernel = kernels.conv(
+        em.isa, shape[0], weight_shape[0], shape[1:], weight_shape[2:], op.stride, op.padding, op.dilation,
+        op.groups, op.activation, op.bias, op.residual,
+    )  # fmt: skip
     isa, load = em.isa, em.weights.source[weight.weight].load
     at = em.weights.offset(
-        f"conv {op.groups} {weight.weight}",
-        kernels.packed_conv_bytes(isa, op, weight_shape),
-        lambda: kernels.pack_conv(isa, op, load()),
+        f"conv {weight.weight}", 4 * prod(weight_shape), lambda: kernels.pack_conv(isa, load())
     )
     em.need_scratch(kernel)
     bias = pointer(em, step.operands[2]) if op.bias else "NULL"
@@ -49,10 +52,7 @@ def render_conv(em: Emission, step: Step) -> Body | None:
         {use(em, kernel)}({pointer(em, x)}, (const float *)(e->weights + {at}), {bias}, {residual},
             {pointer(em, step.out, const=False)}, t0, t1, scratch);
 """
-    flops = 2
-    for extent in (*out_shape, *weight_shape[1:]):
-        flops *= extent
-    return Body(text, images, work_of(images, flops, em), "template:conv")
+    return Body(text, images, work_of(images, 2 * prod((*out_shape, *weight_shape[1:])), em), "template:conv")
 
 
 def render_pool(em: Emission, step: Step) -> Body | None:
@@ -62,11 +62,11 @@ def render_pool(em: Emission, step: Step) -> Body | None:
     shape, out_shape = _static(x.type.shape[1:]), _static(step.out.type.shape[1:])
     if shape is None or out_shape is None or Place.TOKEN in (x.place, step.out.place):
         return None
-    kernel = kernels.pool(em.isa, op, shape, out_shape)
+    kernel = kernels.pool(
+        em.isa, op.kind, shape[1:], out_shape[1:], op.kernel, op.stride, op.padding, op.dilation, op.count_include_pad
+    )
     images = _images(em, x)
-    work = 1
-    for extent in (*out_shape, *op.kernel):
-        work *= extent
+    work = prod((*out_shape, *op.kernel))
     text = f"""    int64_t p0, p1;
     rt_split({images} * {shape[0]}, 1, tid, threads, &p0, &p1);
     if (p0 < p1)

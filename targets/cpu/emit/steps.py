@@ -29,7 +29,7 @@ from ....compiler.ir.ops.rms_norm import RmsNorm
 from ....compiler.ir.ops.softmax import Softmax
 from ....compiler.passes.placement import Place
 from .. import kernels
-from .operands import Emission, pointer, row_stride, storage_type, units, vectors
+from .operands import Emission, pointer, spacing, storage_type, units, vectors
 from .segments import open_segments
 from .spatial import render_conv, render_group_norm, render_pool
 from .step_body import Body, Render, split_rows, use, work_of
@@ -37,7 +37,7 @@ from .step_body import Body, Render, split_rows, use, work_of
 
 def at_row(em: Emission, ref: Ref, *, const: bool = True) -> str:
     """Pointer to vector r0 of ref."""
-    return f"{pointer(em, ref, const=const)} + r0 * {em.dim(row_stride(ref))}"
+    return f"{pointer(em, ref, const=const)} + r0 * {em.dim(spacing(ref))}"
 
 
 def render_linear(em: Emission, step: Step) -> Body | None:
@@ -57,15 +57,15 @@ def render_linear(em: Emission, step: Step) -> Body | None:
     bias = pointer(em, step.operands[2]) if op.bias else "NULL"
     residual = step.operands[-1]
     res = at_row(em, residual) if op.residual else "NULL"
-    ldr = em.dim(row_stride(residual)) if op.residual else "0"
+    ldr = em.dim(spacing(residual)) if op.residual else "0"
     panels = kernels.panels(em.isa, n)
     text = f"""    const int64_t rows = {rows};
     int64_t r0 = 0, r1 = rows, p0 = 0, p1 = {panels};
     if (rows >= (int64_t)threads * {em.isa.max_rows} || {panels} < (int64_t)threads) rt_split(rows, 1, tid, threads, &r0, &r1);
     else rt_split({panels}, 1, tid, threads, &p0, &p1);
     if (r0 < r1 && p0 < p1)
-        {use(em, kernel)}({at_row(em, x)}, {em.dim(row_stride(x))}, (const float *)(e->weights + {at}), {bias},
-            {res}, {ldr}, {at_row(em, step.out, const=False)}, {em.dim(row_stride(step.out))}, r1 - r0, p0, p1);
+        {use(em, kernel)}({at_row(em, x)}, {em.dim(spacing(x))}, (const float *)(e->weights + {at}), {bias},
+            {res}, {ldr}, {at_row(em, step.out, const=False)}, {em.dim(spacing(step.out))}, r1 - r0, p0, p1);
 """
     return Body(text, rows, work_of(rows, 2 * n * k, em), "template:linear")
 
@@ -75,16 +75,11 @@ def _static_width(step: Step) -> int | None:
     return width if isinstance(width, int) else None
 
 
-def _plain(ref: Ref) -> bool:
-    """Whether ref's last-axis vectors lie one behind another, evenly."""
-    return ref.contiguous or row_stride(ref) == ref.stride
-
-
 def render_norm(em: Emission, step: Step) -> Body | None:
     """layer_norm and rms_norm over rows."""
     op, width = step.op, _static_width(step)
     assert isinstance(op, LayerNorm | RmsNorm)
-    if width is None or not _plain(step.operands[0]):
+    if width is None:
         return None
     rest = list(step.operands[1:])
     has_bias = isinstance(op, LayerNorm) and op.bias
@@ -99,9 +94,9 @@ def render_norm(em: Emission, step: Step) -> Body | None:
     rows = vectors(em, step.out.type, step.out.place)
     x = step.operands[0]
     text = split_rows(rows) + f"""    if (r0 < r1)
-        {use(em, kernel)}({at_row(em, x)}, {em.dim(row_stride(x))}, {at_row(em, residual) if residual else "NULL"},
-            {em.dim(row_stride(residual)) if residual else "0"}, {weight}, {bias},
-            {at_row(em, step.out, const=False)}, {em.dim(row_stride(step.out))}, r1 - r0);
+        {use(em, kernel)}({at_row(em, x)}, {em.dim(spacing(x))}, {at_row(em, residual) if residual else "NULL"},
+            {em.dim(spacing(residual)) if residual else "0"}, {weight}, {bias},
+            {at_row(em, step.out, const=False)}, {em.dim(spacing(step.out))}, r1 - r0);
 """
     return Body(text, rows, work_of(rows, 8 * width, em), f"template:{op.name}")
 
@@ -124,13 +119,13 @@ def render_l2(em: Emission, step: Step) -> Body | None:
     """l2_normalize over rows."""
     op, width, x = step.op, _static_width(step), step.operands[0]
     assert isinstance(op, L2Normalize)
-    if width is None or not _plain(x):
+    if width is None:
         return None
     kernel = kernels.l2_normalize(em.isa, width, op.eps)
     rows = vectors(em, x.type, x.place)
     text = split_rows(rows) + f"""    if (r0 < r1)
-        {use(em, kernel)}({at_row(em, x)}, {em.dim(row_stride(x))}, {at_row(em, step.out, const=False)},
-            {em.dim(row_stride(step.out))}, r1 - r0);
+        {use(em, kernel)}({at_row(em, x)}, {em.dim(spacing(x))}, {at_row(em, step.out, const=False)},
+            {em.dim(spacing(step.out))}, r1 - r0);
 """
     return Body(text, rows, work_of(rows, 4 * width, em), "template:l2_normalize")
 
@@ -140,7 +135,9 @@ def render_embedding(em: Emission, step: Step) -> Body | None:
     assert isinstance(step.op, Embedding)
     table, ids = step.operands
     entries, width = table.type.shape
-    if table.where != "weight" or not isinstance(width, int) or not isinstance(entries, int) or not ids.contiguous:
+    if table.type.dtype != "float32" or table.where != "weight" or not ids.contiguous:
+        return None
+    if not isinstance(width, int) or not isinstance(entries, int):
         return None
     kernel = kernels.embedding(em.isa, width, ids.type.dtype, entries)
     rows = vectors(em, step.out.type, step.out.place)
@@ -172,7 +169,7 @@ def render_attention(em: Emission, step: Step) -> Body | None:
         em.isa, heads, heads_k, depth, depth_v, op.scale, op.causal, op.window, mask is not None, bias is not None
     )
     keys = "len" if k.type.shape[1] == q.type.shape[1] else em.dim(k.type.shape[1])
-    ldq, ldk, ldv = (em.dim(r.stride if r.stride else product(r.type.shape[2:])) for r in (q, k, v))
+    ldq, ldk, ldv = (em.dim(r.spacing or product(r.type.shape[2:])) for r in (q, k, v))
     ldo = em.dim(product(step.out.type.shape[2:]))
     key_at = "at" if keys == "len" else f"seg * {keys}"
     if bias is None:
@@ -202,7 +199,7 @@ def render_masked_mean(em: Emission, step: Step) -> Body | None:
     if width is None or (x.place is Place.TOKEN) != (mask.place is Place.TOKEN) or not mask.contiguous:
         return None
     kernel = kernels.masked_mean(em.isa, width)
-    ldx = em.dim(row_stride(x))
+    ldx = em.dim(spacing(x))
     text = open_segments(em, x, "1") + f"""        {use(em, kernel)}({pointer(em, x)} + at * {ldx}, {ldx}, {pointer(em, mask)} + at,
             {pointer(em, step.out, const=False)} + seg * {width}, len);
     }}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ....compiler.codegen.plan import Ref, inner_elements
 from ....compiler.ir.dims import Dim
+from ....compiler.ir.graph import InputSpec
 from ....compiler.ir.ops.leaf import Input
 from ....compiler.passes.placement import Place
 from .cexpr import c_string
@@ -28,7 +29,7 @@ def render_tables(em: Emission, describe: str) -> str:
     for number, (node, ref) in enumerate(zip(graph.inputs, plan.inputs, strict=True)):
         op = node.op
         assert isinstance(op, Input)
-        spec = graph.input_specs[op.input]
+        spec = graph.input_specs.get(op.input, InputSpec())
         dims = ", ".join(_rt_dim(d, plan.symbols) for d in node.type.shape) or "{-1, 1}"
         lines.append(f"static const rt_dim shape_{number}[] = {{{dims}}};")
         ranged = spec.minimum is not None and spec.maximum is not None
@@ -60,7 +61,7 @@ const rt_model_info infc_rt_model = {{
     .name = {c_string(graph.name)}, .describe = describe,
     .inputs = {len(inputs)}, .outputs = {len(outputs)}, .symbols = {len(symbols)}, .slots = {len(plan.slots)}, .steps = {len(plan.steps)},
     .input = inputs, .output = outputs, .symbol = symbols,
-    .length_symbol = {length}, .batchable = {int(placement.batchable)}, .trim = {int(placement.trim)}, .mask = {mask},
+    .length_symbol = {length}, .batchable = {int(placement.batchable)}, .trim = {int(plan.trim)}, .mask = {mask},
     .weights_bytes = {em.weights.size}u,
     .slot_bytes = slot_bytes, .scratch_bytes = {em.scratch_floats * 4}u, .output_dim = output_dim, .run = run,
 }};
@@ -94,7 +95,7 @@ def _inner(ref: Ref) -> str:
 
 
 def _stride(ref: Ref) -> str:
-    return str(ref.stride) if ref.place in (Place.TOKEN, Place.ROW) else "0"
+    return str(ref.spacing or ref.stride) if ref.place in (Place.TOKEN, Place.ROW) else "0"
 
 
 def _slot_bytes(em: Emission) -> str:
