@@ -30,7 +30,7 @@ KEPT = (
     "log_softmax", "scaled_dot_product_attention", "matmul", "conv1d", "conv2d", "max_pool1d", "max_pool2d",
     "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "embedding", "std", "var", "var_mean",
     "std_mean", "leaky_relu", "elu", "selu", "celu", "softplus", "hardtanh", "mish", "relu6", "log_sigmoid", "prelu",
-    "pixel_shuffle", "pixel_unshuffle", "dropout", "index_select", "stack", "pad",
+    "pixel_shuffle", "pixel_unshuffle", "dropout", "index_select", "stack", "pad", "eye", "instance_norm", "roll",
 )  # fmt: skip
 """Packets of aten that are not decomposed: the importer knows them as they are."""
 

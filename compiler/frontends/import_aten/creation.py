@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ...ir.dims import Dim, DimExpr, floordiv
 from ...ir.graph import Node
-from .scope import Scope, Unsupported, Value, aten, axis_of, dims_of, number, static, tensor
+from .scope import Scope, Unsupported, Value, aten, dims_of, number, static, tensor
 
 
 def _filled(s: Scope, value: Value, shape: tuple[Dim, ...]) -> Node:
@@ -57,7 +57,7 @@ def fill(s: Scope, x: Value, value: Value) -> Node:
     return _filled(s, value, tensor(x).type.shape)
 
 
-@aten("empty.memory_format", "empty_like", "new_empty", "empty_strided")
+@aten("empty.memory_format", "empty_like", "new_empty", "empty_strided", "empty_permuted")
 def empty(s: Scope, *rest: Value) -> Node:
     raise Unsupported("memory is used before it is written", "use zeros, ones or full")
 
@@ -139,10 +139,3 @@ def eye(s: Scope, n: Value, *rest: Value) -> Node:
     shape = (rows, static(columns, "the extent of eye"))
     a, b = (s.op("iota", shape=shape, axis=k, start=0, step=1, dtype="int64") for k in (0, 1))
     return s.cast(s.map("eq", a, b), s.dtype)
-
-
-def axis_line(s: Scope, node: Node, axis: Value) -> Node:
-    """The index along one axis of node, int64, shaped to broadcast with it."""
-    at = axis_of(axis, node.type.rank)
-    shape = tuple(d if i == at else 1 for i, d in enumerate(node.type.shape))
-    return s.op("iota", shape=shape, axis=at, start=0, step=1, dtype="int64")

@@ -49,15 +49,6 @@ def gather(s: Scope, x: Value, axis: Value, index: Value, *rest: Value) -> Node:
     return s.op("gather", node, tensor(index), axis=axis_of(axis, node.type.rank))
 
 
-@aten("take_along_dim")
-def take_along_dim(s: Scope, x: Value, index: Value, axis: Value) -> Node:
-    node, ids = tensor(x), tensor(index)
-    at = axis_of(axis, node.type.rank)
-    shape = list(node.type.shape)
-    shape[at] = ids.type.shape[at]
-    return s.op("gather", node, wrapped(s, s.expand(ids, tuple(shape)), node.type.shape[at]), axis=at)
-
-
 @aten("index_select")
 def index_select(s: Scope, x: Value, axis: Value, index: Value) -> Node:
     node = tensor(x)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ...ir.graph import Node
-from ...ir.types import DType
 from .elementwise import arithmetic, truth
 from .scope import Scope, Unsupported, Value, aten, axes_of, axis_of, number, tensor
 
@@ -153,6 +152,19 @@ def std_mean(
     return s.map("sqrt", variance), centre
 
 
+@aten("var_mean", "var_mean.dim")
+def var_mean_dim(s: Scope, x: Value, axes: Value = None, unbiased: Value = True, keepdims: Value = False) -> Any:
+    if not isinstance(axes, list):
+        axes, unbiased = None, axes if isinstance(axes, bool) else unbiased
+    return var_mean(s, x, axes, int(bool(unbiased)), keepdims)
+
+
+@aten("std_mean", "std_mean.dim")
+def std_mean_dim(s: Scope, x: Value, axes: Value = None, unbiased: Value = True, keepdims: Value = False) -> Any:
+    variance, centre = var_mean_dim(s, x, axes, unbiased, keepdims)
+    return s.map("sqrt", variance), centre
+
+
 @aten("linalg_vector_norm", "norm.ScalarOpt_dim", "norm.Scalar")
 def vector_norm(
     s: Scope, x: Value, order: Value = 2, axes: Value = None, keepdims: Value = False, *rest: Value
@@ -218,7 +230,3 @@ def count_nonzero(s: Scope, x: Value, axes: Value = None) -> Node:
 def norm(s: Scope, *values: Any) -> Node:
     return vector_norm(s, *values)
 
-
-def dtype_of(node: Node) -> DType:
-    """node's dtype."""
-    return node.type.dtype

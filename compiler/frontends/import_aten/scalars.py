@@ -46,11 +46,6 @@ def list_unpack(s: Scope, items: list[Value]) -> tuple[Value, ...]:
     return tuple(items)
 
 
-@aten("__getitem__.t")
-def getitem(s: Scope, items: list[Value], index: Value) -> Value:
-    return items[static(index, "the index")]
-
-
 @aten("size.int", "sym_size.int")
 def size_int(s: Scope, x: Value, axis: Value) -> Value:
     node = tensor(x)
@@ -106,6 +101,13 @@ aten("mul.int")(_integers(lambda a, b: a * b))
 aten("floordiv.int")(_integers(_floordiv))
 aten("remainder.int")(_integers(_mod))
 aten("pow.int_int")(_integers(_pow))
+
+
+@aten("fmod.int")
+def fmod_int(s: Scope, a: Value, b: Value) -> Value:
+    if not isinstance(a, (int, DimExpr)) or not isinstance(b, int) or b <= 0 or bounds(a, s.dims)[0] < 0:
+        raise Unsupported(f"fmod of the sizes {a} and {b}", "use % with a positive constant")
+    return mod(a, b)
 
 
 @aten("neg.int")

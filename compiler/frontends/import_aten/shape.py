@@ -139,6 +139,25 @@ def repeat_interleave(s: Scope, x: Value, count: Value, axis: Value = None, *res
     return s.reshape(grown, (*shape[:at], shape[at] * r, *shape[at + 1 :]))
 
 
+@aten("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest1d.vec", "upsample_nearest2d.vec")
+def upsample_nearest(s: Scope, x: Value, sizes: Value, *scales: Value) -> Node:
+    """Each element repeated a whole number of times along each spatial axis."""
+    node = tensor(x)
+    spatial = node.type.shape[2:]
+    factors: list[int] = []
+    for k, extent in enumerate(spatial):
+        if isinstance(sizes, list) and isinstance(sizes[k], int) and isinstance(extent, int) and sizes[k] % extent == 0:
+            factors.append(sizes[k] // extent)
+            continue
+        scale = scales[0][k] if scales and isinstance(scales[0], list) else None
+        if not isinstance(scale, float) or not scale.is_integer():
+            raise Unsupported("upsampling by a factor that is no constant integer")
+        factors.append(int(scale))
+    for k, factor in enumerate(factors):
+        node = repeat_interleave(s, node, factor, 2 + k) if factor > 1 else node
+    return node
+
+
 def end_of(s: Scope, value: Value, extent: Dim, missing: Dim) -> Dim:
     """A slice's bound in 0..extent: negative counts from the end, beyond the end is the end. Raises Unsupported."""
     if value is None:
