@@ -10,7 +10,7 @@ Printed, a node is one line:
     %3: f32[batch,tokens,384] = linear(%2, @encoder.0.query.weight, @encoder.0.query.bias) {activation=gelu}  # origin
 
 **Invariant**: nodes are never mutated; a pass builds a new graph with `rewrite`. Provenance (`origin`) is not part of
-what a graph means: two graphs that print alike without comments are equal (`Graph.key`).
+what a graph means: two graphs that print alike without comments are equal (`printer.graph_key`).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,6 +160,7 @@ def bare(op: Constant, dtype: DType) -> Callable[[Node], Node]:
     return lambda x: Node(op, (), TensorType(dtype, ()))
 
 
+LIST: Any = [1]
 X = input_node("x", TensorType("float32", (B, 3)))
 
 BROKEN: list[tuple[Callable[[], Graph], str]] = [
@@ -175,9 +177,9 @@ BROKEN: list[tuple[Callable[[], Graph], str]] = [
     (lambda: small(dims={"batch": (1, 4), "tokens": (1, 2)}), "inputs give every symbol: no input has tokens"),
     (lambda: small(inputs=(X,)), "inputs are listed: this input is not among the graph's"),
     (
-        lambda: small(lambda x: Node(Slice(0, 0, [1]), (x,), x.type)),
+        lambda: small(lambda x: Node(Slice(0, 0, LIST), (x,), x.type)),
         "attributes are plain values: attribute stop is list",
-    ),  # pyright: ignore[reportArgumentType]
+    ),
     (lambda: small(bare(Constant(1, "int8"), "int8")), "dtypes are known: dtype 'int8'"),  # pyright: ignore[reportArgumentType]
     (
         lambda: small(lambda x: make(Slice(0, 0, T), x)),
