@@ -28,7 +28,8 @@ def check_passes(seed: int) -> None:
 
     def callback(step: Step) -> None:
         verify(step.after)
-        want, got = run(step.before, inputs), run(step.after, inputs)
+        loops = step.pass_.name == "fuse_loops"  # it merges loop forms, whose sums NumPy may take in another order
+        want, got = (run(graph, inputs, loops=loops) for graph in (step.before, step.after))
         for name, value in want.items():
             close = step.pass_.name == "fuse" and value.dtype.kind == "f"
             what = f"seed {seed}: {step.pass_.name} changes {name}"
