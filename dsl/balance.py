@@ -103,8 +103,8 @@ def _balance_round(tokens: list[Token], file: str, found: list[Diagnostic]) -> l
 
 
 def _close(out: list[Token], opened: list[Token]) -> None:
-    """Closes every open bracket after the last token."""
-    last = out[-1]
+    """Closes every open bracket after the last token; what the statement says is not judged any more."""
+    last = out[-1] = out[-1]._replace(bad=True)
     while opened:
         kind, text = _CLOSER[opened.pop().kind]
         out.append(Token(kind, text, last.line, last.end))
@@ -152,7 +152,9 @@ def _close_lost(tokens: list[Token], missing: int, file: str, found: list[Diagno
                 missing -= 1
         if token.kind == "LBRACE":
             opened.append((token, indent))
-        elif token.kind == "RBRACE" and opened:
+        elif token.kind == "RBRACE":
+            if not opened:  # its block was closed above, where the indentation said so
+                continue
             opened.pop()
         out.append(token)
     while opened:
@@ -167,6 +169,9 @@ def _open_lost(tokens: list[Token], extra: int, file: str, found: list[Diagnosti
         lines[-1].append(token)
         if _is_newline(token):
             lines.append([])
+    for n, line in enumerate(lines):
+        lines[n], stray = _drop_unopened(line, extra, file, found)
+        extra -= stray
     starts = [next((t for t in line if t.kind != "_SEP"), None) for line in lines]
     out: list[Token] = []
     depth = 0
@@ -195,3 +200,19 @@ def _open_lost(tokens: list[Token], extra: int, file: str, found: list[Diagnosti
             depth += (token.kind == "LBRACE") - (token.kind == "RBRACE")
             out.append(token)
     return _close_lost(out, depth, file, found) if depth > 0 else out
+
+
+def _drop_unopened(line: list[Token], extra: int, file: str, found: list[Diagnostic]) -> tuple[list[Token], int]:
+    """`use cpu isa native, cores 2 }`: a `}` after other tokens of a line that never opened it. Drops and reports it.
+
+    Where the `{` was lost nobody knows, so nothing more is said about the line.
+    """
+    depth = 0
+    for i, token in enumerate(line):
+        depth += (token.kind == "LBRACE") - (token.kind == "RBRACE")
+        if depth < 0 and extra and i and any(t.kind == "WORD" for t in line[:i]):
+            found.append(
+                Diagnostic("E0105", "this `}` closes nothing", _span(token, file), "its `{` is missing on this line")
+            )
+            return [t._replace(bad=True) for t in line[:i]] + line[i + 1 :], 1
+    return line, 0

@@ -78,7 +78,8 @@ class Collected:
     models: dict[str, Span] = field(default_factory=dict[str, Span])
     blocks: dict[Place, Span] = field(default_factory=dict[Place, Span])
     seen: set[tuple[str | None, str, str]] = field(default_factory=set[tuple[str | None, str, str]])
-    broken: bool = False
+    bad: set[tuple[str | None, str]] = field(default_factory=set[tuple[str | None, str]])
+    """(model, word) of statements that were not understood, so that what depends on them is not judged."""
 
 
 def collect_entries(loaded: Loaded, found: list[Diagnostic], used: set[str]) -> Collected:
@@ -98,6 +99,7 @@ def _walk(
         word = statement.word.text
         keyword = words_of(block).get(word)
         if keyword is None:
+            out.bad.add((model, word))
             _unknown_word(out, statement, block, context.found)
             continue
         out.seen.add((model, block, word))
@@ -105,6 +107,7 @@ def _walk(
             _drop(out, layer, statement, block, model, context)
             continue
         if not _check_block(statement, keyword, context.found):
+            out.bad.add((model, word))
             continue
         if keyword.opens is None or word == "use":
             entry = make_entry(statement, keyword, block, model, layer, context, out)
@@ -120,7 +123,6 @@ def _walk(
         if word == "model":
             name = _model_name(statement, keyword, context)
             if name is None:
-                out.broken = True
                 name = f"?{statement.span.line}"
             else:
                 out.models.setdefault(name, statement.span)
@@ -167,12 +169,9 @@ def make_entry(
 ) -> Entry | None:
     """The entry of one statement; None, with the reason reported, where it does not fit its form."""
     inner = _inner_entries(statement, keyword, layer, context, out) if statement.block is not None else ()
-    if statement.bad:
-        out.broken = True
-        return None
-    match = match_statement(keyword, statement, context, block)
+    match = None if statement.bad else match_statement(keyword, statement, context, block)
     if match is None or inner is None:
-        out.broken = True
+        out.bad.add((model, keyword.word))
         return None
     return Entry(keyword, model, block, key_of(keyword, match, statement), match, statement, layer, inner)
 
@@ -225,7 +224,7 @@ def _regroup(statements: tuple[Statement, ...]) -> Iterator[Statement]:
     """`{ isa a, cores 2 }` → one statement a property."""
     for statement in statements:
         groups = statement.groups
-        if statement.word.text == "topology" or not groups:
+        if not groups:
             yield statement
             continue
         yield Statement(statement.word, groups[:1], statement.block, statement.bad)
@@ -260,7 +259,6 @@ _SHOWN = {TOP: "at the top of a file", "use": "in the block of `use`", "degrade"
 
 def _unknown_word(out: Collected, statement: Statement, block: str, found: list[Diagnostic]) -> None:
     """A word that the block does not have: it stands elsewhere, or nowhere."""
-    out.broken = True
     if statement.bad:
         return
     word, span = statement.word.text, statement.word.span

@@ -114,7 +114,7 @@ KEYWORDS: tuple[Keyword, ...] = (
         honoured=False, help="between tokens (`generate`)"),
     Keyword("throughput", ("targets",), ">= bound:rate", help="completed a second while every latency target holds"),
     Keyword("accuracy", ("targets",), "metric:metric [rise:rise] op:compare bound:ratio [vs versus:float32|labels]",
-        key=("metric",), honoured="cosine, top1, max_abs_error and mse vs float32",
+        key=("metric", "versus"), honoured="cosine, top1, max_abs_error and mse vs float32",
         help="agreement with the reference, quality against labels, or a metric of your own"),
     Keyword("cost", ("targets",), "<= bound:money per count:events", help="price times machines, over the rate"),
     Keyword("memory", ("targets",), "[place:host|device] <= bound:size", key=("place",), honoured="host",

@@ -54,7 +54,7 @@ def make_model(making: Making, name: str) -> Model | None:
             (word, entry.span) for word, entry in (("version", version), ("alias", alias)) if entry is not None
         ),
     )
-    if not any(seen[0] == name and seen[2] in ("input", "dim") and seen[1] == "model" for seen in _broken(making)):
+    if not making.doubtful(name, "input", "output", "dim", "task", "source"):
         _check_symbols(making, model)
         _check_inputs(making, model)
     data = _data(making, name)
@@ -65,15 +65,10 @@ def make_model(making: Making, name: str) -> Model | None:
     return model if source is not None else None
 
 
-def _broken(making: Making) -> set[tuple[str | None, str, str]]:
-    """Words that were written somewhere but of which nothing was understood."""
-    return {seen for seen in making.collected.seen if seen not in making.by_word}
-
-
 def _source(making: Making, name: str) -> Source | None:
     entry = making.one(name, "model", "source")
     if entry is None:
-        if (name, "model", "source") not in making.collected.seen:
+        if not making.doubtful(name, "source"):
             help = ('as in `source huggingface("models/my-model")` or `source torch("model.py:make")`',)
             making.error("E0306", f"model `{name}` has no source", making.collected.models[name], "", help)
         return None
@@ -261,8 +256,7 @@ def _check_inputs(making: Making, model: Model) -> None:
             making.error("E0505", "task rerank has the inputs `query` and `document`", model.inputs[0].at("name"))
     if model.task.kind == "embed" and len(texts) > 1:
         making.error("E0505", "task embed has one text input", texts[1].at("name"))
-    unseen = (model.name, "model", "input") not in making.collected.seen
-    if model.source.kind == "torch" and model.task.kind == "tensor" and not model.inputs and unseen:
+    if model.source.kind == "torch" and model.task.kind == "tensor" and not model.inputs:
         help = ("as in `input features: float32[batch, 64]`, one line for each parameter of forward",)
         making.error("E0306", f"model `{model.name}` has no inputs", making.collected.models[model.name], "", help)
     tokens = model.dim("tokens")

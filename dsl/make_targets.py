@@ -141,10 +141,7 @@ def _accuracy(making: Making, entry: Entry) -> AccuracyTarget:
         making.error(
             "E0508", "a metric of your own takes outputs and labels itself", versus.span, "expected nothing here"
         )
-    if (
-        making.one(entry.model, "data", "evaluate") is None
-        and (entry.model, "data", "evaluate") not in making.collected.seen
-    ):
+    if making.one(entry.model, "data", "evaluate") is None and not making.doubtful(entry.model, "evaluate", "data"):
         making.error(
             "E0509", "accuracy is measured on `evaluate`, and this spec has none", entry.span, "",
             ('add `data { evaluate jsonl("data/evaluate.jsonl", field = "text") }`',),

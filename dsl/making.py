@@ -39,6 +39,10 @@ class Making:
         entries = self.all(model, block, word)
         return entries[0] if entries else None
 
+    def doubtful(self, model: str | None, *words: str) -> bool:
+        """Whether a statement of one of these words was not understood, for the model or at top level."""
+        return any((owner, word) in self.collected.bad for word in words for owner in (model, None))
+
     def error(
         self, code: str, title: str, span: Span | None, label: str = "", help: tuple[str, ...] = (),
         labels: tuple[Label, ...] = (),

@@ -53,12 +53,16 @@ class _Parser:
         end = Token("$END", "", tokens[-1].line if tokens else 1, tokens[-1].end if tokens else 1)
         queue = [*tokens, end]
         i = 0
+        stuck = -1
         while i < len(queue):
             token = queue[i]
             if self.feed(token):
                 self.last = token
                 i += 1
+            elif stuck == i:  # recovering here has not helped: go on without this token
+                i += 1
             else:
+                stuck = i
                 i = self.recover(queue, i)
         return tuple(self.values[0])
 
@@ -140,6 +144,9 @@ class _Parser:
             i += 1
         if head is None and queue[i].kind == "LBRACE":
             head = Token("WORD", "_", queue[i].line, queue[i].col, bad=True)
+        if head is None:  # nothing was there that could be a statement, so no separator is expected after it
+            while queue[i].kind == "_SEP":
+                i += 1
         if head is not None:
             self.feed(head._replace(bad=True))
             self.last = head
