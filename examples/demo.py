@@ -103,7 +103,7 @@ def print_targets(targets: list[dict[str, Any]]) -> None:
     """A line a target: what was wanted, what was measured, whether that is enough."""
     words = {True: "met", False: "MISSED", None: "not measured"}
     rows = [
-        (t["target"], t["measured"] or "-", words[t["met"]] + (f" ({t['note']})" if t["note"] else "")) for t in targets
+        (t["target"], t["shown"] or "-", words[t["met"]] + (f" ({t['note']})" if t["note"] else "")) for t in targets
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     for target, measured, verdict in rows:
