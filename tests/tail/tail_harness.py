@@ -71,11 +71,10 @@ def build(kernels: Sequence[LoopKernel], folder: Path, isa: Isa | None = None, p
         ]
         sources.append((f"part{number}.c", "\n".join(['#include "prelude.h"', *unique.values(), *wrappers])))
     objects = compile_objects(isa, sources, folder, jobs=2)
-    for kernel in kernels:
-        if kernel.object is not None:
-            path = folder / kernel.object[0]
-            path.write_bytes(kernel.object[1])
-            objects.append(path)
+    for name, content in {k.object for k in kernels if k.object is not None}:
+        path = folder / name
+        path.write_bytes(content)
+        objects.append(path)
     library = link(isa, objects, folder / "tail.so", ["infc_test_*"])
     return Library(ctypes.CDLL(str(library)), tuple(kernels))
 

@@ -86,20 +86,23 @@ class Program:
         return found
 
 
-def lower(
+def lower_loop(
     name: str,
     loop: loops.Loop,
     operands: tuple[OperandDesc, ...],
     mode: Mode,
     ranges: Mapping[str, Range] | None = None,
+    *,
+    rows_apart: bool = False,
 ) -> Program:
-    """The Program of loop. `ranges` bounds its symbols (default: at least 1). Raises InfcError (exit 1) naming `name`
-    where the loop cannot run in the mode: a placement that the access does not fit is a mistake of the analysis."""
+    """The Program of loop. `ranges` bounds its symbols (default: at least 1). With `rows_apart` an innermost axis of
+    fixed extent is not merged with symbolic ones. Raises InfcError (exit 1) naming `name` where the loop cannot run in
+    the mode: a placement that the access does not fit is a mistake of the analysis."""
     lowering = _Lowering(name, loop, operands, mode, Values(ranges or {}))
     program = lowering.run()
     if program.body is None:
         return program
-    program = _merge(_merge(_split(program), reductions=True), reductions=False, order=True)
+    program = _merge(_choose_orders(_merge(_split(program), reductions=True)), reductions=False, rows_apart=rows_apart)
     if mode is Mode.FLAT:
         _check_flat(name, loop, program)
     return program
@@ -337,16 +340,13 @@ def _divided(program: Program) -> Iterator[tuple[int, Poly, Poly]]:
             yield top.data, quotient, divisor
 
 
-def _merge(program: Program, *, reductions: bool, order: bool = False) -> Program:
-    """Adjacent axes (a, b) → one, where every polynomial holds them as a*extent(b) + b. With `order`, the reductions'
-    orders are chosen first: they must not depend on how output axes merge, which differs between modes."""
-    if order:
-        program = _choose_orders(program)
+def _merge(program: Program, *, reductions: bool, rows_apart: bool = False) -> Program:
+    """Adjacent axes (a, b) → one, where every polynomial holds them as a*extent(b) + b."""
     changed = True
     while changed:
         changed = False
         for a, b in _pairs(program, reductions):
-            if _walked_as_one(program, a, b):
+            if _walked_as_one(program, a, b) and not (rows_apart and _is_row(program, a, b)):
                 values = program.values
                 number = _fresh(values)
                 merged = values.axis(number, polynomial.mul(values.extents[a], values.extents[b]))
@@ -388,12 +388,19 @@ def _walked_as_one(program: Program, a: int, b: int) -> bool:
     return True
 
 
+def _is_row(program: Program, a: int, b: int) -> bool:
+    """Whether b is the innermost axis, of fixed extent, and a is symbolic."""
+    fixed = [polynomial.as_constant(program.values.extents[k]) is not None for k in (a, b)]
+    return b == program.axes[-1] and fixed == [False, True]
+
+
 def _axis_value(values: Values, number: int) -> int:
     return values.intern(Value("axis", "int64", (), number))
 
 
 def _choose_orders(program: Program) -> Program:
-    """Gives a reduction along contiguous elements `lanes`, unless the output's last axis is contiguous as well."""
+    """Gives a reduction along contiguous elements `lanes`, unless the output's last axis is contiguous as well. Comes
+    before the output's axes are merged, which differs between modes."""
     values = program.values
     assert program.body is not None
     image: dict[int, int] = {}

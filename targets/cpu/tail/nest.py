@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .lower import FLAT_AXIS, Mode, Program
+from ....compiler.ir.dims import Dim
+from . import polynomial
+from .lower import FLAT_AXIS, Mode, Program, extent_dim
 
 TILE = 64
 """Lanes of a tile where the vector axis has no better divisor."""
@@ -49,6 +51,12 @@ def plan(program: Program) -> Nest:
             outer, serial = others, ()
     tiled = vector is not None and any(vector in f for f in free)
     return Nest(outer, serial, vector, tiled)
+
+
+def outer_extent(program: Program, nest: Nest) -> Dim:
+    """What begin..end ranges over; in FLAT loops 1, since the tokens of a run are no symbol."""
+    extents = (program.values.extents[k] for k in nest.range_axes if k != FLAT_AXIS)
+    return extent_dim(program.values, polynomial.product(extents))
 
 
 def tile_width(extent: int) -> int:

@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from ....compiler.ir.dims import Dim
 from ....compiler.ir.types import DType
 from . import polynomial, spell
-from .lower import FLAT_AXIS, LANES, Mode, Program, extent_dim, identity
-from .nest import TILE, Nest, plan, tile_width
+from .lower import FLAT_AXIS, LANES, Mode, Program, identity
+from .nest import TILE, Nest, outer_extent, plan, tile_width
 from .polynomial import Poly
 
 FUNCTION = "{name}(void *restrict out, const void *const *in, const int64_t *dim, const int32_t *row_of,\n    const int32_t *pos_of, int64_t begin, int64_t end)"
@@ -42,8 +42,7 @@ def print_c(name: str, program: Program, symbols: tuple[str, ...]) -> tuple[str,
     nest = plan(program)
     printer = _Printer(program, symbols, nest)
     lines = printer.function()
-    outer = polynomial.product(program.values.extents[k] for k in nest.range_axes if k != FLAT_AXIS)
-    return "\n".join([head, "{", ignore, *lines, "}", ""]), extent_dim(program.values, outer)
+    return "\n".join([head, "{", ignore, *lines, "}", ""]), outer_extent(program, nest)
 
 
 @dataclass

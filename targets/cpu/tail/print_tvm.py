@@ -1,0 +1,522 @@
+"""Program → TVM tensor IR, compiled to an object with a C entry, or the reason why not.
+
+    for n in begin..end                       rows: outermost, symbolic
+        values that do not change along a row
+        for chunk: for lane (vectorized)      the innermost axis: static, whole vectors
+            out[...] = ...
+
+One function, everything inlined. The arithmetic is that of the C printer, operation by operation: functions come from
+prelude.h's own text (formulas.py), and every float result is fenced (`llvm.arithmetic.fence`, which costs nothing),
+since TVM simplifies floats as if they were integers, (y + c) - c to y, and lets LLVM contract a*b + c; for the former
+reason TVM's simplifying passes do not run either (tvm_object.py). So an element has the same bits whoever printed it.
+
+Buffers are declared with their natural alignment: TVM assumes 64 bytes otherwise, and faults on a row's pointer.
+Untyped: this module and tvm_object.py are the only ones that touch tvm, which is imported late (seconds).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ....compiler.errors import require
+from ....compiler.ir.types import DType
+from ..isa import Isa
+from . import polynomial
+from .formulas import Formula, Function, Name, Number, formulas
+from .lower import FLAT_AXIS, LANES, Mode, Program, identity
+from .nest import Nest, plan
+from .polynomial import Poly
+from .spell import FLOAT_FUNCTIONS
+
+VECTOR = 16
+"""Most lanes of a vectorized loop; LLVM cuts them into registers."""
+LEAST_VECTOR = 4
+LARGEST_BODY = 400
+"""Values of a body, beyond which clang does better in less time."""
+_TYPES: dict[DType, str] = {"float32": "float32", "int64": "int64", "int32": "int32", "bool": "uint8"}
+_COMPARE: dict[str, str] = {"eq": "EQ", "ne": "NE", "lt": "LT", "le": "LE", "gt": "GT", "ge": "GE"}
+_UNARY: dict[str, str] = {
+    "__builtin_elementwise_abs": "llvm.fabs",
+    "__builtin_elementwise_floor": "llvm.floor",
+    "__builtin_elementwise_ceil": "llvm.ceil",
+    "__builtin_elementwise_trunc": "llvm.trunc",
+    "__builtin_elementwise_roundeven": "llvm.roundeven",
+    "__builtin_sqrtf": "llvm.sqrt",
+}
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why TVM does not print a loop; the C printer does."""
+
+    reason: str
+
+
+class _Refuse(Exception):
+    """Carries the reason to `tensor_ir`."""
+
+
+@dataclass(frozen=True)
+class TensorIr:
+    """`function` is a tirx PrimFunc over (begin, end, sizes..., [row_of, pos_of,] out, operands...). `sizes` are the
+    symbols passed, `operands` the numbers of the operands that are read, `tables` which of row_of, pos_of are."""
+
+    function: Any
+    nest: Nest
+    sizes: tuple[str, ...]
+    operands: tuple[int, ...]
+    tables: tuple[str, ...]
+
+
+def tensor_ir(program: Program, isa: Isa) -> TensorIr | Refused:
+    """program in TVM's IR. Raises InfcError (exit 6) where TVM is not installed."""
+    try:
+        nest = _suitable(program)
+        return _Builder(program, nest, formulas(isa)).build()
+    except _Refuse as refusal:
+        return Refused(str(refusal))
+
+
+def _suitable(program: Program) -> Nest:
+    """The nest, where the shape of the loop is one that TVM vectorizes."""
+    values = program.values
+    if program.body is None:
+        raise _Refuse("the result is empty")
+    nest = plan(program)
+    if nest.vector is None or nest.vector_is_range:
+        raise _Refuse("there is no inner axis beside the rows")
+    if polynomial.as_constant(values.extents[nest.vector]) is None:
+        raise _Refuse("the innermost extent is symbolic, which TVM does not vectorize")
+    if nest.tiled:
+        raise _Refuse("a reduction changes along the innermost axis")
+    if not _vector_width(program, nest):
+        raise _Refuse("the innermost extent is not a whole number of vectors")
+    reachable = values.reachable(program.body)
+    if len(reachable) > LARGEST_BODY:
+        raise _Refuse(f"the body has {len(reachable)} values, more than {LARGEST_BODY}")
+    if any(values[v].op == "load" and not values.truth(values[v].args[1]) for v in reachable):
+        raise _Refuse("a load is guarded against leaving its operand")
+    return nest
+
+
+def _vector_width(program: Program, nest: Nest) -> int:
+    assert nest.vector is not None
+    extent = polynomial.as_constant(program.values.extents[nest.vector]) or 0
+    width = VECTOR
+    while width >= LEAST_VECTOR and extent % width:
+        width //= 2
+    return width if width >= LEAST_VECTOR else 0
+
+
+@dataclass
+class _Block:
+    """Statements under construction; `bound` holds all axes that have a variable here."""
+
+    parent: _Block | None
+    bound: frozenset[int]
+    lane: bool = False
+    statements: list[Any] = field(default_factory=list[Any])
+    known: dict[int, Any] = field(default_factory=dict[int, Any])
+
+
+class _Builder:
+    """Builds one function. Not reentrant; made anew for each."""
+
+    def __init__(self, program: Program, nest: Nest, functions: Any) -> None:
+        self.tir: Any = require("tvm.tirx")
+        self.program = program
+        self.values = program.values
+        self.nest = nest
+        self.functions: dict[str, Function] = dict(functions)
+        self.buffers: dict[int | str, Any] = {}
+        self.sizes: dict[str, Any] = {}
+        self.axes: dict[int, Any] = {}
+        self.count = 0
+        self.begin, self.end = self.variable("begin"), self.variable("end")
+
+    def build(self) -> TensorIr:
+        tir = self.tir
+        root = _Block(None, frozenset())
+        root.statements += self.rows(root)
+        names = sorted(self.sizes)
+        operands = tuple(sorted(k for k in self.buffers if isinstance(k, int)))
+        tables = tuple(t for t in ("row_of", "pos_of") if t in self.buffers)
+        parameters = [self.begin, self.end, *(self.sizes[s] for s in names)]
+        parameters += [self.buffers[k] for k in (*tables, "out", *operands)]
+        function = tir.PrimFunc(parameters, self.sequence(root.statements)).with_attr("tirx.noalias", True)
+        return TensorIr(function, self.nest, tuple(names), operands, tables)
+
+    # Names, constants, statements.
+
+    def variable(self, name: str, dtype: str = "int64") -> Any:
+        self.count += 1
+        return self.tir.Var(f"{name}{self.count}", dtype)
+
+    def integer(self, value: int, dtype: str = "int64") -> Any:
+        return self.tir.IntImm(dtype, value)
+
+    def real(self, value: float) -> Any:
+        """value rounded to float32; infinities and NaN by their bits, which TVM's simplifier leaves alone."""
+        bits = struct.unpack("<i", struct.pack("<f", value))[0]
+        if (bits & 0x7F800000) == 0x7F800000:
+            return self.tir.reinterpret("float32", self.integer(bits, "int32"))
+        return self.tir.FloatImm("float32", struct.unpack("<f", struct.pack("<i", bits))[0])
+
+    def literal(self, value: float | bool, dtype: DType) -> Any:
+        if dtype == "float32":
+            return self.real(float(value))
+        if dtype == "bool":
+            return self.tir.IntImm("bool", int(value))
+        return self.integer(int(value), dtype)
+
+    def bind(self, block: _Block, value: Any, dtype: str) -> Any:
+        name = self.variable("v", dtype)
+        block.statements.append(self.tir.Bind(name, value))
+        return name
+
+    def fence(self, value: Any) -> Any:
+        """value, opaque to rewriting."""
+        return self.tir.call_llvm_pure_intrin("float32", "llvm.arithmetic.fence", value)
+
+    def sequence(self, statements: list[Any]) -> Any:
+        return statements[0] if len(statements) == 1 else self.tir.SeqStmt(statements)
+
+    def loop(self, name: Any, extent: Any, body: list[Any], *, vector: bool = False) -> Any:
+        kind = self.tir.ForKind.VECTORIZED if vector else self.tir.ForKind.SERIAL
+        return self.tir.For(name, self.integer(0), extent, kind, self.sequence(body))
+
+    def buffer(self, key: int | str, dtype: str) -> Any:
+        """The parameter for operand number `key`, "out", "row_of" or "pos_of": one axis of unknown length."""
+        found = self.buffers.get(key)
+        if found is None:
+            size = self.variable("length")
+            width = 1 if dtype == "uint8" else 8 if dtype == "int64" else 4
+            name = f"x{key}" if isinstance(key, int) else key
+            found = self.buffers[key] = self.tir.decl_buffer((size,), dtype, name, data_alignment=width)
+        return found
+
+    # Loops.
+
+    def rows(self, root: _Block) -> list[Any]:
+        nest = self.nest
+        block = _Block(root, root.bound | frozenset(nest.range_axes))
+        step = self.variable("row")
+        at = self.bind(block, self.begin + step, "int64")
+        if not nest.range_axes:
+            pass
+        elif len(nest.range_axes) == 1:
+            self.axes[nest.range_axes[0]] = at
+        else:
+            for k in reversed(nest.range_axes[1:]):
+                extent = self.emit(self.values.of_poly(self.values.extents[k]), root)
+                self.axes[k] = self.bind(block, self.tir.truncmod(at, extent), "int64")
+                at = self.bind(block, self.tir.truncdiv(at, extent), "int64")
+            self.axes[nest.range_axes[0]] = at
+        inner = self.serial(block, nest.serial, self.lanes)
+        return [self.loop(step, self.end - self.begin, [*block.statements, *inner])]
+
+    def serial(self, block: _Block, axes: tuple[int, ...], inside: Callable[[_Block], list[Any]]) -> list[Any]:
+        if not axes:
+            return inside(block)
+        inner = _Block(block, block.bound | {axes[0]})
+        self.axes[axes[0]] = self.variable("i")
+        extent = self.emit(self.values.of_poly(self.values.extents[axes[0]]), block)
+        body = self.serial(inner, axes[1:], inside)
+        return [self.loop(self.axes[axes[0]], extent, [*inner.statements, *body])]
+
+    def lanes(self, block: _Block) -> list[Any]:
+        """The store, over the innermost axis in vectors."""
+        axis, width = self.nest.vector, _vector_width(self.program, self.nest)
+        assert axis is not None
+        assert self.program.body is not None
+        extent = polynomial.as_constant(self.values.extents[axis]) or 0
+        chunk, lane = self.variable("chunk"), self.variable("lane")
+        self.axes[axis] = chunk * width + lane
+        inner = _Block(block, block.bound | {axis}, lane=True)
+        value = self.stored(self.emit(self.program.body, inner), self.program.out.dtype)
+        out = self.buffer("out", _TYPES[self.program.out.dtype])
+        where = self.poly(self.values.poly(self.program.offset), inner)
+        inner.statements.append(self.tir.BufferStore(out, value, [where]))
+        return [
+            self.loop(
+                chunk,
+                self.integer(extent // width),
+                [self.loop(lane, self.integer(width), inner.statements, vector=True)],
+            )
+        ]
+
+    def stored(self, value: Any, dtype: DType) -> Any:
+        if dtype != "bool":
+            return value
+        return self.tir.Select(value, self.integer(1, "uint8"), self.integer(0, "uint8"))
+
+    # Values.
+
+    def emit(self, number: int, block: _Block) -> Any:
+        """The value as an expression usable in block; what has to be bound is bound as far out as it can be."""
+        value = self.values[number]
+        if value.op == "literal":
+            return self.literal(float("nan") if value.data[1] is None else value.data[1], value.dtype)
+        if value.op == "poly" and polynomial.as_constant(value.data) is not None:
+            return self.integer(polynomial.as_constant(value.data) or 0)
+        at: _Block | None = block
+        while at is not None:
+            if number in at.known:
+                return at.known[number]
+            at = at.parent
+        needs = self.program.depends(number)
+        while block.parent is not None and needs <= block.parent.bound:
+            block = block.parent
+        result = self._emit(number, block)
+        if value.dtype != "bool" and value.op not in ("axis", "size"):
+            result = self.bind(block, result, value.dtype)  # a bool vector cannot be bound
+        block.known[number] = result
+        return result
+
+    def _emit(self, number: int, block: _Block) -> Any:
+        value = self.values[number]
+        if value.op == "axis":
+            if self.program.mode is Mode.FLAT and value.data in (0, 1):
+                table = self.buffer("row_of" if value.data == 0 else "pos_of", "int32")
+                row = self.tir.BufferLoad(table, [self.axes[FLAT_AXIS]])
+                return self.bind(block, self.tir.Cast("int64", row), "int64")
+            return self.axes[value.data]
+        if value.op == "size":
+            if value.data[0] not in self.sizes:
+                self.sizes[value.data[0]] = self.variable(value.data[0])
+            return self.sizes[value.data[0]]
+        if value.op == "poly":
+            return self.poly(value.data, block)
+        if value.op == "load":
+            buffer = self.buffer(value.data, _TYPES[value.dtype])
+            element = self.tir.BufferLoad(buffer, [self.poly(self.values.poly(value.args[0]), block)])
+            return element != self.integer(0, "uint8") if value.dtype == "bool" else element
+        if value.op == "reduce":
+            return self.reduce(number, block)
+        arguments = [self.emit(a, block) for a in value.args]
+        return self.prim(value.data, value.dtype, self.values[value.args[-1]].dtype, arguments, block)
+
+    def poly(self, poly: Poly, block: _Block) -> Any:
+        if not self.values.known(poly):
+            raise _Refuse("integers of the data may wrap around, which TVM leaves undefined")
+        total: Any = None
+        for monomial, coefficient in reversed(poly):
+            term: Any = None
+            for atom in monomial:
+                factor = self.emit(atom, block)
+                term = factor if term is None else term * factor
+            term = self.integer(coefficient) if term is None else term if coefficient == 1 else term * coefficient
+            total = term if total is None else total + term
+        return self.integer(0) if total is None else total
+
+    def prim(self, name: str, dtype: DType, source: DType, args: list[Any], block: _Block) -> Any:
+        """A primitive; `source` is the last argument's dtype."""
+        tir = self.tir
+        if name == "where":
+            return (
+                tir.Select(*args)
+                if dtype != "bool"
+                else tir.Or(tir.And(args[0], args[1]), tir.And(tir.Not(args[0]), args[2]))
+            )
+        if name == "cast":
+            return self.cast(args[0], source, dtype, block)
+        if source == "bool":
+            return self.logic(name, args)
+        if name in _COMPARE:
+            return getattr(tir, _COMPARE[name])(*args)
+        if dtype == "float32":
+            if name in ("add", "sub", "mul", "div", "neg"):
+                return self.operator(
+                    {"add": "+", "sub": "-", "mul": "*", "div": "/", "neg": "neg"}[name], args, [False, False]
+                )
+            return self.call(FLOAT_FUNCTIONS[name], args, block)
+        if name in ("min", "max"):
+            return tir.Select(args[0] < args[1] if name == "min" else args[0] > args[1], args[0], args[1])
+        if name in ("bitand", "bitor", "bitxor"):
+            return {"bitand": tir.bitwise_and, "bitor": tir.bitwise_or, "bitxor": tir.bitwise_xor}[name](*args)
+        raise _Refuse(f"{name} on {dtype} may wrap around or divide by zero, which TVM leaves undefined")
+
+    def logic(self, name: str, args: list[Any]) -> Any:
+        tir = self.tir
+        if name == "not":
+            return tir.Not(args[0])
+        if name in ("and", "or"):
+            return (tir.And if name == "and" else tir.Or)(*args)
+        a, b = args
+        same = tir.Or(tir.And(a, b), tir.And(tir.Not(a), tir.Not(b)))
+        if name == "eq":
+            return same
+        if name in ("ne", "xor"):
+            return tir.Not(same)
+        raise _Refuse(f"{name} on bool")
+
+    def cast(self, value: Any, source: DType, dtype: DType, block: _Block) -> Any:
+        tir = self.tir
+        if dtype == "bool":
+            zero = self.literal(0, source)
+            return tir.NE(value, zero)
+        if source == "bool":
+            return tir.Select(value, self.literal(1, dtype), self.literal(0, dtype))
+        if source == "float32" and dtype == "int64":
+            bound = self.real(float(2**63))
+            inside = tir.And(value >= self.real(-float(2**63)), value < bound)
+            return tir.Select(inside, tir.Cast("int64", value), self.integer(-(2**63)))
+        if source == "float32":
+            return self.call("infc_i32_of_float", [value], block)
+        return tir.Cast(dtype, value)
+
+    # Functions of the prelude.
+
+    def call(self, name: str, args: list[Any], block: _Block) -> Any:
+        """A float function: LLVM's where one instruction does it, else its formula, statement by statement."""
+        if name in ("__builtin_elementwise_fma", *_UNARY):
+            return self.tir.call_llvm_pure_intrin("float32", _UNARY.get(name, "llvm.fma"), *args)
+        if name == "infc_bits":
+            return self.tir.reinterpret("int32", args[0])
+        if name == "infc_from_bits":
+            return self.tir.reinterpret("float32", args[0])
+        function = self.functions.get(name)
+        if function is None:
+            raise _Refuse(f"{name} is more than one formula")
+        local: dict[str, Any] = {}
+        for parameter, argument in zip(function.parameters, args, strict=True):
+            local[parameter] = self.bind(block, argument, "float32")
+        result: Any = None
+        for statement in function.statements:
+            result, _ = self.formula(statement.value, local, block)
+            if statement.name != "return":
+                dtype = "float32" if statement.type == "float" else "int32"
+                local[statement.name] = self.bind(block, result, dtype)
+        return result
+
+    def formula(self, formula: Formula, local: dict[str, Any], block: _Block) -> tuple[Any, bool]:
+        """The expression, and whether it is an integer."""
+        if isinstance(formula, Number):
+            if formula.type == "float":
+                return self.real(float(formula.value)), False
+            return self.integer(int(formula.value), "int32"), True
+        if isinstance(formula, Name):
+            if formula.name == "INT32_MIN":
+                return self.integer(-(2**31), "int32"), True
+            return local[formula.name], str(local[formula.name].ty.dtype) == "int32"
+        name = formula.name
+        if name in ("!=", "==") and formula.args[0] == formula.args[1]:  # x != x: only NaN is
+            value, _ = self.formula(formula.args[0], local, block)
+            nan = self.is_nan(value)
+            return (nan if name == "!=" else self.tir.Not(nan)), True
+        pairs = [self.formula(a, local, block) for a in formula.args]
+        args, integers = [p[0] for p in pairs], [p[1] for p in pairs]
+        if name.startswith("cast "):
+            wanted = "float32" if name == "cast float" else "int32"
+            if integers[0] == (wanted == "int32"):
+                return args[0], integers[0]
+            return self.tir.Cast(wanted, args[0]), wanted == "int32"
+        if name == "?:":
+            return self.tir.Select(*args), integers[1]
+        if name in ("<", ">", "<=", ">=", "==", "!="):
+            row = {"<": "LT", ">": "GT", "<=": "LE", ">=": "GE", "==": "EQ", "!=": "NE"}[name]
+            return getattr(self.tir, row)(*args), True
+        if name in ("&&", "||"):
+            return (self.tir.And if name == "&&" else self.tir.Or)(*args), True
+        if name in ("+", "-", "*", "/", "neg", "<<", ">>", "&"):
+            return self.operator(name, args, integers), integers[0]
+        return self.call(name, args, block), name == "infc_bits"
+
+    def operator(self, name: str, args: list[Any], integers: list[bool]) -> Any:
+        if name == "neg":
+            if integers[0]:
+                return -args[0]
+            flipped = self.tir.bitwise_xor(self.tir.reinterpret("int32", args[0]), self.integer(-(2**31), "int32"))
+            return self.tir.reinterpret("float32", flipped)  # 0 - x would lose the sign of zero
+        simple: dict[str, Callable[[Any, Any], Any]] = {
+            "+": lambda a, b: a + b,
+            "-": lambda a, b: a - b,
+            "*": lambda a, b: a * b,
+            "/": self.tir.Div,
+            "<<": self.tir.shift_left,
+            ">>": self.tir.shift_right,
+            "&": self.tir.bitwise_and,
+        }
+        result = simple[name](*args)
+        return result if integers[0] else self.fence(result)
+
+    def is_nan(self, value: Any) -> Any:
+        """By its bits: TVM's simplifier takes x != x for false."""
+        bits = self.tir.bitwise_and(self.tir.reinterpret("int32", value), self.integer(0x7FFFFFFF, "int32"))
+        return bits > self.integer(0x7F800000, "int32")
+
+    # Reductions of a whole row, before its loop over lanes.
+
+    def reduce(self, number: int, block: _Block) -> Any:
+        value = self.values[number]
+        kind, axes, order = value.data
+        if value.dtype != "float32" or kind not in ("sum", "prod", "max", "min"):
+            raise _Refuse(f"a reduction ({kind}) of {value.dtype}")
+        if block.lane:
+            raise _Refuse("a reduction changes along the innermost axis")
+        width = LANES if order == "lanes" else 1
+        extent = polynomial.as_constant(self.values.extents[axes[-1]])
+        if order == "lanes" and extent is None:
+            raise _Refuse("a reduction of symbolic extent along contiguous elements")
+        name = self.variable("sum").name
+        total = self.tir.decl_buffer((width,), "float32", name, data_alignment=64)
+        block.statements.append(self.tir.AllocBuffer(total))
+        start = self.literal(identity(kind, value.dtype), value.dtype)
+        self.each_lane(block, total, width, lambda _lane, _at: start)
+
+        def accumulate(inner: _Block) -> list[Any]:
+            body = self.emit(value.args[0], inner)
+            zero = self.integer(0)
+            old = self.bind(inner, self.tir.BufferLoad(total, [zero]), "float32")
+            return [self.tir.BufferStore(total, self.combine(kind, old, body, inner), [zero])]
+
+        def step(outer: _Block, lanes: int, first: Any) -> Any:
+            """Adds elements first..first+lanes to the lanes from 0 up."""
+            lane = self.variable("lane")
+            inner = _Block(outer, outer.bound | {axes[-1]}, lane=True)
+            self.axes[axes[-1]] = first + lane
+            body = self.emit(value.args[0], inner)
+            old = self.bind(inner, self.tir.BufferLoad(total, [lane]), "float32")
+            inner.statements.append(self.tir.BufferStore(total, self.combine(kind, old, body, inner), [lane]))
+            return self.loop(lane, self.integer(lanes), inner.statements, vector=lanes == LANES)
+
+        def chunks(outer: _Block) -> list[Any]:
+            count, rest = divmod(extent or 0, LANES)
+            chunk = self.variable("chunk")
+            steps = [self.loop(chunk, self.integer(count), [step(outer, LANES, chunk * LANES)])]
+            return [*steps, step(outer, rest, self.integer(count * LANES))] if rest else steps
+
+        if order == "lanes":
+            block.statements += self.serial(block, axes[:-1], chunks)
+            half = LANES // 2
+            while half:
+                self.fold(block, total, kind, half)
+                half //= 2
+        else:
+            block.statements += self.serial(block, axes, accumulate)
+        return self.tir.BufferLoad(total, [self.integer(0)])
+
+    def combine(self, kind: str, a: Any, b: Any, block: _Block) -> Any:
+        if kind in ("max", "min"):
+            return self.call(f"infc_{kind}f", [a, b], block)
+        return self.operator("+" if kind == "sum" else "*", [a, b], [False, False])
+
+    def each_lane(self, block: _Block, buffer: Any, width: int, make: Callable[[Any, _Block], Any]) -> None:
+        lane = self.variable("lane")
+        inner = _Block(block, block.bound, lane=True)
+        value = make(lane, inner)
+        inner.statements.append(self.tir.BufferStore(buffer, value, [lane]))
+        block.statements.append(self.loop(lane, self.integer(width), inner.statements, vector=width > 1))
+
+    def fold(self, block: _Block, buffer: Any, kind: str, half: int) -> None:
+        """lane j takes lane j + half."""
+
+        def folded(lane: Any, inner: _Block) -> Any:
+            left = self.bind(inner, self.tir.BufferLoad(buffer, [lane]), "float32")
+            right = self.bind(inner, self.tir.BufferLoad(buffer, [lane + half]), "float32")
+            return self.combine(kind, left, right, inner)
+
+        self.each_lane(block, buffer, half, folded)
