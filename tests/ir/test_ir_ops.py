@@ -24,7 +24,7 @@ from .torch_ops import MAPS, OPS, torch_apply
 
 PRIMITIVES = [name for name in TABLE if name != "cast"]
 TARGETS = [*known(), *PRIMITIVES]
-SEEDS = 5
+SEEDS = 4
 
 # float64 against float64: rounding alone, some hundreds of additions at most, on values up to about 30
 DOUBLE = (1e-9, 1e-9)

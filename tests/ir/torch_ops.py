@@ -166,10 +166,10 @@ def _pool(op: Any, env: Mapping[str, int], x: Tensor) -> Tensor:
     one = x.ndim == 3
     if op.kind == "max":
         x, dtype = x.double(), x.dtype
-        if op.ceil_mode and any(low != high for low, high in op.padding):
-            return _pool_by_hand(op, x, dtype)
         if all(low == high and 2 * low <= k for (low, high), k in zip(op.padding, op.kernel, strict=True)):
             pads = tuple(low for low, _ in op.padding)
+        elif op.ceil_mode:
+            return _pool_by_hand(op, x, dtype)
         else:
             x, pads = F.pad(x, sides, value=-torch.inf), (0,) * len(op.kernel)
         fn = F.max_pool1d if one else F.max_pool2d
