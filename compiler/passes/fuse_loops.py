@@ -80,21 +80,40 @@ class FuseLoops:
         placement = analyse(graph)
         readers = users(graph)
         outputs = {node for _, node in graph.outputs}
-        absorbed: set[Node] = set()
-        groups: dict[Node, _Group] = {}
-        for node in reversed(graph.nodes()):
-            if node in absorbed or not _has_loop(node) or node.op.mnemonic == "reshape":
-                continue
-            group = _grow(node, readers, outputs, placement, self.max_prims)
-            if len(group.members) > 1:
-                groups[node] = group
-                absorbed |= group.members
-        if not groups:
-            return graph
-        after = _replace(graph, groups)
-        proved = analyse(after)
-        same = (proved.batchable, proved.trim) == (placement.batchable, placement.trim)
-        return after if same and len(proved.islands) <= len(placement.islands) else graph
+        unwanted: set[Node] = set()
+        while True:
+            groups = _groups(graph, placement, readers, outputs, unwanted, self.max_prims)
+            if not groups:
+                return graph
+            after, images = _replace(graph, groups)
+            proved = analyse(after)
+            if (proved.batchable, proved.trim) != (placement.batchable, placement.trim):
+                return graph
+            slower = {root for root in groups if placement.flat[root] and not proved.flat[images[root]]}
+            if not slower:
+                return after
+            unwanted |= slower  # what was flat stays flat: these stay apart
+
+
+def _groups(
+    graph: Graph,
+    placement: Placement,
+    readers: dict[Node, list[Node]],
+    outputs: set[Node],
+    unwanted: set[Node],
+    max_prims: int,
+) -> dict[Node, _Group]:
+    """The groups of more than one node, by the node that they compute, readers before producers."""
+    absorbed: set[Node] = set()
+    found: dict[Node, _Group] = {}
+    for node in reversed(graph.nodes()):
+        if node in absorbed or node in unwanted or not _has_loop(node) or node.op.mnemonic == "reshape":
+            continue
+        group = _grow(node, readers, outputs, placement, max_prims)
+        if len(group.members) > 1:
+            found[node] = group
+            absorbed |= group.members
+    return found
 
 
 @dataclass
@@ -239,7 +258,8 @@ def _substituted(group: _Group, producer: Node, *, owned: bool) -> _Group:
     return _Group(group.root, group.members | {producer}, own, operands, body, next_axis)
 
 
-def _replace(graph: Graph, groups: dict[Node, _Group]) -> Graph:
+def _replace(graph: Graph, groups: dict[Node, _Group]) -> tuple[Graph, dict[Node, Node]]:
+    """graph with each group as one node, and what became of every node."""
     images: dict[Node, Node] = {}
     originals = iter(graph.nodes())
 
@@ -254,7 +274,7 @@ def _replace(graph: Graph, groups: dict[Node, _Group]) -> Graph:
         images[original] = node
         return node
 
-    return rewrite(graph, visit)
+    return rewrite(graph, visit), images
 
 
 def _used(operands: list[Node], body: Expr) -> tuple[list[Node], Expr]:
