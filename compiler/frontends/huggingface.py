@@ -352,20 +352,26 @@ def _traced(
     module: Any, fields: list[Field], limits: Mapping[str, Range], picked: str | None, root: str
 ) -> tuple[Program, tuple[str, ...]]:
     """The program with attention kept whole where the class allows it; else with the model's own attention."""
-    if type(module)._supports_attention_backend:
-        try:
-            with silent(), whole_attention.attention_as(module, whole_attention.NAME):
-                return to_mlir(export_module(module, fields, limits, picked=picked), root), ()
-        except Exception as error:
-            reason = _plain_reason(error)
-            if reason is None:
-                raise
-            note = f"attention of {type(module).__name__} is not kept whole: {reason}"
-    else:
-        note = f"{type(module).__name__} has an attention of its own; it is imported op by op"
-    name = "sdpa" if getattr(type(module), "_supports_sdpa", False) else "eager"
-    with silent(), whole_attention.attention_as(module, name):
-        return to_mlir(export_module(module, fields, limits, picked=picked), root), (note,)
+    kind = type(module).__name__
+    whole = bool(type(module)._supports_attention_backend)
+    note = ""
+    if not whole and any("tokens" in f.symbols for f in fields):
+        note = f"{kind} has an attention of its own; it is imported op by op"
+    try:
+        with silent(), whole_attention.attention_as(module, whole_attention.NAME if whole else whole_attention.OWN):
+            return to_mlir(export_module(module, fields, limits, picked=picked), root), (note,) if note else ()
+    except Exception as error:
+        reason = _plain_reason(error)
+        if reason is None:
+            raise
+    with silent(), whole_attention.attention_as(module, _own_attention(module)):
+        program = to_mlir(export_module(module, fields, limits, picked=picked), root)
+    return program, (f"attention of {kind} is not kept whole: {reason}",)
+
+
+def _own_attention(module: Any) -> str:
+    """The implementation that transformers would pick."""
+    return "sdpa" if getattr(type(module), "_supports_sdpa", False) else "eager"
 
 
 def _plain_reason(error: BaseException | None) -> str | None:
@@ -405,8 +411,7 @@ def _reference(
 
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
         tensors = {f.parameter: _tensor(inputs, f, fields) for f in fields}
-        own = "sdpa" if getattr(type(module), "_supports_sdpa", False) else "eager"
-        with torch.no_grad(), silent(), whole_attention.attention_as(module, own):
+        with torch.no_grad(), silent(), whole_attention.attention_as(module, _own_attention(module)):
             found = flatten_outputs(module(**tensors))
         if settings is None:
             return {name: found[key].numpy() for name, key in zip(names, outputs, strict=False)}

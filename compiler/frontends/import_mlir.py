@@ -154,7 +154,9 @@ class _Walker:
             w is None or _same(g, w, self.dims) for g, w in zip(node.type.shape, result.shape, strict=True)
         )
         if fits and shape is not None:
-            fits = len(shape) == node.type.rank and all(_same(g, w, self.dims) for g, w in zip(node.type.shape, shape, strict=True))
+            fits = len(shape) == node.type.rank and all(
+                _same(g, w, self.dims) for g, w in zip(node.type.shape, shape, strict=True)
+            )
         if not fits or node.type.dtype != result.dtype:
             wanted = "x".join(str(d) for d in shape) if shape is not None else str(result)
             raise _unsupported(

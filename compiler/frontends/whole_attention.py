@@ -18,6 +18,8 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 NAME = "infc"
+OWN = "infc_own"
+"""For classes that compute attention themselves: only the mask is ours."""
 HARMLESS = frozenset({"position_ids", "cache_position", "position_embeddings"})
 
 
@@ -108,8 +110,29 @@ def pattern_of(allowed: Callable[..., torch.Tensor], local_size: int | None) -> 
     raise PlainPath("the attention mask depends on more than positions and padding")
 
 
+def no_attention(*arguments: Any, **named: Any) -> Any:
+    """Stands for attention where a class is said to bring its own."""
+    raise PlainPath("attention goes through the interface")
+
+
+def additive_mask(
+    *, mask_function: Callable[..., torch.Tensor], attention_mask: torch.Tensor | None = None,
+    local_size: int | None = None, dtype: torch.dtype = torch.float32, **kwargs: Any,
+) -> torch.Tensor | None:  # fmt: skip
+    """transformers' mask interface for classes with attention of their own: [B, 1, 1, S], 0 or the least float, to be
+    added to the scores."""
+    if pattern_of(mask_function, local_size) != (-1, -1, False):
+        raise PlainPath("the attention mask depends on positions")
+    if attention_mask is None:
+        return None
+    least = torch.full((), torch.finfo(dtype).min, dtype=dtype)
+    return torch.where(attention_mask[:, None, None, :], torch.zeros((), dtype=dtype), least)
+
+
 AttentionInterface.register(NAME, attention_function)
 AttentionMaskInterface.register(NAME, mask_function)
+AttentionInterface.register(OWN, no_attention)
+AttentionMaskInterface.register(OWN, additive_mask)
 
 
 @contextlib.contextmanager

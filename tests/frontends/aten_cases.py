@@ -281,11 +281,14 @@ LAYERS: dict[str, Case] = {
     "batch_norm": lambda x, y, i, img: F.batch_norm(
         img, torch.arange(4.0), torch.arange(1.0, 5.0), torch.ones(4), torch.zeros(4)
     ),
-    "sdpa": lambda x, y, i, img: F.scaled_dot_product_attention(*(v.unflatten(-1, (2, 4)).transpose(1, 2) for v in (x, y, x))),
+    "sdpa": lambda x, y, i, img: F.scaled_dot_product_attention(
+        *(v.unflatten(-1, (2, 4)).transpose(1, 2) for v in (x, y, x))
+    ),
     "sdpa_rank3": lambda x, y, i, img: F.scaled_dot_product_attention(x, y, y),
     "sdpa_causal": lambda x, y, i, img: F.scaled_dot_product_attention(x, y, y, is_causal=True, scale=0.2),
     "sdpa_key_mask": lambda x, y, i, img: F.scaled_dot_product_attention(
-        *(v.unflatten(-1, (2, 4)).transpose(1, 2) for v in (x, y, x)), attn_mask=(i >= 0)[:, None, None, :] & (i < 8)[:, None, None]
+        *(v.unflatten(-1, (2, 4)).transpose(1, 2) for v in (x, y, x)),
+        attn_mask=(i >= 0)[:, None, None, :] & (i < 8)[:, None, None],
     ),
     "sdpa_full_mask": lambda x, y, i, img: F.scaled_dot_product_attention(
         x, y, y, attn_mask=torch.tril(torch.ones(x.shape[1], x.shape[1], dtype=torch.bool))

@@ -229,4 +229,3 @@ def count_nonzero(s: Scope, x: Value, axes: Value = None) -> Node:
 @aten("norm.dim")
 def norm(s: Scope, *values: Any) -> Node:
     return vector_norm(s, *values)
-
