@@ -11,7 +11,7 @@ from ..cases import Case, inputs
 from . import Call
 
 VERSION_OF = "infc"
-SETTINGS = {"": "the bundle of `infc build examples/minilm/minilm.infer`, through the C ABI (infc.runtime)"}
+SETTINGS = {"": "the bundle of `infc build bench/minilm.infer`, through the C ABI (infc.runtime)"}
 
 
 def open_case(case: Case, folder: Path, threads: int, variant: str) -> tuple[Call, str]:
