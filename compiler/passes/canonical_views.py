@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from ..ir.dims import Dim, product
 from ..ir.graph import Node
+from ..ir.ops.attention import Attention
 from ..ir.ops.cast import Cast
 from ..ir.ops.concat import Concat
 from ..ir.ops.expand import Expand
@@ -244,6 +245,20 @@ def matmul_of_fixed(node: Node, _: Facts) -> Node | None:
     if w.type.rank != 2 or w.type.dtype != "float32" or not is_static(w) or is_static(x):
         return None
     return like(node, Linear(), x, w if node.op.transpose_b else like(w, Permute((1, 0)), w))
+
+
+def full_bias(node: Node, _: Facts) -> Node | None:
+    """A bias of four axes, with a number for every key: what kernels take."""
+    assert isinstance(node.op, Attention)
+    bias, keys = node.operands[-1], node.operands[1].type.shape[1]
+    shape = (*[1] * (4 - bias.type.rank), *bias.type.shape[:-1], keys) if bias.type.rank else (1, 1, 1, keys)
+    if not node.op.bias or bias.type.shape == shape:
+        return None
+    if bias.type.rank < 4:
+        bias = like(bias, Reshape((*[1] * (4 - bias.type.rank), *bias.type.shape)), bias)
+    if bias.type.shape != shape:
+        bias = like(bias, Expand(shape), bias)
+    return like(node, node.op, *node.operands[:-1], bias)
 
 
 def index_by_counting(node: Node, _: Facts) -> Node | None:

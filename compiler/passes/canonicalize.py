@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..ir.graph import Graph, Op
+from ..ir.ops.attention import Attention
 from ..ir.ops.cast import Cast
 from ..ir.ops.concat import Concat
 from ..ir.ops.embedding import Embedding
@@ -94,6 +95,10 @@ RULES: tuple[tuple[type[Op], Rule], ...] = (
     (Map, maps.compare_cast_bool),  # ne(cast(m: bool), 0) -> m; eq(cast(m), 1) -> m; eq(cast(m), 0) -> not(m)
     (Map, maps.compare_cast_int),  # ne(cast(x: int){f32}, 0.0) -> ne(x, 0); eq too
     (Map, maps.zero_one_mask),  # gt(mask, 0), ge(mask, 1), eq(mask, 1) -> ne(mask, 0); lt, le, eq 0, ne 1 -> its not
+    (
+        Attention,
+        views.full_bias,
+    ),  # attention(..., bias: [T, S]) -> attention(..., bias: [1, 1, T, S]), S never 1 for all
     # products
     (Matmul, views.matmul_of_permute),  # matmul(x, permute(y)) -> matmul(x, y){transpose_b}
     (Matmul, views.matmul_of_fixed),  # matmul(x, w) -> linear(x, permute(w)) for a fixed matrix w

@@ -211,6 +211,14 @@ CASES = [
         "%1: f32[batch,1,1,tokens,6] = reshape(%x) {shape=[batch, 1, 1, tokens, 6]}",
     ),
     Case(
+        "full_bias",
+        "%1: f32[batch,tokens,2,3] = reshape(%x) {shape=[batch, tokens, 2, 3]}\n%2: f32[tokens,1] = expand(f32(0.5)) {shape=[tokens, 1]}\n"
+        "%3: f32[batch,tokens,2,3] = attention(%1, %1, %1, %2) {scale=1.0, bias=true}",
+        "%1: f32[batch,tokens,2,3] = reshape(%x) {shape=[batch, tokens, 2, 3]}\n"
+        "%2: f32[1,1,tokens,tokens] = expand(f32(0.5)) {shape=[1, 1, tokens, tokens]}\n"
+        "%3: f32[batch,tokens,2,3] = attention(%1, %1, %1, %2) {scale=1.0, bias=true}",
+    ),
+    Case(
         "decided_comparison",
         "%1: i64[tokens] = iota() {shape=[tokens], axis=0, start=3}\n%2: b1[tokens] = ge(%1, i64(3))",
         "%1: b1[tokens] = expand(b1(true)) {shape=[tokens]}",
