@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections import defaultdict
 from pathlib import Path
 
+from infc.compiler.report.profile import profile
 from infc.runtime import load
-from infc.runtime.loader import StepProfile
 
 from .cases import ROOT, Case, inputs, parse_case
-
-RUNS = 30
 
 
 def profile_text(case: Case, folder: Path, threads: int) -> str:
@@ -22,28 +19,14 @@ def profile_text(case: Case, folder: Path, threads: int) -> str:
     return done.stdout.rstrip("\n") if done.returncode == 0 else ""
 
 
-def profile(bundle: Path, case: Case, threads: int) -> str:
-    """Per kind of step (its op and who provided the kernel): how many, the least of its times over RUNS runs, the share."""
-    arrays = inputs(case)
-    least: dict[int, float] = {}
-    steps: list[StepProfile] = []
+def profile_bundle(bundle: Path, case: Case, threads: int) -> str:
+    """Per kind of step (its op and who provided the kernel): how many, their least time over many runs, the share."""
     with load(bundle, threads=threads) as model:
-        model.profile()
-        for _ in range(RUNS):
-            model.run(**arrays)
-            steps = model.step_times()
-            for number, step in enumerate(steps):
-                least[number] = min(step.seconds, least.get(number, step.seconds))
-    kinds: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for number, step in enumerate(steps):
-        kinds[step.op, step.provider].append(least[number])
-    total = sum(least.values())
+        kinds = profile(model, inputs(case))
     lines = [f"{'op':<16} {'provider':<24} {'steps':>5} {'ms':>8} {'share':>6}"]
-    for (op, provider), times in sorted(kinds.items(), key=lambda item: -sum(item[1])):
-        spent = sum(times)
-        lines.append(f"{op:<16} {provider:<24} {len(times):>5} {spent * 1e3:>8.3f} {spent / total:>6.1%}")
+    lines += [f"{k.op:<16} {k.provider:<24} {k.steps:>5} {k.seconds * 1e3:>8.3f} {k.share:>6.1%}" for k in kinds]
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    print(profile(Path(sys.argv[1]), parse_case(sys.argv[2]), int(sys.argv[3])))
+    print(profile_bundle(Path(sys.argv[1]), parse_case(sys.argv[2]), int(sys.argv[3])))

@@ -18,15 +18,21 @@ def run(argv: Sequence[str]) -> int:
     """Raises InfcError."""
     parser = command_parser("build", DESCRIPTION)
     parser.add_argument("spec", type=Path, help="the .infer file")
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="the bundle; default: the spec's stem + .bundle")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="the bundle; default: the spec's stem + .bundle"
+    )
     parser.add_argument("--profile", help="a profile of the spec")
     parser.add_argument("--set", action="append", default=[], metavar="K=V", help="replace one value of the spec")
     parser.add_argument("--use", metavar="MACHINE", help="replace the hardware block")
     parser.add_argument("--allow-path", action="append", default=[], metavar="DIR", help="paths may lead there too")
     parser.add_argument("--locked", action="store_true", help="refuse other inputs or tools than the lock's")
-    parser.add_argument("--allow-unproved", action="store_true", help="exit 0 where targets are measured but not proved")
+    parser.add_argument(
+        "--allow-unproved", action="store_true", help="exit 0 where targets are measured but not proved"
+    )
     parser.add_argument("--emit", metavar="STAGE", help="print a stage and end: ast, spec, mlir, graph, plan, source")
-    parser.add_argument("-p", "--passes", metavar="PASSES", help='run these passes instead: "canonicalize,fuse{qkv=false}"')
+    parser.add_argument(
+        "-p", "--passes", metavar="PASSES", help='run these passes instead: "canonicalize,fuse{qkv=false}"'
+    )
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="compilers at a time")
     args = parser.parse_args(argv)
     settings, ui = settings_of(args), Ui.from_args(args)
@@ -110,7 +116,9 @@ def summary(report: object) -> list[str]:
     for providers in report["ops"].values():  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
         for provider, count in providers.items():  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
             counts[str(provider)] = counts.get(str(provider), 0) + int(count)  # pyright: ignore[reportUnknownArgumentType]
-    lines = ["kernels: " + ", ".join(f"{n} {p}" for p, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))]
+    lines = [
+        "kernels: " + ", ".join(f"{n} {p}" for p, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    ]
     for island in report["islands"]:  # pyright: ignore[reportUnknownVariableType]
         lines.append(f"island of {len(island['steps'])} steps: {island['why']}")  # pyright: ignore[reportUnknownArgumentType]
     return lines

@@ -29,7 +29,7 @@ COMMANDS: dict[str, Command] = {
     "new": Command("language", "run_new", "write a spec that builds, with its data files"),
     "check": Command("language", "run_check", "check specs: every error with its place and a hint"),
     "fmt": Command("language", "run_fmt", "format specs"),
-    "explain": Command("language", "run_explain_code", "explain the code of an error or warning"),
+    "explain": Command("explain", "run", "explain a diagnostic's code, or a bundle and where its time goes"),
     "build": Command("build", "run", "compile a spec into a bundle, and measure its targets"),
     "run": Command("run", "run", "one inference with a bundle"),
     "serve": Command("serve", "run", "start a bundle's server"),

@@ -24,10 +24,14 @@ def run(argv: Sequence[str]) -> int:
     """Raises InfcError: exit 2 for inputs that do not fit, 7 for a damaged bundle."""
     parser = command_parser("run", DESCRIPTION)
     parser.add_argument("bundle", type=Path, help="the bundle's folder")
-    parser.add_argument("--input", action="append", default=[], metavar="NAME=FILE", help="an input from a file; repeat it")
+    parser.add_argument(
+        "--input", action="append", default=[], metavar="NAME=FILE", help="an input from a file; repeat it"
+    )
     parser.add_argument("--text", action="append", default=[], help="a text; repeat it for several")
     parser.add_argument("--model", help="the model, where the bundle has several")
-    parser.add_argument("--output", type=Path, metavar="FILE.npz", help="write the outputs there instead of printing them")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE.npz", help="write the outputs there instead of printing them"
+    )
     parser.add_argument("--threads", type=int, default=1, help="threads (default 1)")
     args = parser.parse_args(argv)
     if args.text and args.input:

@@ -1,0 +1,1 @@
+"""Reports about bundles: what is in them, and where their time goes."""
