@@ -18,12 +18,12 @@ from infc.compiler.ir.prims import TABLE
 from infc.compiler.ir.printer import number_nodes, parse_graph, print_graph
 from infc.compiler.ir.verify import verify
 
-from .generate import random_graph, random_inputs, sizes
+from .generate import cases, random_graph, random_inputs, sizes, targets
 from .recipes import RECIPES
 from .torch_ops import MAPS, OPS, torch_apply
 
 PRIMITIVES = [name for name in TABLE if name != "cast"]
-TARGETS = [*known(), *PRIMITIVES]
+TARGETS = targets()
 SEEDS = 4
 
 # float64 against float64: rounding alone, some hundreds of additions at most, on values up to about 30
@@ -140,3 +140,9 @@ def test_generated_graphs_cover_every_dtype_and_broadcasts() -> None:
     for mnemonic in (*movement, "cast", "map"):
         assert {d for m, d in dtypes if m == mnemonic} == {"float32", "int64", "int32", "bool"}, mnemonic
     assert broadcasts > 100
+
+
+def test_cases_go_round_every_target() -> None:
+    chosen = cases(500)
+    assert len(set(chosen)) == 500
+    assert {op for _, op in chosen} == set(TARGETS)
