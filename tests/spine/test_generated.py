@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 from infc.compiler.ir.ops import known
-from infc.compiler.ir.prims import PRIMS
+from infc.compiler.ir.prims import TABLE
 
 from tests.ir.generate import random_graph, random_inputs, sizes
 
 from .support import assert_agrees, compile_graph
 
-OPS = sorted(set(known()) - {"input", "weight", "constant", "map", "fused"} | set(PRIMS))
+OPS = sorted(set(known()) - {"input", "weight", "constant", "map", "fused"} | set(TABLE))
 
 
 def check(seed: int, op: str | None = None) -> None:
