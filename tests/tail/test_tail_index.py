@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -104,6 +105,11 @@ TREES: st.SearchStrategy[Tree] = st.recursive(LEAVES, _branch, max_leaves=8)
 BOOLS = ("lt", "le", "ge", "eq")
 
 
+def subtrees(tree: Tree) -> list[Tree]:
+    """The operands of an operation."""
+    return [cast(Tree, t) for t in tree[1:] if isinstance(t, tuple)]
+
+
 def build(values: Values, axes: list[int], tree: Tree) -> int:
     """tree through the simplifying constructors."""
     name = tree[0]
@@ -113,7 +119,7 @@ def build(values: Values, axes: list[int], tree: Tree) -> int:
         return values.literal(int(str(tree[1])), "int64")
     if name == "n":
         return values.size("n")
-    args = [build(values, axes, t) for t in tree[1:] if isinstance(t, tuple)]
+    args = [build(values, axes, t) for t in subtrees(tree)]
     return values.prim(str(name), "bool" if name in BOOLS else "int64", *args)
 
 
@@ -126,7 +132,7 @@ def plain(tree: Tree, at: dict[int, int], n: int) -> int:
         return int(str(tree[1]))
     if name == "n":
         return n
-    return python(str(name), [plain(t, at, n) for t in tree[1:] if isinstance(t, tuple)])
+    return python(str(name), [plain(t, at, n) for t in subtrees(tree)])
 
 
 @settings(max_examples=300, deadline=None)

@@ -38,6 +38,8 @@ from .polynomial import (
 
 Bound = tuple[int | None, int | None]
 
+MOST_VARIABLES = 12
+"""A proof tries both ends of each variable's range; beyond this many it is given up."""
 DEFAULT_RANGE: Range = (1, 2**31 - 1)
 
 
@@ -205,6 +207,8 @@ class Values:
         if all(c >= 0 and all(_at_least_zero(self.bounds(a)) for a in m) for m, c in poly):
             return True
         variables = {a for m, _ in poly for a in m if self.table[a].op != "size"}
+        if len(variables) > MOST_VARIABLES:
+            return False
         if variables:
             atom = max(variables)
             by, low, top = coefficient_of(poly, atom), self.bounds(atom)[0], self.upper(atom)
