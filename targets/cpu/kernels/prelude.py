@@ -73,6 +73,16 @@ VECTOR_FUNCTIONS: dict[str, str] = {
 
 
 @dataclass(frozen=True)
+class TransposeStage:
+    """One interleaving of the vectors in array `source` into array `to`; low and high are lists of lanes."""
+
+    source: str
+    to: str
+    low: str
+    high: str
+
+
+@dataclass(frozen=True)
 class PreludeContext:
     """What prelude.h.j2 reads."""
 
@@ -80,6 +90,7 @@ class PreludeContext:
     forms: tuple[Form, ...]
     halves: tuple[int, ...]
     """Widths of the reduction tree, from half a vector down to 2."""
+    transpose_stages: tuple[TransposeStage, ...]
     first_exponent: int
     turns: tuple[tuple[str, str, str], ...]
     """2^(e-150) * 2/pi modulo 4 for e = first_exponent..254, as three doubles of 28 bits each (C hexadecimal)."""
@@ -89,7 +100,15 @@ class PreludeContext:
 def prelude(isa: Isa) -> str:
     """The text of prelude.h for isa."""
     halves = tuple(1 << i for i in range(isa.vector.bit_length() - 2, 0, -1))
-    return render("prelude.h.j2", PreludeContext(isa, (SCALAR, VECTOR), halves, FIRST_EXPONENT, _turns()))
+    context = PreludeContext(isa, (SCALAR, VECTOR), halves, _transpose_stages(isa.vector), FIRST_EXPONENT, _turns())
+    return render("prelude.h.j2", context)
+
+
+def _transpose_stages(vector: int) -> tuple[TransposeStage, ...]:
+    lanes = [lane for i in range(vector) for lane in (i, vector + i)]
+    low, high = (", ".join(str(lane) for lane in part) for part in (lanes[:vector], lanes[vector:]))
+    count = vector.bit_length() - 1
+    return tuple(TransposeStage(*(("v", "w"), ("w", "v"))[i % 2], low, high) for i in range(count))
 
 
 def _turns() -> tuple[tuple[str, str, str], ...]:
