@@ -38,12 +38,12 @@ demo: $(BIN)/.dev $(SERVER) ## build examples/minilm, serve it, ask it for two e
 
 .PHONY: test
 test: check servers ## make check, then the tests of every room (minutes)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 	$(MAKE) --no-print-directory test-rust
 
 .PHONY: test-all
 test-all: check servers ## the tests, the heavy ones too (long)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "full or not full" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "full or not full" $(PYTEST_ARGS)
 	$(MAKE) --no-print-directory test-rust
 
 .PHONY: test-rust
@@ -108,12 +108,12 @@ $(BIN)/.uv: | tools-python
 
 $(BIN)/.dev: $(BIN)/.uv $(PROJECT)
 	@echo "make: installing infc and its build and test dependencies (some 8 GB, torch's CUDA libraries most of it)"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt $(UV_ARGS) -e '.[dev]'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --config-setting editable_mode=compat -c constraints.txt $(UV_ARGS) -e '.[dev]'
 	@touch $@
 
 $(BIN)/.bench: $(BIN)/.dev
 	@echo "make: installing the peers"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt $(UV_ARGS) -e '.[dev,bench]'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --config-setting editable_mode=compat -c constraints.txt $(UV_ARGS) -e '.[dev,bench]'
 	@touch $@
 
 .PHONY: tools-python

@@ -29,7 +29,9 @@ def update_golden(request: pytest.FixtureRequest) -> bool:
 def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
     """INFC__* of the shell are dropped, but for the cache folder: INFC__CACHE_DIR if set, else one of this run's own."""
     kept = {key: os.environ.pop(key) for key in list(os.environ) if key.startswith("INFC__")}
-    os.environ["INFC__CACHE_DIR"] = kept.get("INFC__CACHE_DIR") or str(tmp_path_factory.mktemp("cache"))
+    run = tmp_path_factory.getbasetemp()
+    shared = run.parent if "PYTEST_XDIST_WORKER" in os.environ else run  # one cache for all processes of this run
+    os.environ["INFC__CACHE_DIR"] = kept.get("INFC__CACHE_DIR") or str(shared / "cache")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     yield
     del os.environ["INFC__CACHE_DIR"]
