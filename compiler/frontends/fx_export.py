@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import inspect
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +19,13 @@ from typing import Any
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from ..ir.dims import Range
 from .errors import FrontendError
 from .fields import Field, example_sizes
+from .guards import explain
+from .sources import model_source
 
 KEPT = (
     "linear", "layer_norm", "group_norm", "rms_norm", "gelu", "silu", "hardswish", "hardsigmoid", "softmax",
@@ -90,16 +92,47 @@ def export_module(
     check_signature(module, fields)
     module.eval()
     flat = Flat(module, fields, picked).eval()
-    examples = example_inputs(fields, bounds)
     if not fields:
         raise FrontendError("the model has no inputs", hint="declare them: `input x: float32[batch, 64]`")
     try:
+        program = _export(flat, fields, bounds, example_inputs(fields, bounds))
+    except RuntimeError as error:
+        equal = _needs_equal(flat, fields, bounds) if "must match" in str(error) else None
+        if equal is None:
+            raise
+        raise equal from None
+    return Exported(program, tuple(fields), flat.names.found, dict(bounds))
+
+
+def _export(
+    flat: Flat, fields: Sequence[Field], bounds: Mapping[str, Range], examples: tuple[torch.Tensor, ...]
+) -> ExportedProgram:
+    """torch.export and the decompositions; its complaints as ours."""
+    try:
         with quiet():
             program = torch.export.export(flat, examples, dynamic_shapes=dynamic_shapes(fields, bounds), strict=False)
-            program = program.run_decompositions(decompositions())
+            return program.run_decompositions(decompositions())
     except torch._dynamo.exc.UserError as error:  # pyright: ignore[reportPrivateUsage]
-        raise explain(error, bounds) from None
-    return Exported(program, tuple(fields), flat.names.found, dict(bounds))
+        raise explain(error, fields, bounds) from None
+    except GuardOnDataDependentSymNode as error:
+        raise data_dependent(error) from None
+
+
+def _needs_equal(flat: Flat, fields: Sequence[Field], bounds: Mapping[str, Range]) -> FrontendError | None:
+    """Symbols are traced with different sizes, and sizes did not match: the error where they match with equal ones."""
+    size = max(low for low, _ in bounds.values()) + 2 if bounds else 0
+    if len(bounds) < 2 or size > min(high for _, high in bounds.values()):
+        return None
+    examples = tuple(
+        torch.zeros([size if isinstance(d, str) else d for d in f.shape], dtype=getattr(torch, f.dtype)) for f in fields
+    )
+    try:
+        _export(flat, fields, bounds, examples)
+    except FrontendError as error:
+        return error
+    except RuntimeError:
+        return None
+    return None
 
 
 def bind(module: nn.Module, fields: Sequence[Field], tensors: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -220,48 +253,11 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def explain(error: Exception, bounds: Mapping[str, Range]) -> FrontendError:
-    """The exporter's complaint about shapes as one of ours, with the dimension and the range that works."""
-    text = str(error)
-    names = [n for n in bounds if re.search(rf"\b{re.escape(n)}\b", text)]
-    suggestion = re.search(r"Suggested fixes?:\s*\n(?P<body>(?:\s+.+\n?)+)", text)
-    body = suggestion["body"] if suggestion else ""
-    for name in names or list(bounds):
-        low, high = bounds[name]
-        fixed = re.search(rf"^\s*{re.escape(name)} = (\d+)\s*$", body, re.M)
-        if fixed or re.search(rf"\b{re.escape(name)}\b.*(specialized|constant|inferred)", text, re.I):
-            value = int(fixed[1]) if fixed else _constant(text)
-            told = f"; the model works for {name} = {value} only" if value is not None else ""
-            hint = f"write {value} in place of {name!r}" if value is not None else f"give {name!r} a fixed extent"
-            return FrontendError(f"the model fixes the dimension {name!r} ({low}..{high} in the spec){told}", hint=hint)
-        ranged = re.search(rf"^\s*{re.escape(name)} = Dim\('{re.escape(name)}'(?P<limits>[^)]*)\)", body, re.M)
-        if ranged:
-            least = re.search(r"min=(\d+)", ranged["limits"])
-            most = re.search(r"max=(\d+)", ranged["limits"])
-            lo = max(low, int(least[1])) if least else low
-            hi = min(high, int(most[1])) if most else high
-            return FrontendError(
-                f"the model does not work for all of {name} in {low}..{high}", hint=f"write `dim {name} in {lo}..{hi}`"
-            )
-        derived = re.search(rf"^\s*{re.escape(name)} = (?P<form>[^\n]*_\w+[^\n]*)$", body, re.M)
-        if derived:
-            return FrontendError(
-                f"the model does not work for all of {name} in {low}..{high}: {name} must be {derived['form'].strip()}",
-                hint=f"give {name!r} a fixed extent",
-            )
-    equal = re.search(r"^\s*(\w+) = (\w+)\s*$", body, re.M)
-    if equal:
-        return FrontendError(
-            f"the model needs the dimensions {equal[1]!r} and {equal[2]!r} to be equal",
-            hint=f"use one symbol for both: write {equal[2]!r} in place of {equal[1]!r}",
-        )
-    reason = next(
-        (line.strip(" -") for line in text.splitlines() if line.strip().startswith("- ")), text.split("\n")[0]
+def data_dependent(error: Exception) -> FrontendError:
+    """Control flow or a shape that depends on a tensor's values, with the line where."""
+    at = model_source(str(error))
+    return FrontendError(
+        f"{f'{at}: ' if at else ''}what the model does there depends on the values of a tensor, and a program is traced "
+        "once for all values",
+        hint="use `torch.where` with a mask in place of `if` and of indexing by a mask",
     )
-    listed = ", ".join(f"{n} in {bounds[n][0]}..{bounds[n][1]}" for n in names or bounds)
-    return FrontendError(f"the model cannot be traced for {listed}: {reason}")
-
-
-def _constant(text: str) -> int | None:
-    found = re.search(r"(?:constant|specialized to|inferred)[^\d\n]*\(?(\d+)\)?", text)
-    return int(found[1]) if found else None

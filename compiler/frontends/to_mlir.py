@@ -19,6 +19,7 @@ from ..ir.dims import Dim, Range, floordiv, mod, sym
 from ..ir.graph import Origin
 from .errors import FrontendError
 from .fx_export import Exported
+from .guards import fixed_to
 from .sources import model_source, module_path
 
 WEIGHT_OP = "infc.weight"
@@ -134,11 +135,7 @@ def _symbols(exported: Exported) -> dict[str, Dim]:
             low, high = exported.bounds[wanted]
             if isinstance(got, int):
                 if low != high:
-                    raise FrontendError(
-                        f"the model fixes the dimension {wanted!r} of input {field.name!r} ({low}..{high} in the spec); "
-                        f"it works for {wanted} = {got} only",
-                        hint=f"write {got} in place of {wanted!r}",
-                    )
+                    raise fixed_to(wanted, got, (low, high))
                 continue
             expression = got.node.expr
             found[str(expression)] = sym(wanted)

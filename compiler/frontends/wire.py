@@ -34,7 +34,12 @@ def write_graph(graph: Graph, folder: Path) -> dict[str, Any]:
             file.write(b"\0" * (-file.tell() % ALIGNMENT))
             rows.append({"name": name, "type": str(weight.type), "offset": file.tell()})
             file.write(np.ascontiguousarray(weight.load()).tobytes())
-    return {"text": print_graph(graph, comments=False), "origins": origins, "weights": rows}
+    return {
+        "text": print_graph(graph, comments=False),
+        "origins": origins,
+        "weights": rows,
+        "inputs": list(graph.input_specs),
+    }
 
 
 def read_graph(said: Mapping[str, Any], folder: Path) -> Graph:
@@ -50,7 +55,9 @@ def read_graph(said: Mapping[str, Any], folder: Path) -> Graph:
         operands = tuple(image[o] for o in node.operands)
         image[node] = Node(node.op, operands, node.type, origins.get(node, node.origin))
     return graph.replace(
-        inputs=tuple(image[n] for n in graph.inputs), outputs=tuple((name, image[n]) for name, n in graph.outputs)
+        inputs=tuple(image[n] for n in graph.inputs),
+        outputs=tuple((name, image[n]) for name, n in graph.outputs),
+        input_specs={name: graph.input_specs.get(name, InputSpec()) for name in said["inputs"]},
     )
 
 

@@ -1,0 +1,135 @@
+"""The exporter's complaints about dimensions, as ours: which dimension, and the range that works.
+
+It lists guards over sizes, such as `((-1) + L['tensors'][0].size()[0]) != 1`, and sometimes suggests a fix. A guard over
+one dimension is tried for every value in the spec's range: what is left of the range is the answer.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..ir.dims import Range
+from .errors import FrontendError
+from .fields import Field
+from .sources import model_source
+
+_GUARD = re.compile(r"Not all values of .*? satisfy the generated guard (?P<guard>.+?)\.?$", re.M)
+_SIZE = re.compile(r"L\['tensors'\]\[(\d+)\]\.size\(\)\[(\d+)\]")
+_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod, ast.Pow: operator.pow, ast.USub: operator.neg, ast.Eq: operator.eq, ast.NotEq: operator.ne,
+    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Not: operator.not_,
+}  # fmt: skip
+
+
+def explain(error: Exception, fields: Sequence[Field], bounds: Mapping[str, Range]) -> FrontendError:
+    """The error to raise for the exporter's."""
+    text = str(error)
+    suggested = re.search(r"Suggested fixes?:\s*\n(?P<body>(?:\s+.+\n?)+)", text)
+    body = suggested["body"] if suggested else ""
+    fixed = re.search(rf"^\s*({_names(bounds)}) = (\d+)\s*$", body, re.M)
+    if fixed:
+        return fixed_to(fixed[1], int(fixed[2]), bounds[fixed[1]])
+    equal = re.search(rf"^\s*({_names(bounds)}) = ({_names(bounds)})\s*$", body, re.M)
+    if equal:
+        return FrontendError(
+            f"the model needs the dimensions {equal[1]!r} and {equal[2]!r} to be equal",
+            hint=f"use one symbol for both: write {equal[2]!r} in place of {equal[1]!r}",
+        )
+    guards = [_named(m["guard"], fields) for m in _GUARD.finditer(text)]
+    for name, (low, high) in bounds.items():
+        mine = [g for g in guards if re.search(rf"\b{re.escape(name)}\b", g)]
+        for listed in re.finditer(rf"^\s*{re.escape(name)} = Dim\('{re.escape(name)}'([^)]*)\)", body, re.M):
+            mine += [f"{name} >= {v}" for v in re.findall(r"min=(\d+)", listed[1])]
+            mine += [f"{name} <= {v}" for v in re.findall(r"max=(\d+)", listed[1])]
+        if not mine:
+            continue
+        works = longest(mine, name, (low, high))
+        message = f"the model does not work for all of {name} in {low}..{high}: {' and '.join(mine)}"
+        if works is None:
+            return FrontendError(message, hint=f"give {name!r} a fixed extent")
+        if works[0] == works[1]:
+            return fixed_to(name, works[0], (low, high))
+        return FrontendError(message, hint=f"write `dim {name} in {works[0]}..{works[1]}`")
+    inferred = re.search(rf"\b({_names(bounds)})\b[^\n]*(?:specialized|constant|inferred)[^\d\n]*\(?(\d+)\)?", text)
+    if inferred:
+        return fixed_to(inferred[1], int(inferred[2]), bounds[inferred[1]])
+    listed_bounds = ", ".join(f"{name} in {low}..{high}" for name, (low, high) in bounds.items())
+    first = next((line.strip(" -") for line in text.splitlines() if line.strip()), type(error).__name__)
+    at = model_source(text)
+    return FrontendError(
+        f"{f'{at}: ' if at else ''}the model cannot be traced for {listed_bounds or 'its inputs'}: {first}"
+    )
+
+
+def fixed_to(name: str, value: int, bounds: Range) -> FrontendError:
+    """The error of a dimension that the model works for one value of."""
+    return FrontendError(
+        f"the model fixes the dimension {name!r} ({bounds[0]}..{bounds[1]} in the spec): it works for {name} = {value} only",
+        hint=f"write {value} in place of {name!r}",
+    )
+
+
+def longest(guards: Sequence[str], name: str, bounds: Range) -> Range | None:
+    """The longest run of values within bounds for which every guard over `name` alone holds; None where there is none
+    or a guard cannot be evaluated."""
+    best: Range | None = None
+    start: int | None = None
+    for value in range(bounds[0], bounds[1] + 2):
+        holds = value <= bounds[1]
+        for guard in guards if holds else ():
+            found = evaluate(guard, {name: value})
+            if found is None:
+                return None
+            holds = holds and bool(found)
+        if holds and start is None:
+            start = value
+        if not holds and start is not None:
+            if best is None or value - start > best[1] - best[0] + 1:
+                best = (start, value - 1)
+            start = None
+    return best
+
+
+def evaluate(guard: str, values: Mapping[str, int]) -> Any:
+    """A guard's value; None where it has names or forms that are not known."""
+    try:
+        return _value(ast.parse(guard, mode="eval").body, values)
+    except (SyntaxError, KeyError, ZeroDivisionError, TypeError):
+        return None
+
+
+def _value(node: ast.expr, values: Mapping[str, int]) -> Any:
+    if isinstance(node, ast.Constant) and isinstance(node.value, (int, bool)):
+        return node.value
+    if isinstance(node, ast.Name):
+        return values[node.id]
+    if isinstance(node, ast.BinOp):
+        return _OPERATORS[type(node.op)](_value(node.left, values), _value(node.right, values))
+    if isinstance(node, ast.UnaryOp):
+        return _OPERATORS[type(node.op)](_value(node.operand, values))
+    if isinstance(node, ast.BoolOp):
+        parts = [bool(_value(v, values)) for v in node.values]
+        return all(parts) if isinstance(node.op, ast.And) else any(parts)
+    if isinstance(node, ast.Compare):
+        terms = [_value(v, values) for v in (node.left, *node.comparators)]
+        return all(_OPERATORS[type(op)](a, b) for op, a, b in zip(node.ops, terms, terms[1:], strict=False))
+    raise KeyError(type(node).__name__)
+
+
+def _named(guard: str, fields: Sequence[Field]) -> str:
+    """guard with sizes of inputs under the spec's names."""
+
+    def name(match: re.Match[str]) -> str:
+        field = fields[int(match[1])]
+        return str(field.shape[int(match[2])])
+
+    return _SIZE.sub(name, guard).replace("((-1) + ", "(-1 + ")
+
+
+def _names(bounds: Mapping[str, Range]) -> str:
+    return "|".join(re.escape(name) for name in bounds) or "(?!)"
