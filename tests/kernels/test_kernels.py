@@ -10,7 +10,11 @@ from infc.targets.cpu.isa import ISAS
 from infc.targets.cpu.kernels.table import KINDS, TESTED, selectable
 
 ALL = {name: cases(ISAS[name]) for name in BASES}
-RUNS = [pytest.param(name, case, id=f"{name}-{case.name}") for name in BASES for case in ALL[name]]
+RUNS = [
+    pytest.param(name, case, id=f"{name}-{case.name}", marks=pytest.mark.xdist_group(name))
+    for name in BASES
+    for case in ALL[name]
+]
 
 
 @pytest.mark.parametrize(("name", "case"), RUNS)
