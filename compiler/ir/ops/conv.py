@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product as grid
@@ -68,14 +69,14 @@ class Conv(Op):
         ]
         n, g = x.shape[0], self.groups
         filters = weight.reshape(g, weight.shape[0] // g, weight.shape[1], *kernel)
-        out = np.zeros((n, g, weight.shape[0] // g, *extents), dtype=x.dtype)
+        out = np.zeros((n, g, weight.shape[0] // g, math.prod(extents)), dtype=x.dtype)
         for tap in grid(*(range(k) for k in kernel)):
             at = tuple(
                 slice(t * d, t * d + (e - 1) * s + 1, s)
                 for t, d, e, s in zip(tap, self.dilation, extents, self.stride, strict=True)
             )
-            part = padded[(slice(None), slice(None), *at)].reshape(n, g, weight.shape[1], *extents)
-            out += np.einsum("goc,ngc...->ngo...", filters[(..., *tap)], part)
+            part = padded[(slice(None), slice(None), *at)].reshape(n, g, weight.shape[1], math.prod(extents))
+            out += np.matmul(filters[(..., *tap)], part)
         out = out.reshape(n, weight.shape[0], *extents)
         if self.bias:
             out = out + operands[2].reshape(-1, *[1] * len(kernel))
