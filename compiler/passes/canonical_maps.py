@@ -90,10 +90,12 @@ def where_not(node: Node, _: Facts) -> Node | None:
     return like(node, node.op, c.operands[0], y, x)
 
 
-def negate_comparison(node: Node, _: Facts) -> Node | None:
+def negate_comparison(node: Node, facts: Facts) -> Node | None:
     if not is_fn(node, "not"):
         return None
     x = node.operands[0]
+    if x.operands and facts.is_zero_or_one(x.operands[0]):
+        return None  # not(ne(mask, 0)) is how zero_one_mask writes it
     fn = _fn(x)
     opposite = OPPOSITE.get(fn)
     if opposite is None and fn in OPPOSITE_OF_INTEGERS and x.operands[0].type.dtype in ("int64", "int32"):

@@ -275,6 +275,7 @@ def test_every_rule_has_a_case() -> None:
         "%1: i64[tokens] = iota() {shape=[tokens], axis=0}\n%2: b1[tokens] = ge(%1, i64(1))",
         "%1: i64[1,tokens] = iota() {shape=[1, tokens], axis=1}\n%2: f32[batch,1,tokens,6] = take(%x, %1) {axis=1}",
         "%1: i64[4] = iota() {shape=[4], axis=0}\n%2: i64[4] = flip(%1) {axes=[0]}\n%3: f32[batch,4] = index(%r, %2) {axes=[1]}",
+        "%1: b1[batch,tokens] = ne(%m, i64(0))\n%2: b1[batch,tokens] = not(%1)",
         "%1: b1[batch,tokens] = gt(%n, i64(0))",  # not a 0/1 input
         "%1: f32[batch,tokens,6] = softmax(%x) {axis=1}",
         "%1: f32[tokens,batch,6] = permute(%x) {perm=[1, 0, 2]}",
