@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -100,3 +101,14 @@ def test_the_server_wheel_holds_both_servers(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "build it with `make build/serve/aarch64/serve`" in done.stderr
+
+
+def test_one_version_everywhere() -> None:
+    import infc
+
+    places = ("pyproject.toml", "packaging/infc-serve/pyproject.toml", "runtime/server/Cargo.toml")
+    for place in places:
+        document = tomllib.loads((ROOT / place).read_text())
+        table = document.get("project") or document["package"]
+        assert table["version"] == infc.__version__, place
+    assert f'__version__ = "{infc.__version__}"' in (ROOT / "packaging/infc-serve/infc_serve/__init__.py").read_text()
