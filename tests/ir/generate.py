@@ -31,14 +31,15 @@ from . import recipes
 from .draft import BATCH, EXTENTS, TOKENS, Draft, draw
 
 
-def random_graph(seed: int, op: str | None = None) -> tuple[Graph, dict[str, Array]]:
-    """A graph and its weights' arrays; with op (a mnemonic or a primitive's name) one that has it. Deterministic."""
+def random_graph(seed: int, op: str | None = None, mixes: bool | None = None) -> tuple[Graph, dict[str, Array]]:
+    """A graph and its weights' arrays; with op (a mnemonic or a primitive's name) one that has it. Deterministic.
+    `mixes` says whether ops may work along the batch (None: in one graph of eight)."""
     rng = random.Random(f"{seed} {op}")
     tokens = rng.random() < 0.5 or op == "masked_mean"
     dims = {"batch": (1, rng.choice((1, 3, 5)))}
     if tokens:
         dims["tokens"] = (1, rng.choice((1, 4, 9)))
-    draft = Draft(rng, tokens, mixes=rng.random() < 0.12, dims=dims)
+    draft = Draft(rng, tokens, mixes=rng.random() < 0.12 if mixes is None else mixes, dims=dims)
     draft.input("float32", (BATCH, TOKENS) if tokens else (BATCH, rng.choice(EXTENTS)), -2, 2)
     names = list(recipes.RECIPES)
     count = rng.randint(1, 8)

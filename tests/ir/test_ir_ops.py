@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -106,6 +107,18 @@ def test_generated_graphs_are_valid_print_and_agree_in_single_precision(name: st
                 assert single[output].shape == tuple(evaluate(d, size) for d in node.type.shape)
                 assert np.isfinite(double[output]).all()
                 check(single[output], double[output], SINGLE, f"{name} seed {seed} {output}")
+
+
+def test_no_rows_give_no_rows() -> None:
+    for seed, name in cases(len(TARGETS)):
+        graph, _ = random_graph(seed, name, mixes=False)
+        empty = graph.replace(dims={**graph.dims, "batch": (0, 5)})
+        size = {symbol: 0 if symbol == "batch" else high for symbol, (_, high) in graph.dims.items()}
+        for loops in (False, True):
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing, in a result without the batch
+                outputs = run(empty, random_inputs(empty, size, seed), loops=loops)
+            assert all(array.shape[0] == 0 for array in outputs.values()), (seed, name)
 
 
 def test_every_output_has_the_batch_in_front() -> None:
