@@ -135,7 +135,7 @@ def plain(tree: Tree, at: dict[int, int], n: int) -> int:
     return python(str(name), [plain(t, at, n) for t in subtrees(tree)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(TREES)
 def test_simplification_keeps_every_value_and_bounds_hold(tree: Tree) -> None:
     values, axes = table()
