@@ -1,0 +1,100 @@
+"""`infc compare`: a model layer by layer, to the first value that differs.
+
+    source framework  --outputs-->  imported graph  --outputs-->  optimized graph  --every value-->  compiled code
+
+The graphs run in the reference interpreter in double precision; the compiled code is built once more with every value
+that has rows as an output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..runtime import Model
+from .bundle.golden import golden_sizes, random_inputs
+from .codegen.plan import plan_graph
+from .driver import Machine
+from .frontends import Imported
+from .ir.graph import Array, Graph, Node
+from .ir.interpret import run as interpret
+from .ir.ops.leaf import Constant, Input, WeightRef
+from .passes.placement import Place
+from .passes.ragged import analyse
+
+TOLERANCE = 1e-4
+"""Largest difference that counts as equal, relative to max(1, the largest value)."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one value is from the stage before: `error` is relative to max(1, its largest value)."""
+
+    stage: str
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    error: float
+
+    @property
+    def differs(self) -> bool:
+        """NaN differs."""
+        return not self.error <= TOLERANCE
+
+
+def difference(stage: str, name: str, op: str, got: Array, want: Array) -> Difference:
+    """Compares two values of one shape; infinities and NaN must stand in the same places."""
+    if got.shape != want.shape:
+        return Difference(stage, name, op, got.shape, float("nan"))
+    a, b = got.astype(np.float64), want.astype(np.float64)
+    finite = np.isfinite(b)
+    if not np.array_equal(np.isfinite(a), finite):
+        return Difference(stage, name, op, got.shape, float("nan"))
+    scale = max(1.0, float(np.abs(b[finite]).max(initial=0.0)))
+    return Difference(stage, name, op, got.shape, float(np.abs(a[finite] - b[finite]).max(initial=0.0)) / scale)
+
+
+def compare_stages(imported: Imported, optimized: Graph, machine: Machine, work: Path) -> list[Difference]:
+    """Every comparison, in the order in which values are computed; inputs are random, of the golden answers' sizes."""
+    sizes = golden_sizes(imported.graph)[-1]
+    inputs = random_inputs(imported.graph, sizes)
+    source = imported.reference(inputs)
+    first = interpret(imported.graph, inputs, double=True)
+    found = [difference("import", name, "output", first[name], source[name]) for name, _ in imported.graph.outputs]
+    second = interpret(optimized, inputs, double=True)
+    found += [difference("passes", name, "output", second[name], first[name]) for name, _ in optimized.outputs]
+    return found + compare_compiled(optimized, machine, inputs, work)
+
+
+def compare_compiled(graph: Graph, machine: Machine, inputs: Mapping[str, Array], work: Path) -> list[Difference]:
+    """Every value of the compiled graph that has rows, against the interpreter."""
+    watched = watch(graph)
+    plan = plan_graph(watched, analyse(watched))
+    built = machine.target.compile(machine.target.render(plan, machine.variant), machine.variant, work, 2)
+    want = interpret(watched, dict(inputs), double=True)
+    with Model(built.library, built.weights, machine.cores) as model:
+        got = model.run(inputs)
+    names = {name: node for name, node in watched.outputs}
+    return [difference("compiled", _shown(node, name), node.op.name, got[name], want[name]) for name, node in names.items()]
+
+
+def watch(graph: Graph) -> Graph:
+    """graph with every computed value that has rows as an output, in order of execution; its own outputs come last."""
+    place = analyse(graph).place
+    outputs = {node for _, node in graph.outputs}
+    watched = [
+        (f"value{number}", node)
+        for number, node in enumerate(graph.nodes())
+        if not isinstance(node.op, Input | WeightRef | Constant)
+        and node not in outputs
+        and place[node] not in (Place.SHARED, Place.PREFIX)
+        and node.type.rank > 0
+    ]
+    return graph.replace(outputs=(*watched, *graph.outputs))
+
+
+def _shown(node: Node, name: str) -> str:
+    return node.origin.name or name
