@@ -13,9 +13,6 @@ from .linear import vector_function
 from .render import Kernel, kernel
 from .tile import tile
 
-ENOUGH_TASKS = 8
-"""Tasks of one image that keep the threads of a small machine busy."""
-
 
 @dataclass(frozen=True)
 class Phase:
@@ -64,6 +61,10 @@ class ConvContext:
     nr: int
     narrow: int
     vector: int
+    vectors: int
+    block_rows: int
+    """depthwise: output rows computed at a time, and vectors of each."""
+    block_vectors: int
     max_rows: int
     wide_tile: str
     narrow_tile: str
@@ -85,11 +86,13 @@ def conv(
     activation: str | None = None,
     bias: bool = False,
     residual: bool = False,
+    tasks: int = 4,
 ) -> Kernel:
     """`void S(x, w, bias, res, y, task0, task1, scratch)`: y = act(x ⋆ w + bias + res).
 
     x[images, channels, *size], w is `pack_conv`'s, y and res [images, filters, *out], all contiguous; one or two spatial
     axes. Tasks are numbered image by image, `Kernel.tasks_per_item` each. `Kernel.scratch` floats.
+    `tasks` is how many tasks of one image to aim for (the threads, or twice as many); no result depends on it.
     """
     if len(size) == 1:
         size, window, stride, dilation = (1, *size), (1, *window), (1, *stride), (1, *dilation)
@@ -102,12 +105,18 @@ def conv(
     group_channels, group_filters = channels // groups, filters // groups
     terms = group_channels * len(taps)
     depthwise = group_channels == 1
-    band = out_height if depthwise else _band(isa, group_channels, group_filters, len(taps), out_height, out_width)
+    band = (
+        out_height
+        if depthwise
+        else _band(isa, (group_channels, group_filters, len(taps)), (out_height, out_width), tasks)
+    )
     bands = -(-out_height // band)
-    blocks = 1 if depthwise else max(1, min(ENOUGH_TASKS // (groups * bands), group_filters // (4 * isa.max_rows)))
+    blocks = 1 if depthwise else max(1, min(tasks // (groups * bands), group_filters // (4 * isa.max_rows)))
     filter_block = -(-group_filters // blocks)
     blocks = -(-group_filters // filter_block)
     wide, narrow = tile(isa), tile(isa, vectors=isa.panel_vectors // 2)
+    block_vectors = min(4, -(-out_width // isa.vector))
+    block_rows = min(4 // block_vectors, out_height)
     context = ConvContext(
         symbol="",
         s=source,
@@ -128,6 +137,9 @@ def conv(
         nr=isa.nr,
         narrow=narrow.columns,
         vector=isa.vector,
+        vectors=isa.panel_vectors,
+        block_rows=block_rows,
+        block_vectors=block_vectors,
         max_rows=isa.max_rows,
         wide_tile=wide.name,
         narrow_tile=narrow.name,
@@ -137,7 +149,8 @@ def conv(
     )
     copied = group_channels * ((band - 1) * stride[0] + reach[0]) * source.row + isa.nr
     if depthwise:
-        return kernel("conv_depthwise", "conv_depthwise.c.j2", context, scratch=copied, tasks_per_item=groups)
+        beyond = (block_rows * stride[0] * source.row) + block_vectors * isa.vector  # read for dropped outputs
+        return kernel("conv_depthwise", "conv_depthwise.c.j2", context, scratch=copied + beyond, tasks_per_item=groups)
     return kernel(
         "conv",
         "conv.c.j2",
@@ -183,11 +196,13 @@ def _source(
     return Source(size[0], width, step, length, row, phases), taps
 
 
-def _band(isa: Isa, channels: int, filters: int, taps: int, height: int, width: int) -> int:
+def _band(isa: Isa, group: tuple[int, int, int], out: tuple[int, int], tasks: int) -> int:
     """Output rows of a task: as few as cost at most 4 % more than the cheapest choice, in estimated cycles for an image.
 
     A band costs its panels (the last may be partly empty), gathering them, and copying its input rows.
     """
+
+    (channels, filters, taps), (height, width) = group, out
 
     def cost(band: int) -> float:
         total = 0.0
@@ -197,11 +212,12 @@ def _band(isa: Isa, channels: int, filters: int, taps: int, height: int, width: 
             multiply = filters * isa.panel_vectors / 2
             gather = isa.panel_vectors + runs
             copied = (rows + 2) * (width + 2) / isa.vector * 2 + (rows + 2) * 4
-            total += channels * (taps * panels * (multiply + gather) + copied)
+            far = 3.0 if 4 * channels * (rows + 2) * (width + 2) > isa.l2_bytes // 2 else 1.0  # outgrows the cache
+            total += channels * (taps * panels * (multiply + gather * far) + copied * far)
         return total
 
     costs = {band: cost(band) for band in range(1, height + 1)}
     allowed = 1.04 * min(costs.values())
     fitting = [band for band, value in costs.items() if value <= allowed]
-    enough = [band for band in fitting if -(-height // band) >= ENOUGH_TASKS]
+    enough = [band for band in fitting if -(-height // band) >= tasks]
     return max(enough) if enough else min(fitting)
