@@ -19,6 +19,7 @@ from ..ir.ops.pad import Pad
 from ..ir.ops.permute import Permute
 from ..ir.ops.reshape import Reshape
 from ..ir.ops.slice import Slice
+from ..ir.ops.softmax import Softmax
 from .patterns import Facts, broadcast_to, is_static, like, scalar_of, splat, try_like
 
 
@@ -160,6 +161,43 @@ def sink_two_permutes(node: Node, _: Facts) -> Node | None:
         return None
     operands = [o.operands[0] if o.type.rank > 0 else o for o in node.operands]
     return like(node, big[0].op, like(node, node.op, *operands))
+
+
+def sink_two_reshapes(node: Node, _: Facts) -> Node | None:
+    """Elementwise over several operands that are reshaped alike; the others are scalars."""
+    big = [o for o in node.operands if o.type.rank > 0]
+    if len(big) < 2 or not all(isinstance(o.op, Reshape) and o.type.shape == node.type.shape for o in big):
+        return None
+    if any(o.operands[0].type.shape != big[0].operands[0].type.shape for o in big):
+        return None
+    operands = [o.operands[0] if o.type.rank > 0 else o for o in node.operands]
+    return like(node, Reshape(node.type.shape), like(node, node.op, *operands))
+
+
+def sink_matrix_reshapes(node: Node, _: Facts) -> Node | None:
+    """Products of matrices, as many left as right, whose leading axes are merged or split alike."""
+    if not all(isinstance(o.op, Reshape) for o in node.operands):
+        return None
+    inner = [o.operands[0] for o in node.operands]
+    if any(
+        i.type.rank < 3 or i.type.shape[-2:] != o.type.shape[-2:] for i, o in zip(inner, node.operands, strict=True)
+    ):
+        return None
+    leading = [x.type.shape[:-2] for x in (*inner, *node.operands)]
+    if leading[0] != leading[1] or leading[2] != leading[3]:
+        return None
+    return like(node, Reshape(node.type.shape), like(node, node.op, *inner))
+
+
+def sink_softmax_reshape(node: Node, _: Facts) -> Node | None:
+    view, op = node.operands[0], node.op
+    assert isinstance(op, Softmax)
+    if not isinstance(view.op, Reshape) or op.axis != view.type.rank - 1:
+        return None
+    x = view.operands[0]
+    if x.type.rank < 2 or x.type.shape[-1] != view.type.shape[-1]:
+        return None
+    return like(node, Reshape(node.type.shape), like(node, Softmax(x.type.rank - 1), x))
 
 
 def sink_row_reshape(node: Node, _: Facts) -> Node | None:

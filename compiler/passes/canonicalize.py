@@ -28,6 +28,7 @@ from ..ir.ops.permute import Permute
 from ..ir.ops.reshape import Reshape
 from ..ir.ops.rms_norm import RmsNorm
 from ..ir.ops.slice import Slice
+from ..ir.ops.softmax import Softmax
 from . import canonical_maps as maps
 from . import canonical_views as views
 from .patterns import Rule, apply_rules
@@ -67,6 +68,9 @@ RULES: tuple[tuple[type[Op], Rule], ...] = (
     (Map, views.sink_permute),  # relu(permute(x)) -> permute(relu(x))
     (Cast, views.sink_permute),  # cast(permute(x)) -> permute(cast(x))
     (Map, views.sink_two_permutes),  # add(permute(x), permute(y)) -> permute(add(x, y))
+    (Map, views.sink_two_reshapes),  # add(reshape(x), reshape(y)) -> reshape(add(x, y))
+    (Matmul, views.sink_matrix_reshapes),  # matmul(reshape(x), reshape(y)) -> reshape(matmul(x, y)), each matrix kept
+    (Softmax, views.sink_softmax_reshape),  # softmax(reshape(x)) -> reshape(softmax(x)), the last axis kept
     (Linear, views.sink_row_reshape),  # linear(reshape(x), w) -> reshape(linear(x, w)), the last axis kept
     (LayerNorm, views.sink_row_reshape),  # layer_norm(reshape(x)) -> reshape(layer_norm(x)), the last axis kept
     (RmsNorm, views.sink_row_reshape),  # rms_norm(reshape(x)) -> reshape(rms_norm(x)), the last axis kept

@@ -114,6 +114,26 @@ CASES = [
         "%1: f32[batch,tokens,6] = add(%x, %y)\n%2: f32[batch,6,tokens] = permute(%1) {perm=[0, 2, 1]}",
     ),
     Case(
+        "sink_two_reshapes",
+        "%1: f32[batch*tokens,6] = reshape(%x) {shape=[batch*tokens, 6]}\n%2: f32[batch*tokens,6] = reshape(%y) {shape=[batch*tokens, 6]}\n"
+        "%3: f32[batch*tokens,6] = max(%1, %2)",
+        "%1: f32[batch,tokens,6] = max(%x, %y)\n%2: f32[batch*tokens,6] = reshape(%1) {shape=[batch*tokens, 6]}",
+    ),
+    Case(
+        "sink_matrix_reshapes",
+        "%1: f32[batch,tokens,2,3] = reshape(%x) {shape=[batch, tokens, 2, 3]}\n%2: f32[batch,2,tokens,3] = permute(%1) {perm=[0, 2, 1, 3]}\n"
+        "%3: f32[batch*2,tokens,3] = reshape(%2) {shape=[batch*2, tokens, 3]}\n"
+        "%4: f32[batch*2,tokens,tokens] = matmul(%3, %3) {transpose_b=true}",
+        "%1: f32[batch,tokens,2,3] = reshape(%x) {shape=[batch, tokens, 2, 3]}\n%2: f32[batch,2,tokens,3] = permute(%1) {perm=[0, 2, 1, 3]}\n"
+        "%3: f32[batch,2,tokens,tokens] = matmul(%2, %2) {transpose_b=true}\n"
+        "%4: f32[batch*2,tokens,tokens] = reshape(%3) {shape=[batch*2, tokens, tokens]}",
+    ),
+    Case(
+        "sink_softmax_reshape",
+        "%1: f32[batch*tokens,6] = reshape(%x) {shape=[batch*tokens, 6]}\n%2: f32[batch*tokens,6] = softmax(%1) {axis=1}",
+        "%1: f32[batch,tokens,6] = softmax(%x) {axis=2}\n%2: f32[batch*tokens,6] = reshape(%1) {shape=[batch*tokens, 6]}",
+    ),
+    Case(
         "sink_row_reshape",
         "%1: f32[batch*tokens,6] = reshape(%x) {shape=[batch*tokens, 6]}\n"
         "%2: f32[batch*tokens,6] = layer_norm(%1, @g) {bias=false}\n"

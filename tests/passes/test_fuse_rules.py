@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from pass_models import B, Builder, T, bert, f32, i64, mlp, node, op, random_inputs, same_bits
-from ragged_cases import additive, eager, selecting, softly, text_input
+from ragged_cases import additive, eager, heads, selecting, softly, text_input, unite
 
 from infc.compiler.ir.graph import Array, Graph, Node, Weight
 from infc.compiler.ir.interpret import run
@@ -18,8 +18,10 @@ from infc.compiler.ir.ops.expand import Expand
 from infc.compiler.ir.ops.iota import Iota
 from infc.compiler.ir.ops.leaf import Constant
 from infc.compiler.ir.ops.linear import Linear
+from infc.compiler.ir.ops.matmul import Matmul
 from infc.compiler.ir.ops.permute import Permute
 from infc.compiler.ir.ops.reshape import Reshape
+from infc.compiler.ir.ops.softmax import Softmax
 from infc.compiler.ir.verify import verify
 from infc.compiler.passes.canonicalize import Canonicalize
 from infc.compiler.passes.cse import Cse
@@ -182,6 +184,23 @@ def test_attention_written_out_is_recognized(hide: Callable[[Node, Node], Node],
     assert whole == Attention(scale=0.5, mask=True, bias=position_bias)
     assert "softmax" not in ops_of(graph)
     assert "permute" not in ops_of(graph) or position_bias
+
+
+def merged_heads() -> Graph:
+    """Attention over [B * heads, T, D], as batched products of three axes are written."""
+    b, x, keep = text_input()
+    q, k, v = (node(Reshape((B * 2, T, 4)), heads(b.linear(x, n, 8))) for n in "qkv")
+    scores = node(Matmul(), op("mul", q, f32(0.5)), node(Permute((0, 2, 1)), k))
+    scores = additive(node(Reshape((B, 2, T, T)), scores), keep)
+    probs = node(Softmax(2), node(Reshape((B * 2, T, T)), scores))
+    y = node(Reshape((B, 2, T, 4)), node(Matmul(), probs, v))
+    return b.graph("tokens", out=b.linear(unite(y), "o", 8))
+
+
+def test_attention_over_merged_heads_is_recognized() -> None:
+    graph = check(merged_heads(), *default_passes(), bits=False)
+    assert only(graph, "attention").op == Attention(scale=0.5, mask=True)
+    assert "softmax" not in ops_of(graph)
 
 
 def test_attention_with_a_penalty_instead_of_a_mask_keeps_it_as_a_bias() -> None:

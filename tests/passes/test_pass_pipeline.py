@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
-from pass_models import bert
+from pass_models import B, Builder, bert, op
 
 from infc.compiler.errors import Exit, InfcError
+from infc.compiler.ir.graph import Node, Op, make
+from infc.compiler.ir.ops.map import Map
 from infc.compiler.ir.printer import print_graph
+from infc.compiler.ir.types import TensorType
 from infc.compiler.ir.verify import verify
 from infc.compiler.passes.canonicalize import Canonicalize
+from infc.compiler.passes.dependence import dependence
 from infc.compiler.passes.fold import Fold
 from infc.compiler.passes.fuse import Fuse
 from infc.compiler.passes.fuse_loops import FuseLoops
+from infc.compiler.passes.patterns import Facts, apply_rules
 from infc.compiler.passes.pipeline import (
     Pass,
     Step,
@@ -108,3 +115,26 @@ def test_passes_leave_their_argument_as_it_was() -> None:
 def test_running_the_passes_again_changes_nothing() -> None:
     once = run_passes(bert(2), default_passes())
     assert print_graph(run_passes(once, default_passes())) == print_graph(once)
+
+
+def test_rules_that_undo_each_other_are_an_error_of_ours() -> None:
+    def there(node: Node, _: Facts) -> Node:
+        return make(Map("neg" if node.op == Map("abs") else "abs"), *node.operands)
+
+    b = Builder()
+    graph = b.graph(out=op("neg", b.input("x", B, 2)))
+    with pytest.raises(AssertionError, match="one of the rules undoes another"):
+        apply_rules(graph, [(Map, there)])
+
+
+def test_a_whole_that_the_ragged_analysis_does_not_know_is_named() -> None:
+    @dataclass(frozen=True)
+    class Mystery(Op):
+        mnemonic: ClassVar[str] = "mystery"
+
+        def infer(self, *operands: TensorType) -> TensorType:
+            return operands[0]
+
+    b = Builder()
+    with pytest.raises(NotImplementedError, match="mystery"):
+        dependence(make(Mystery(), b.input("x", B, 2)))
