@@ -82,7 +82,10 @@ def _balance_round(tokens: list[Token], file: str, found: list[Diagnostic]) -> l
         elif not opened:
             out.append(token)
         elif _is_newline(token):
-            following = next((t for t in tokens[i + 1 :] if not _is_newline(t)), None)
+            after = i + 1
+            while after < len(tokens) and _is_newline(tokens[after]):
+                after += 1
+            following = tokens[after] if after < len(tokens) else None
             goes_on = out[-1].kind in _GOES_ON_AFTER and out[-1].text != "%"
             if following is None or following.kind in ("LBRACE", "RBRACE"):
                 close_all("the block ends before it")

@@ -128,7 +128,7 @@ def _read_statement(tokens: list[Token], i: int) -> tuple[_Line, int]:
             i += 1
         line.block, i = _read(tokens, i)
         closed = tokens[i]
-        line.inline = opened.line == closed.line
+        line.inline = opened.line == closed.line or (not line.block and not line.comment)
         i += 1
     return line, i
 
@@ -159,7 +159,7 @@ def _write(lines: list[_Line], depth: int) -> list[str]:
 def _fits_inline(line: _Line, depth: int) -> bool:
     if line.block is None:
         return True
-    return (line.inline or not line.block and not line.comment) and len(_inline(line)) + 2 * depth <= WIDTH
+    return line.inline and len(_inline(line)) + 2 * depth <= WIDTH
 
 
 def _write_block(line: _Line, depth: int) -> list[str]:

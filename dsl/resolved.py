@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .entries import Entry
-from .keywords import BUNDLE_TARGETS, SCOPED, words_of
+from .keywords import BUNDLE_TARGETS, SCOPED
 
 
 def write_resolved(entries: list[Entry], models: list[str], origins: bool = False) -> str:
@@ -39,8 +39,6 @@ def _block(entries: list[Entry], model: str | None, block: str, depth: int) -> l
 
 def _body(entries: list[Entry], model: str | None, block: str, depth: int) -> Iterator[tuple[str, str]]:
     own = [e for e in entries if (e.model, e.block) == (model, block)]
-    order = list(words_of(block))
-    own.sort(key=lambda e: order.index(e.word))
     width = max((len(e.word) for e in own), default=0)
     for entry in own:
         text = entry.text()

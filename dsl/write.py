@@ -17,7 +17,7 @@ def spaced(before: str, after: str) -> bool:
         return False
     if before == ".." or after == "..":
         return False
-    return not (after == "x" and before[-1:].isdigit())
+    return not (after == "x" and before[-1:].isdigit() and before.lstrip("-")[:1].isdigit() and "x" not in before)
 
 
 def join(tokens: Iterable[str]) -> str:
