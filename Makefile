@@ -23,7 +23,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 ARCH := $(shell uname -m)
 BIN := .venv/bin
 SERVER := build/serve/$(ARCH)/serve
-SERVER_SOURCES := $(shell find runtime/server runtime/abi -path '*/target' -prune -o -type f -print 2>/dev/null)
+SERVER_SOURCES := $(shell find runtime/server \( -name target -o -name __pycache__ \) -prune -o -type f -print 2>/dev/null)
 PROJECT := pyproject.toml setup.py constraints.txt
 
 # ── everyday ──────────────────────────────────────────────────────────────────────────────────────────────────────
