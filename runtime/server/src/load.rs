@@ -264,7 +264,7 @@ impl LoadModel<'_> {
         drop(sender);
         let mut outcome = Ok(());
         for _ in 0..threads.len() {
-            let started = receiver.recv().unwrap_or_else(|_| Err(Start::Panicked));
+            let started = receiver.recv().unwrap_or(Err(Start::Panicked));
             if let Err(fault) = started {
                 outcome = Err(self.start_fault(fault));
             }

@@ -26,6 +26,8 @@ struct Payload {
     reply: oneshot::Sender<Reply>,
 }
 
+type Jobs = Vec<Job<Payload>>;
+
 struct State {
     queue: Queue<Payload>,
     ledger: Ledger,
@@ -119,7 +121,8 @@ impl Scheduler {
         }
     }
 
-    fn take(&self) -> Option<(Vec<Job<Payload>>, Vec<Job<Payload>>)> {
+    /// Waits for the next batch and what expired before it; `None` once closed and empty.
+    fn take(&self) -> Option<(Jobs, Jobs)> {
         let mut state = self.lock();
         loop {
             match state.queue.next(Instant::now()) {
@@ -139,7 +142,7 @@ impl Scheduler {
         }
     }
 
-    fn run_batch(&self, engine: &mut dyn Engine, jobs: Vec<Job<Payload>>) {
+    fn run_batch(&self, engine: &mut dyn Engine, jobs: Jobs) {
         let start = Instant::now();
         let inputs: Vec<&Inputs> = jobs.iter().map(|job| &job.payload.inputs).collect();
         let answers = catch_unwind(AssertUnwindSafe(|| engine.run(&inputs)))

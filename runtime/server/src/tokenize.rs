@@ -15,20 +15,29 @@ pub struct Tokens {
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum TokenizeError {
-    TooLong { tokens: usize, limit: usize },
+    /// `more`: not the whole text was counted.
+    TooLong {
+        tokens: usize,
+        more: bool,
+        limit: usize,
+    },
     Failed(String),
 }
 
 impl fmt::Display for TokenizeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TokenizeError::TooLong { tokens, limit } => {
-                write!(f, "the text has {tokens} tokens, special tokens included, and the limit is {limit}")
+            TokenizeError::TooLong { tokens, more, limit } => {
+                let more = if *more { "more than " } else { "" };
+                write!(f, "the text has {more}{tokens} tokens, special tokens included, and the limit is {limit}")
             }
             TokenizeError::Failed(text) => f.write_str(text),
         }
     }
 }
+
+/// Bytes of text that are tokenized at first for each token of the limit.
+const BYTES_PER_TOKEN: usize = 32;
 
 pub struct TextTask {
     tokenizer: Tokenizer,
@@ -61,11 +70,26 @@ impl TextTask {
             joined = format!("{}{text}", self.prompt);
             joined.as_str()
         };
+        let mut bytes = self.limit * BYTES_PER_TOKEN;
+        loop {
+            let part = whole_words(text, bytes);
+            let (tokens, counted) = self.encode_part(part, part.len() < text.len())?;
+            // Words do not change those before them, so a part that goes beyond the limit decides as the whole would.
+            if part.len() == text.len() || counted > self.limit {
+                return Ok(tokens);
+            }
+            bytes *= 4;
+        }
+    }
+
+    /// Tokens of a text cut to the limit, and how many there were.
+    fn encode_part(&self, text: &str, more: bool) -> Result<(Tokens, usize), TokenizeError> {
         let failed = |e: tokenizers::Error| TokenizeError::Failed(e.to_string());
         let mut encoding = self.tokenizer.encode_fast(text, true).map_err(failed)?;
-        if encoding.len() > self.limit {
+        let counted = encoding.len();
+        if counted > self.limit {
             if self.overflow == Overflow::Reject {
-                return Err(TokenizeError::TooLong { tokens: encoding.len(), limit: self.limit });
+                return Err(TokenizeError::TooLong { tokens: counted, more, limit: self.limit });
             }
             // Cut the text's own tokens and frame the rest, as the tokenizers library does with a truncation set.
             let mut bare = self.tokenizer.encode_fast(text, false).map_err(failed)?;
@@ -73,14 +97,14 @@ impl TextTask {
             bare.truncate(room, 0, TruncationDirection::Right);
             encoding = self.tokenizer.post_process(bare, None, true).map_err(failed)?;
         }
-        Ok(Tokens { ids: widen(encoding.get_ids()), types: widen(encoding.get_type_ids()) })
+        Ok((Tokens { ids: widen(encoding.get_ids()), types: widen(encoding.get_type_ids()) }, counted))
     }
 
     /// Ids that the caller tokenized, taken as they are. Where they are cut, special tokens at the end are kept.
     pub fn accept(&self, mut ids: Vec<i64>) -> Result<Tokens, TokenizeError> {
         if ids.len() > self.limit {
             if self.overflow == Overflow::Reject {
-                return Err(TokenizeError::TooLong { tokens: ids.len(), limit: self.limit });
+                return Err(TokenizeError::TooLong { tokens: ids.len(), more: false, limit: self.limit });
             }
             let tail = &self.frame.1;
             let keep = if ids.ends_with(tail) { tail.len() } else { 0 };
@@ -101,6 +125,16 @@ impl TextTask {
     pub fn detokenize(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
         self.tokenizer.decode(ids, skip_special).map_err(|e| e.to_string())
     }
+}
+
+/// The first `bytes` or more of a text, up to white space; all of it where none follows.
+fn whole_words(text: &str, bytes: usize) -> &str {
+    if text.len() <= bytes {
+        return text;
+    }
+    let from = text.ceil_char_boundary(bytes);
+    let end = text[from..].find(char::is_whitespace).map_or(text.len(), |at| from + at);
+    &text[..end]
 }
 
 /// The special tokens around a text: what an empty text has, cut where the text would stand.
@@ -149,9 +183,21 @@ mod tests {
     #[test]
     fn overlong_text_is_refused_with_both_numbers_or_cut_with_its_special_tokens() {
         let refused = task(Overflow::Reject, 4, "").encode("a b c").unwrap_err();
-        assert_eq!(refused, TokenizeError::TooLong { tokens: 5, limit: 4 });
+        assert_eq!(refused, TokenizeError::TooLong { tokens: 5, more: false, limit: 4 });
         assert!(refused.to_string().contains("5 tokens") && refused.to_string().contains("limit is 4"));
         assert_eq!(task(Overflow::Truncate, 4, "").encode("a b c").unwrap().ids, [1, 3, 4, 2]);
+    }
+
+    #[test]
+    fn of_a_very_long_text_only_the_first_words_are_tokenized() {
+        let long = "a b ".repeat(100_000);
+        assert_eq!(task(Overflow::Truncate, 5, "").encode(&long).unwrap().ids, [1, 3, 4, 3, 2]);
+        let refused = task(Overflow::Reject, 5, "").encode(&long).unwrap_err();
+        assert!(matches!(refused, TokenizeError::TooLong { tokens: 6..200, more: true, .. }), "{refused}");
+        let sparse = format!("{}a b", " ".repeat(100_000));
+        assert_eq!(task(Overflow::Reject, 5, "").encode(&sparse).unwrap().ids, [1, 3, 4, 2]);
+        assert_eq!(whole_words("日本語 x", 4), "日本語");
+        assert_eq!(whole_words("日本語", 4), "日本語");
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Style {
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Above this many bytes a body is parsed (and its texts tokenized) beside the connections' threads.
-const LARGE: usize = 32 << 10;
+const LARGE: usize = 8 << 10;
 
 pub struct Call {
     pub app: Arc<App>,
