@@ -77,7 +77,9 @@ def _build_into(
         compiled.imported.close()
     report = build_report(compiled, model, folder)
     (folder / "evidence").mkdir(exist_ok=True)
-    (folder / "evidence" / "build.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / "evidence" / "build.json").write_text(
+        json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )
     rows = [m.as_json() for m in measured]
     (folder / "evidence" / "targets.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     code = exit_code_of(measured, spec.promised)

@@ -93,7 +93,14 @@ def _data_digests(spec: Spec) -> list[str]:
 def compiler_digest() -> str:
     """Digest of this compiler's own files: another compiler builds again."""
     root = Path(__file__).resolve().parent.parent
-    patterns = ("compiler/**/*.py", "targets/**/*.py", "targets/**/*.j2", "targets/**/*.[ch]", "dsl/*.py", "runtime/abi/**/*")
+    patterns = (
+        "compiler/**/*.py",
+        "targets/**/*.py",
+        "targets/**/*.j2",
+        "targets/**/*.[ch]",
+        "dsl/*.py",
+        "runtime/abi/**/*",
+    )
     files = sorted({p for pattern in patterns for p in root.glob(pattern) if p.is_file()})
     servers = sorted(root.glob("build/serve/*/serve"))
     return cache_key([[str(p.relative_to(root)), file_digest(p)] for p in [*files, *servers]])

@@ -78,7 +78,9 @@ def compare_compiled(graph: Graph, machine: Machine, inputs: Mapping[str, Array]
     with Model(built.library, built.weights, machine.cores) as model:
         got = model.run(inputs)
     names = {name: node for name, node in watched.outputs}
-    return [difference("compiled", _shown(node, name), node.op.name, got[name], want[name]) for name, node in names.items()]
+    return [
+        difference("compiled", _shown(node, name), node.op.name, got[name], want[name]) for name, node in names.items()
+    ]
 
 
 def watch(graph: Graph) -> Graph:

@@ -24,6 +24,7 @@ from .target import Platform, Rendered, Target, discover, find_target
 if TYPE_CHECKING:
     from .codegen.plan import Plan
     from .frontends import Imported
+    from .passes.pipeline import Step
 
 STAGES = ("ast", "spec", "mlir", "graph", "plan", "source")
 """What `--emit` takes."""
@@ -123,14 +124,20 @@ def optimize(imported: Imported, request: Request) -> Imported:
 
     from .ir.printer import print_graph
     from .ir.verify import verify
-    from .passes.pipeline import default_passes, dump_to, each, parse_passes, run_passes
+    from .passes.pipeline import Callback, default_passes, dump_to, each, parse_passes, run_passes
 
     passes = default_passes() if request.passes is None else parse_passes(request.passes)
-    callbacks = [lambda step: verify(step.after, step.pass_.name)]  # pyright: ignore[reportUnknownLambdaType]
+    callbacks: list[Callback] = [_verified]
     if request.dump is not None:
         callbacks.append(dump_to(request.dump, print_graph))
     verify(imported.graph, "import")
     return replace(imported, graph=run_passes(imported.graph, passes, each(*callbacks)))
+
+
+def _verified(step: Step) -> None:
+    from .ir.verify import verify
+
+    verify(step.after, step.pass_.name)
 
 
 def plan_model(imported: Imported) -> Plan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes as c
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +103,7 @@ def open_library(path: Path) -> c.CDLL:
     except OSError as error:
         raise InferError("CALLER", CODE_ARGUMENT, f"{path}: {error}") from None
     pointer = c.POINTER
-    signatures = {
+    signatures: dict[str, tuple[Any, list[Any]]] = {
         "infc_abi_version": (c.c_uint32, []),
         "infc_describe": (c.c_char_p, []),
         "infc_open": (c.c_int, [pointer(OpenArgs), pointer(c.c_void_p), pointer(Error)]),
@@ -123,7 +124,9 @@ def open_library(path: Path) -> c.CDLL:
         function.restype, function.argtypes = result, arguments
     version = int(library.infc_abi_version())
     if version != ABI_VERSION:
-        raise InferError("CALLER", CODE_ARGUMENT, f"{path} has ABI version {version}, and this loader reads {ABI_VERSION}")
+        raise InferError(
+            "CALLER", CODE_ARGUMENT, f"{path} has ABI version {version}, and this loader reads {ABI_VERSION}"
+        )
     return library
 
 
@@ -136,7 +139,8 @@ def new_error() -> Error:
 
 def raise_error(error: Error) -> None:
     """Raises InferError with what error holds."""
-    kind = KINDS[error.kind] if error.kind < len(KINDS) else "INTERNAL"
+    number = int(error.kind)
+    kind = KINDS[number] if number < len(KINDS) else "INTERNAL"
     raise InferError(kind, int(error.code), error.message.decode(errors="replace"))
 
 

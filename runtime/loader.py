@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -67,7 +67,9 @@ class StepProfile:
 class Model:
     """A loaded model with one context. Not for several threads at once: load one a thread."""
 
-    def __init__(self, library: Path, weights: Path | None, threads: int = 1, cpus: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, library: Path, weights: Path | None, threads: int = 1, cpus: Sequence[int] | None = None
+    ) -> None:
         """Opens library with weights (None: the model has none). Raises InferError."""
         self._library = open_library(library)
         self.description: dict[str, Any] = json.loads(self._library.infc_describe())
@@ -122,7 +124,13 @@ class Model:
             rows, tokens, longest = rows + r, tokens + r * length, max(longest, length)
         self._reserve(len(requests), rows, tokens, longest)
         batch = Batch(
-            c.sizeof(Batch), len(requests), tensors, outputs, status, self._workspace.ctypes.data, self._workspace.nbytes
+            c.sizeof(Batch),
+            len(requests),
+            tensors,
+            outputs,
+            status,
+            self._workspace.ctypes.data,
+            self._workspace.nbytes,
         )
         self._call("infc_run", self._context, c.byref(batch))
         final: list[dict[str, Array] | InferError] = []
@@ -158,10 +166,12 @@ class Model:
             self._library.infc_close(self._model)
             self._model = c.c_void_p()
 
-    def __enter__(self) -> Model:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _call(self, name: str, *arguments: Any) -> None:
@@ -175,7 +185,9 @@ class Model:
         names = [info.name for info in self.inputs]
         unknown = sorted(set(request) - set(names))
         if unknown:
-            raise InferError("CALLER", CODE_ARGUMENT, f"there is no input {unknown[0]!r}; the inputs are {', '.join(names)}")
+            raise InferError(
+                "CALLER", CODE_ARGUMENT, f"there is no input {unknown[0]!r}; the inputs are {', '.join(names)}"
+            )
         found: dict[str, Array] = {}
         for info in self.inputs:
             if info.name not in request:
@@ -235,7 +247,12 @@ def _map(weights: Path | None) -> tuple[object, int | None, int]:
 
 
 def load(
-    bundle: str | Path, *, threads: int = 1, model: str | None = None, variant: int = 0, cpus: Sequence[int] | None = None
+    bundle: str | Path,
+    *,
+    threads: int = 1,
+    model: str | None = None,
+    variant: int = 0,
+    cpus: Sequence[int] | None = None,
 ) -> Model:
     """Loads a bundle's model (`model`: its name, where there are several). Raises InferError."""
     folder = Path(bundle)
@@ -251,5 +268,7 @@ def load(
     variants = manifest["models"][names.index(model) if model else 0]["variants"]
     chosen = [v for v in variants if v["id"] == variant]
     if not chosen:
-        raise InferError("CALLER", CODE_ARGUMENT, f"{folder} has no variant {variant}; it has {[v['id'] for v in variants]}")
+        raise InferError(
+            "CALLER", CODE_ARGUMENT, f"{folder} has no variant {variant}; it has {[v['id'] for v in variants]}"
+        )
     return Model(folder / chosen[0]["library"], folder / chosen[0]["weights"], threads, cpus)

@@ -53,7 +53,9 @@ def random_inputs(graph: Graph, sizes: Mapping[str, int], seed: int = SEED) -> d
 def golden_sizes(graph: Graph) -> list[dict[str, int]]:
     """Sizes asked: two small ones within the bounds of every dimension."""
     small = {name: min(max(low, 2), high) for name, (low, high) in graph.dims.items()}
-    middle = {name: min(max(low, 3 if name == graph.batch_dim else 13), high) for name, (low, high) in graph.dims.items()}
+    middle = {
+        name: min(max(low, 3 if name == graph.batch_dim else 13), high) for name, (low, high) in graph.dims.items()
+    }
     return [small] if small == middle else [small, middle]
 
 
@@ -63,7 +65,9 @@ def golden(graph: Graph, reference: Callable[[Arrays], Arrays]) -> str:
     for sizes in golden_sizes(graph):
         inputs = random_inputs(graph, sizes)
         outputs = reference(inputs)
-        cases.append({"inputs": _encode(inputs), "outputs": _encode({name: outputs[name] for name, _ in graph.outputs})})
+        cases.append(
+            {"inputs": _encode(inputs), "outputs": _encode({name: outputs[name] for name, _ in graph.outputs})}
+        )
     document = {"format": FORMAT, "cases": cases, "max_abs_error": TOLERANCE, "sha256": None}
     return json.dumps(document, sort_keys=True, indent=1) + "\n"
 
@@ -73,7 +77,9 @@ def _encode(arrays: Arrays) -> dict[str, object]:
         name: {
             "dtype": array.dtype.name,
             "shape": list(array.shape),
-            "data": base64.b64encode(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()).decode(),
+            "data": base64.b64encode(
+                np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+            ).decode(),
         }
         for name, array in arrays.items()
     }
@@ -85,5 +91,3 @@ def decode(document: Mapping[str, Mapping[str, Any]]) -> dict[str, NDArray[Any]]
         name: np.frombuffer(base64.b64decode(item["data"]), item["dtype"]).reshape(item["shape"])
         for name, item in document.items()
     }
-
-

@@ -60,7 +60,9 @@ def check_lock(path: Path, sections: Sections, command: str) -> None:
     ]
     if differences:
         shown = "\n  ".join(differences[:10])
-        raise InfcError(f"{path} was written with other inputs or tools:\n  {shown}", hint=f"{command} writes a new lock")
+        raise InfcError(
+            f"{path} was written with other inputs or tools:\n  {shown}", hint=f"{command} writes a new lock"
+        )
 
 
 def _at(document: Mapping[str, object], section: str) -> Mapping[str, object]:

@@ -46,11 +46,18 @@ def run(argv: Sequence[str]) -> int:
         print_json("infc.compare/1", code, {"values": rows, "first": shown})
         return code
     if args.verbose or first is not None:
-        rows = [(d.stage, d.name, d.op, "x".join(map(str, d.shape)), f"{d.error:.2e}", "DIFFERS" if d.differs else "") for d in found]
+        rows = [
+            (d.stage, d.name, d.op, "x".join(map(str, d.shape)), f"{d.error:.2e}", "DIFFERS" if d.differs else "")
+            for d in found
+        ]
         print(format_table(rows, header=("stage", "name", "op", "shape", "error", "")))
     if first is None:
         worst = max(found, key=lambda d: d.error)
-        print(f"{len(found)} values agree; the largest relative error is {worst.error:.2e}, at {worst.name} ({worst.stage})")
+        print(
+            f"{len(found)} values agree; the largest relative error is {worst.error:.2e}, at {worst.name} ({worst.stage})"
+        )
     else:
-        print(f"the first that differs: {first.name} ({first.op}, stage {first.stage}), relative error {first.error:.2e}")
+        print(
+            f"the first that differs: {first.name} ({first.op}, stage {first.stage}), relative error {first.error:.2e}"
+        )
     return code

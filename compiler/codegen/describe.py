@@ -15,7 +15,9 @@ FORMAT = 1
 
 def describe_inputs(graph: Graph) -> list[dict[str, object]]:
     """One object an input: name, dtype, shape (integers and symbols), default, min, max, nan, mask."""
-    return [_describe_input(n.op.input, n.type.dtype, n.type.shape, graph) for n in graph.inputs if isinstance(n.op, Input)]
+    return [
+        _describe_input(n.op.input, n.type.dtype, n.type.shape, graph) for n in graph.inputs if isinstance(n.op, Input)
+    ]
 
 
 def _describe_input(name: str, dtype: str, shape: tuple[Dim, ...], graph: Graph) -> dict[str, object]:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
-from ..errors import InfcError
+from ..errors import Exit, InfcError
 from ..ir.dims import Dim, evaluate, product, substitute, sym
 from ..ir.graph import Graph, Node, Op
 from ..ir.ops.attention import Attention
@@ -219,7 +219,7 @@ def _units(graph: Graph, placement: Placement) -> list[_Group]:
     while len(done) < len(groups):
         ready = [g for g in range(len(groups)) if g not in done and waits[g] <= done]
         if not ready:
-            raise InfcError("the graph's islands wait for one another", exit_code=1)
+            raise InfcError("the graph's islands wait for one another", exit_code=Exit.INTERNAL)
         chosen = min(ready, key=lambda g: (max((position[n] for n in groups[g].nodes), default=0), rank[g]))
         done.add(chosen)
         kept = tuple(n for n in groups[chosen].nodes if n not in views)
@@ -351,7 +351,11 @@ class _Allocation:
         same = [s for s in candidates if size in self.slots[s].sizes]
         if same:
             chosen = same[0]
-        elif candidates and isinstance(size, int) and all(isinstance(x, int) for s in candidates for x in self.slots[s].sizes):
+        elif (
+            candidates
+            and isinstance(size, int)
+            and all(isinstance(x, int) for s in candidates for x in self.slots[s].sizes)
+        ):
             wanted: int = size
             chosen = min(candidates, key=lambda s: abs(max(cast(tuple[int, ...], self.slots[s].sizes)) - wanted))
         elif candidates:
@@ -365,7 +369,9 @@ class _Allocation:
         if size not in slot.sizes:
             sizes = (*slot.sizes, size)
             whole = [x for x in sizes if isinstance(x, int)]
-            self.slots[chosen] = Slot(place, (*(x for x in sizes if not isinstance(x, int)), *([max(whole)] if whole else [])))
+            self.slots[chosen] = Slot(
+                place, (*(x for x in sizes if not isinstance(x, int)), *([max(whole)] if whole else []))
+            )
         self.home[node] = chosen
 
     def ref(self, node: Node) -> Ref:
@@ -390,8 +396,10 @@ def print_plan(plan: Plan, providers: Mapping[int, str] | None = None) -> str:
     lines = [f"plan {plan.graph.name}", f"symbols {', '.join(plan.symbols)}"]
     unit = {Place.TOKEN: " a token", Place.ROW: " a row"}
     for number, slot in enumerate(plan.slots):
-        lines.append(f"slot {number}: {slot.place.value} {' or '.join(str(s) for s in slot.sizes)} B{unit.get(slot.place, '')}")
-    for (node, ref) in zip(plan.graph.inputs, plan.inputs, strict=True):
+        lines.append(
+            f"slot {number}: {slot.place.value} {' or '.join(str(s) for s in slot.sizes)} B{unit.get(slot.place, '')}"
+        )
+    for node, ref in zip(plan.graph.inputs, plan.inputs, strict=True):
         lines.append(f"input {cast(Input, node.op).input}: {print_ref(ref)}")
     for group in plan.units:
         if group.island:
@@ -400,7 +408,9 @@ def print_plan(plan: Plan, providers: Mapping[int, str] | None = None) -> str:
             operands = ", ".join(print_ref(r) for r in step.operands)
             indent = "  " if group.island else ""
             provider = f" by {providers[step.index]}" if providers else ""
-            lines.append(f"{indent}{step.index}: {print_ref(step.out)} = {step.op.name}({operands})  # {step.name}{provider}")
+            lines.append(
+                f"{indent}{step.index}: {print_ref(step.out)} = {step.op.name}({operands})  # {step.name}{provider}"
+            )
     for name, ref in plan.outputs:
         lines.append(f"output {name}: {print_ref(ref)}")
     return "\n".join(lines) + "\n"

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 
 from ...dsl.spec import AccuracyTarget, BundleSizeTarget, CostTarget, Model, Spec, Target
-from ..bundle.manifest import digest_file
 from ..driver import Machine
-from ..errors import InfcError
 from ..frontends import Imported
 from .accuracy import measure_accuracy
 from .result import Measured
@@ -33,7 +29,9 @@ def measure(spec: Spec, model: Model, imported: Imported, machine: Machine, bund
     measured: list[Measured] = []
     timed = [t for t in targets if not isinstance(t, AccuracyTarget | BundleSizeTarget)]
     evidence = prove(model, bundle, timed) if timed else None
-    scores = measure_accuracy(model, imported, bundle, [t for t in targets if isinstance(t, AccuracyTarget)], machine.cores)
+    scores = measure_accuracy(
+        model, imported, bundle, [t for t in targets if isinstance(t, AccuracyTarget)], machine.cores
+    )
     for target in targets:
         if isinstance(target, AccuracyTarget):
             measured.append(judge(target, scores[target], rows_note(scores[target].rows)))

@@ -36,7 +36,8 @@ def cosine(got: Array, want: Array) -> float:
     """Mean over rows of the cosine between a row's values; arrays [rows, ...]."""
     a, b = got.reshape(len(got), -1).astype(np.float64), want.reshape(len(want), -1).astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return float(np.mean(np.where(norms > 0, np.sum(a * b, axis=1) / np.maximum(norms, 1e-300), 1.0)))
+    cosines: Array = np.where(norms > 0, np.sum(a * b, axis=1) / np.maximum(norms, 1e-300), 1.0)
+    return float(cosines.mean())
 
 
 def top1(got: Array, want: Array) -> float:
@@ -51,7 +52,8 @@ def max_abs_error(got: Array, want: Array) -> float:
 
 def mse(got: Array, want: Array) -> float:
     """The mean squared difference."""
-    return float(np.mean((got.astype(np.float64) - want.astype(np.float64)) ** 2))
+    squares: Array = (got.astype(np.float64) - want.astype(np.float64)) ** 2
+    return float(squares.mean())
 
 
 def label_top1(got: Array, labels: Array) -> float:
@@ -109,7 +111,9 @@ def measure_accuracy(
                 references = [imported.reference(request) for request in rows.requests]
                 want = {name: _stack([r[name] for r in references]) for name in names}
             if target.metric not in VS_REFERENCE:
-                raise InfcError(f"accuracy {target.metric} vs float32 is not measured; there are {', '.join(VS_REFERENCE)}")
+                raise InfcError(
+                    f"accuracy {target.metric} vs float32 is not measured; there are {', '.join(VS_REFERENCE)}"
+                )
             values = [VS_REFERENCE[target.metric](got[n], want[n]) for n in names]
             value = max(values) if target.op == "<=" else min(values)
         found[target] = Score(value, len(rows.requests))

@@ -77,7 +77,11 @@ def _tokenized(texts: list[str], imported: Imported) -> list[dict[str, Array]]:
                 f"text {number} has {len(encoded.ids)} tokens, and the limit is {embed.limit}",
                 hint="leave it out of the data, or write `truncate` behind the input",
             )
-        columns = {"input_ids": encoded.ids, "attention_mask": encoded.attention_mask, "token_type_ids": encoded.type_ids}
+        columns = {
+            "input_ids": encoded.ids,
+            "attention_mask": encoded.attention_mask,
+            "token_type_ids": encoded.type_ids,
+        }
         found.append({name: np.asarray([columns[name]], np.int64) for name in names if name in columns})
     return found
 

@@ -26,7 +26,7 @@ class Evidence:
     @property
     def throughput(self) -> float:
         """Highest rate that was answered, requests a second; 0 where it was not measured."""
-        found = self.document.get("throughput") or {}
+        found: dict[str, Any] = self.document.get("throughput") or {}
         return float(found.get("req_s") or 0.0)
 
     def value_of(self, target: Target) -> tuple[float, str]:

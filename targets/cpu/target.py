@@ -31,7 +31,11 @@ class CpuTarget:
         missing = _missing_tool()
         arch, have = machine_features()
         return tuple(
-            Variant(v.name, missing, "" if v.arch == arch and have.issuperset(v.features) else f"this machine is {arch} without it")
+            Variant(
+                v.name,
+                missing,
+                "" if v.arch == arch and have.issuperset(v.features) else f"this machine is {arch} without it",
+            )
             for v in ISAS.values()
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from infc.compiler.ir.dims import Dim, sym
 from infc.compiler.ir.graph import Graph, InputSpec, Node, Weight, make
 from infc.compiler.ir.ops.attention import Attention
@@ -83,4 +84,6 @@ def images() -> Graph:
     h = make(Conv((1, 1), ((1, 1), (1, 1)), (1, 1), bias=True, activation="relu"), x, w("a", 8, 3, 3, 3), w("ab", 8))
     h = make(Pool("max", (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1)), h)
     h = make(Reshape((BATCH, 128)), h)
-    return Graph("images", {"batch": (1, 20)}, (x,), (("logits", linear(w, "fc", h, 5)),), w.table, {"image": InputSpec()})
+    return Graph(
+        "images", {"batch": (1, 20)}, (x,), (("logits", linear(w, "fc", h, 5)),), w.table, {"image": InputSpec()}
+    )

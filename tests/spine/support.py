@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from infc.compiler.codegen.plan import Plan, plan_graph
 from infc.compiler.ir.graph import Array, Graph
 from infc.compiler.ir.interpret import run as interpret

@@ -1,5 +1,4 @@
-"""Faults planted in the generated C: the comparison with the interpreter must see each of them.
-"""
+"""Faults planted in the generated C: the comparison with the interpreter must see each of them."""
 
 from __future__ import annotations
 
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from infc.compiler.ir.interpret import run as interpret
 from infc.runtime import InferError, Model
 
@@ -27,7 +27,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_seen(fault: str, tmp_path: Path) -> None:
-    """"nothing" is the control: without a fault the same comparison passes."""
+    """ "nothing" is the control: without a fault the same comparison passes."""
     graph = encoder()
     rendered = TARGET.render(plan_of(graph), NATIVE)
     pattern, by = FAULTS[fault]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from infc.compiler.ir.ops import known
 from infc.compiler.ir.prims import TABLE
-
 from tests.ir.generate import random_graph, random_inputs, sizes
 
 from .support import assert_agrees, compile_graph
@@ -34,6 +34,6 @@ def test_many_random_graphs_agree_with_the_interpreter(seed: int) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("seed", (1, 2))
+@pytest.mark.parametrize("seed", [1, 2])
 def test_each_op_agrees_with_the_interpreter(op: str, seed: int) -> None:
     check(seed, op)

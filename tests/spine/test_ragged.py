@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from infc.compiler.bundle.golden import random_inputs
 from infc.compiler.ir.graph import Array, Graph
 from infc.compiler.ir.interpret import run as interpret
 from infc.runtime import InferError, Model
 
 from .models import encoder, images, mlp
-from .support import TARGET, NATIVE, compare, plan_of
+from .support import NATIVE, TARGET, compare, plan_of
 
 Pair = tuple[Graph, Model, Model]
 
@@ -100,7 +101,9 @@ def test_a_bad_request_does_not_fail_its_neighbours(pair: Pair) -> None:
     results = one.run_batch([good[0], bad, wrong, {}, good[1]])
     for number in (1, 2, 3):
         error = results[number]
-        assert isinstance(error, InferError) and error.kind == "CALLER" and name in error.message
+        assert isinstance(error, InferError)
+        assert error.kind == "CALLER"
+        assert name in error.message
     for number, request in ((0, good[0]), (4, good[1])):
         for key, value in one.run(request).items():
             assert np.array_equal(answered(results[number])[key], value)

@@ -67,7 +67,9 @@ def _store_local(em: Emission, unit: Unit | None) -> list[str]:
     """Calls that hand the LOCAL outputs that unit writes last to their requests; unit None: those that no unit writes."""
     lines: list[str] = []
     for number, (_, ref) in enumerate(em.plan.outputs):
-        writers = [u for u in em.plan.units if any(_same_place(s.out, ref) for s in u.steps)] if ref.where == "slot" else []
+        writers = (
+            [u for u in em.plan.units if any(_same_place(s.out, ref) for s in u.steps)] if ref.where == "slot" else []
+        )
         if ref.place is Place.LOCAL and unit is (writers[-1] if writers else None):
             lines.append(f"rt_store_local(e, {number}, {pointer(em, ref)});")
     return lines
@@ -85,7 +87,9 @@ def _body(em: Emission, step: Step, *, island: bool) -> Body:
 
 
 def _function(step: Step, body: Body) -> str:
-    scratch = "    float *scratch = (float *)(e->scratch + tid * e->scratch_stride);\n" if "scratch" in body.text else ""
+    scratch = (
+        "    float *scratch = (float *)(e->scratch + tid * e->scratch_stride);\n" if "scratch" in body.text else ""
+    )
     return (
         f"/* {step.index}: {step.op.name} ({body.provider}) */\n"
         f"static void step_{step.index}(void *env, uint32_t tid, uint32_t threads) {{\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....compiler.ir.dims import Dim, DimExpr, FloorDiv, Sym
+from ....compiler.ir.dims import Dim, FloorDiv, Sym
 
 DIM_TYPE = "int64_t"
 
@@ -21,7 +21,7 @@ def c_dim(dim: Dim, symbols: tuple[str, ...], array: str = "d") -> str:
                 sign = "/" if isinstance(atom, FloorDiv) else "%"
                 factors.append(f"({c_dim(atom.numerator, symbols, array)} {sign} {atom.divisor})")
         terms.append("*".join(factors))
-    return f"({' + '.join(terms)})" if len(terms) > 1 or isinstance(dim, DimExpr) else terms[0]
+    return "(" + " + ".join(terms) + ")"
 
 
 def c_string(text: str) -> str:

@@ -25,7 +25,9 @@ def render_loop(em: Emission, step: Step, *, island: bool) -> Body:
     loop = Loop(loop.out, _inline_constants(loop.body, step))
     flat = not island and step.out.place is Place.TOKEN
     by_rows = not island and step.out.place is Place.ROW and any(r.place is Place.TOKEN for r in step.operands)
-    operands = tuple(tail.OperandDesc(storage_type(r, em.plan), r.place if flat else Place.SHARED) for r in step.operands)
+    operands = tuple(
+        tail.OperandDesc(storage_type(r, em.plan), r.place if flat else Place.SHARED) for r in step.operands
+    )
     mode = tail.Mode.FLAT if flat else tail.Mode.DENSE
     kernel = tail.render(loop, operands, mode, em.symbols, em.isa, em.plan.graph.dims)
     em.functions.setdefault(kernel.symbol, kernel.source)

@@ -34,7 +34,9 @@ class Emission:
 
     def need_scratch(self, kernel: Kernel, largest: Dim = 0) -> None:
         """Makes each thread's scratch large enough for kernel, whose need grows with `largest`."""
-        floats = kernel.scratch(bounds(largest, self.plan.graph.dims)[1]) if callable(kernel.scratch) else kernel.scratch
+        floats = (
+            kernel.scratch(bounds(largest, self.plan.graph.dims)[1]) if callable(kernel.scratch) else kernel.scratch
+        )
         self.scratch_floats = max(self.scratch_floats, floats)
 
     def dim(self, dim: Dim, array: str = "e->dim") -> str:

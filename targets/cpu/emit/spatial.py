@@ -39,9 +39,7 @@ def render_conv(em: Emission, step: Step) -> Body | None:
         op.groups, op.activation, op.bias, op.residual,
     )  # fmt: skip
     isa, load = em.isa, em.weights.source[weight.weight].load
-    at = em.weights.offset(
-        f"conv {weight.weight}", 4 * prod(weight_shape), lambda: kernels.pack_conv(isa, load())
-    )
+    at = em.weights.offset(f"conv {weight.weight}", 4 * prod(weight_shape), lambda: kernels.pack_conv(isa, load()))
     em.need_scratch(kernel)
     bias = pointer(em, step.operands[2]) if op.bias else "NULL"
     residual = pointer(em, step.operands[-1]) if op.residual else "NULL"

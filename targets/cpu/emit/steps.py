@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from ....compiler.codegen.plan import Ref, Step
 from ....compiler.ir.dims import product
 from ....compiler.ir.graph import Op
-from ....compiler.ir.ops.attention import Attention
 from ....compiler.ir.ops.argmax import Argmax
 from ....compiler.ir.ops.argmin import Argmin
+from ....compiler.ir.ops.attention import Attention
 from ....compiler.ir.ops.conv import Conv
 from ....compiler.ir.ops.cumsum import Cumsum
 from ....compiler.ir.ops.embedding import Embedding
@@ -93,11 +93,14 @@ def render_norm(em: Emission, step: Step) -> Body | None:
         kernel = kernels.rms_norm(em.isa, width, op.eps, op.weight)
     rows = vectors(em, step.out.type, step.out.place)
     x = step.operands[0]
-    text = split_rows(rows) + f"""    if (r0 < r1)
+    text = (
+        split_rows(rows)
+        + f"""    if (r0 < r1)
         {use(em, kernel)}({at_row(em, x)}, {em.dim(spacing(x))}, {at_row(em, residual) if residual else "NULL"},
             {em.dim(spacing(residual)) if residual else "0"}, {weight}, {bias},
             {at_row(em, step.out, const=False)}, {em.dim(spacing(step.out))}, r1 - r0);
 """
+    )
     return Body(text, rows, work_of(rows, 8 * width, em), f"template:{op.name}")
 
 
@@ -109,9 +112,12 @@ def render_softmax(em: Emission, step: Step) -> Body | None:
         return None
     kernel = kernels.softmax(em.isa, isinstance(op, LogSoftmax))
     rows, n = vectors(em, x.type, x.place), em.dim(x.type.shape[-1])
-    text = split_rows(rows) + f"""    if (r0 < r1)
+    text = (
+        split_rows(rows)
+        + f"""    if (r0 < r1)
         {use(em, kernel)}({at_row(em, x)}, {at_row(em, step.out, const=False)}, r1 - r0, {n});
 """
+    )
     return Body(text, rows, f"({rows}) * ({n}) * 2", f"template:{op.name}")
 
 
@@ -123,10 +129,13 @@ def render_l2(em: Emission, step: Step) -> Body | None:
         return None
     kernel = kernels.l2_normalize(em.isa, width, op.eps)
     rows = vectors(em, x.type, x.place)
-    text = split_rows(rows) + f"""    if (r0 < r1)
+    text = (
+        split_rows(rows)
+        + f"""    if (r0 < r1)
         {use(em, kernel)}({at_row(em, x)}, {em.dim(spacing(x))}, {at_row(em, step.out, const=False)},
             {em.dim(spacing(step.out))}, r1 - r0);
 """
+    )
     return Body(text, rows, work_of(rows, 4 * width, em), "template:l2_normalize")
 
 
@@ -141,9 +150,12 @@ def render_embedding(em: Emission, step: Step) -> Body | None:
         return None
     kernel = kernels.embedding(em.isa, width, ids.type.dtype, entries)
     rows = vectors(em, step.out.type, step.out.place)
-    text = split_rows(rows) + f"""    if (r0 < r1)
+    text = (
+        split_rows(rows)
+        + f"""    if (r0 < r1)
         {use(em, kernel)}({pointer(em, table)}, {pointer(em, ids)} + r0, {at_row(em, step.out, const=False)}, r1 - r0);
 """
+    )
     return Body(text, rows, f"({rows}) * {width // 8}", "template:embedding")
 
 
@@ -164,7 +176,10 @@ def render_attention(em: Emission, step: Step) -> Body | None:
         return None
     if bias is not None and (bias.type.rank != 4 or bias.type.shape[3] != k.type.shape[1] or not bias.contiguous):
         return None
-    assert isinstance(heads, int) and isinstance(depth, int) and isinstance(heads_k, int) and isinstance(depth_v, int)
+    assert isinstance(heads, int)
+    assert isinstance(depth, int)
+    assert isinstance(heads_k, int)
+    assert isinstance(depth_v, int)
     kernel = kernels.attention(
         em.isa, heads, heads_k, depth, depth_v, op.scale, op.causal, op.window, mask is not None, bias is not None
     )
@@ -181,12 +196,15 @@ def render_attention(em: Emission, step: Step) -> Body | None:
     em.need_scratch(kernel, k.type.shape[1])
     block = kernel.block
     tasks = f"{heads} * ((len + {block - 1}) / {block})"
-    text = open_segments(em, q, tasks) + f"""        {use(em, kernel)}({pointer(em, q)} + at * {ldq}, {ldq},
+    text = (
+        open_segments(em, q, tasks)
+        + f"""        {use(em, kernel)}({pointer(em, q)} + at * {ldq}, {ldq},
             {pointer(em, k)} + {key_at} * {ldk}, {ldk}, {pointer(em, v)} + {key_at} * {ldv}, {ldv},
             {f"{pointer(em, mask)} + {key_at}" if mask else "NULL"}, {bias_args},
             {pointer(em, step.out, const=False)} + at * {ldo}, {ldo}, len, {keys}, t0, t1, scratch);
     }}
 """
+    )
     rows = units(em, q)
     return Body(text, rows, f"({rows}) * {heads * (depth + depth_v) * 2}", "template:attention")
 
@@ -200,10 +218,13 @@ def render_masked_mean(em: Emission, step: Step) -> Body | None:
         return None
     kernel = kernels.masked_mean(em.isa, width)
     ldx = em.dim(spacing(x))
-    text = open_segments(em, x, "1") + f"""        {use(em, kernel)}({pointer(em, x)} + at * {ldx}, {ldx}, {pointer(em, mask)} + at,
+    text = (
+        open_segments(em, x, "1")
+        + f"""        {use(em, kernel)}({pointer(em, x)} + at * {ldx}, {ldx}, {pointer(em, mask)} + at,
             {pointer(em, step.out, const=False)} + seg * {width}, len);
     }}
 """
+    )
     rows = vectors(em, x.type, x.place)
     return Body(text, rows, work_of(rows, width, em), "template:masked_mean")
 
@@ -225,7 +246,10 @@ def render_matmul(em: Emission, step: Step) -> Body | None:
     em.need_scratch(kernel, k)
     lead = step.out.type.shape[:-2]
     batch = _lead_count(em, step.out)
-    lines = [f"    const int64_t m = {em.dim(m)}, k = {em.dim(k)}, n = {em.dim(n)}, batch = {batch};", "    int64_t t0, t1;"]
+    lines = [
+        f"    const int64_t m = {em.dim(m)}, k = {em.dim(k)}, n = {em.dim(n)}, batch = {batch};",
+        "    int64_t t0, t1;",
+    ]
     lines.append("    const int64_t blocks = (m + 31) / 32;\n    rt_split(batch * blocks, 1, tid, threads, &t0, &t1);")
     lines.append("    for (int64_t t = t0; t < t1; ++t) {\n        int64_t rest = t / blocks, at_a = 0, at_b = 0;")
     lines.append("        const int64_t i0 = t % blocks * 32, i1 = i0 + 32 < m ? i0 + 32 : m;")
@@ -241,8 +265,12 @@ def render_matmul(em: Emission, step: Step) -> Body | None:
         if axis:
             lines.append(f"        rest /= {size};")
     ldb = "k" if op.transpose_b else "n"
-    lines.append(f"        {use(em, kernel)}({pointer(em, a)} + at_a * m * k + i0 * k, k, {pointer(em, b)} + at_b * k * n, {ldb},")
-    lines.append(f"            {pointer(em, step.out, const=False)} + (t / blocks) * m * n + i0 * n, n, i1 - i0, k, n, scratch);")
+    lines.append(
+        f"        {use(em, kernel)}({pointer(em, a)} + at_a * m * k + i0 * k, k, {pointer(em, b)} + at_b * k * n, {ldb},"
+    )
+    lines.append(
+        f"            {pointer(em, step.out, const=False)} + (t / blocks) * m * n + i0 * n, n, i1 - i0, k, n, scratch);"
+    )
     lines.append("    }\n")
     rows = f"({batch}) * ({em.dim(m)})"
     return Body("\n".join(lines), rows, f"({rows}) * ({em.dim(2 * product((k, n)))}) / 32", "template:matmul")
@@ -261,10 +289,13 @@ def render_along(em: Emission, step: Step) -> Body | None:
     outer = count + em.dim(product(x.type.shape[flat_axes : op.axis]))
     n, inner = em.dim(x.type.shape[op.axis]), em.dim(product(x.type.shape[op.axis + 1 :]))
     out_step = f"({n}) * ({inner})" if isinstance(op, Cumsum) else f"({inner})"
-    text = split_rows(outer) + f"""    if (r0 < r1)
+    text = (
+        split_rows(outer)
+        + f"""    if (r0 < r1)
         {use(em, kernel)}({pointer(em, x)} + r0 * ({n}) * ({inner}), {pointer(em, step.out, const=False)} + r0 * {out_step},
             r1 - r0, {n}, {inner});
 """
+    )
     return Body(text, outer, f"({outer}) * ({n}) * ({inner})", f"template:{op.name}")
 
 

@@ -76,7 +76,7 @@ def _rt_dim(dim: Dim, symbols: tuple[str, ...]) -> str:
     return f"{{{symbols.index(str(dim))}, 0}}"
 
 
-def _number(value: float | int | None) -> str:
+def _number(value: float | None) -> str:
     return repr(float(value)) if value is not None else "0"
 
 
@@ -99,7 +99,10 @@ def _stride(ref: Ref) -> str:
 
 
 def _slot_bytes(em: Emission) -> str:
-    lines = ["static void slot_bytes(const int64_t *d, int64_t rows, int64_t tokens, uint64_t *bytes) {", "    (void)d, (void)rows, (void)tokens;"]
+    lines = [
+        "static void slot_bytes(const int64_t *d, int64_t rows, int64_t tokens, uint64_t *bytes) {",
+        "    (void)d, (void)rows, (void)tokens;",
+    ]
     count = {Place.TOKEN: "tokens * ", Place.ROW: "rows * "}
     for number, slot in enumerate(em.plan.slots):
         first, *others = (f"(uint64_t)({count.get(slot.place, '')}{em.dim(s, 'd')})" for s in slot.sizes)
@@ -109,7 +112,11 @@ def _slot_bytes(em: Emission) -> str:
 
 
 def _output_dim(em: Emission) -> str:
-    lines = ["static int64_t output_dim(uint32_t output, uint32_t axis, const int64_t *d) {", "    (void)d;", "    switch (output * 16 + axis) {"]
+    lines = [
+        "static int64_t output_dim(uint32_t output, uint32_t axis, const int64_t *d) {",
+        "    (void)d;",
+        "    switch (output * 16 + axis) {",
+    ]
     for number, (_, ref) in enumerate(em.plan.outputs):
         for axis, dim in enumerate(ref.type.shape):
             lines.append(f"    case {number * 16 + axis}: return {em.dim(dim, 'd')};")
@@ -118,5 +125,3 @@ def _output_dim(em: Emission) -> str:
 
 def _long_string(text: str) -> str:
     return "\n".join("    " + c_string(text[at : at + 120]) for at in range(0, max(len(text), 1), 120))
-
-
