@@ -1,12 +1,19 @@
-"""`infc check --explain`: every word of the language with the value that holds, and where it comes from."""
+"""`infc check --explain`: every word of the language with the value that holds, and where it comes from.
+
+Also `infc build --emit ast`: the statements of one file as the grammar sees them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from .check import CheckResult
 from .keywords import SCOPED, Keyword, words_of
+from .lexer import decode
+from .parse import parse_text
 from .resolved import origin_of
+from .syntax import Statement
+from .write import write_groups
 
 _SKIP = ("infer", "include", "let", "profile", "drop", "model", *SCOPED, "hardware", "serve")
 
@@ -61,3 +68,25 @@ def _help(keyword: Keyword) -> str:
         return keyword.help
     note = "not honoured by build yet" if keyword.honoured is False else f"build honours {keyword.honoured}"
     return f"{keyword.help} ({note})"
+
+
+def print_ast(path: str | os.PathLike[str]) -> str:
+    """The statements of a file, one a line with its place, blocks indented; layers are not applied.
+
+    Raises OSError when the file cannot be read. A statement with an error of form is marked `# not understood`.
+    """
+    with open(path, "rb") as file:
+        text, _ = decode(file.read(), os.fspath(path))
+    statements, _ = parse_text(text, os.fspath(path))
+    return "".join(f"{line}\n" for statement in statements for line in _ast_lines(statement, 0))
+
+
+def _ast_lines(statement: Statement, depth: int) -> Iterator[str]:
+    text = f"{statement.word.text} {write_groups(statement.groups)}".rstrip()
+    note = "  # not understood" if statement.bad else ""
+    at = statement.word.span
+    yield f"{'  ' * depth}{text}{' {' if statement.block is not None else ''}  # {at.line}:{at.col}{note}"
+    if statement.block is not None:
+        for inner in statement.block.statements:
+            yield from _ast_lines(inner, depth + 1)
+        yield f"{'  ' * depth}}}"

@@ -39,11 +39,13 @@ class Loaded:
     let_spans: dict[str, Span] = field(default_factory=dict[str, Span])
     profiles: dict[str, list[tuple[Statement, Roots]]] = field(default_factory=dict[str, list[tuple[Statement, Roots]]])
     found: list[Diagnostic] = field(default_factory=list[Diagnostic])
+    folder: str = ""
+    """The spec's folder as it is shown: included files are shown beside the spec."""
 
 
 def load_layers(text: str, name: str, roots: Roots, profile: str | None, path: str | None = None) -> Loaded:
     """The layers of a spec: includes first, then the spec, then the profile's blocks from first to last file."""
-    loaded = Loaded()
+    loaded = Loaded(folder=os.path.dirname(name))
     _load(loaded, text, name, roots, path, [])
     if profile is not None:
         if profile not in loaded.profiles:
@@ -148,12 +150,13 @@ def _include(loaded: Loaded, statement: Statement, roots: Roots, stack: list[str
         help = near_files(value.absolute, value.written)
         loaded.found.append(Diagnostic("E0701", f"cannot read {value.written}: {why}", atom.span, help=help))
         return
-    text, found = decode(raw, value.written)
+    shown = os.path.normpath(os.path.join(loaded.folder, value.written)).replace(os.sep, "/")
+    text, found = decode(raw, shown)
     loaded.found += found
     if found:
-        loaded.texts[value.written] = ""
+        loaded.texts[shown] = ""
         return
-    _load(loaded, text, value.written, Roots(roots.spec, os.path.dirname(value.absolute), roots.allowed), real, stack)
+    _load(loaded, text, shown, Roots(roots.spec, os.path.dirname(value.absolute), roots.allowed), real, stack)
 
 
 def _read(path: str) -> bytes:

@@ -14,6 +14,7 @@ import pytest
 from infc.compiler.cli.main import main
 from infc.dsl import check_file, format_text, unsupported_statements
 from infc.dsl.codes import CODES
+from infc.dsl.explain import print_ast
 
 from .samples import FRAUD
 
@@ -151,6 +152,12 @@ def test_explain_lists_what_holds_and_what_is_a_default(specs: Path, capsys: pyt
     assert "default" in rows["confidence"]
     assert "95 %" in rows["confidence"]
     assert "not honoured by build yet" in rows["cache"]
+
+
+def test_the_ast_is_printed_a_statement_a_line(specs: Path) -> None:
+    lines = print_ast(specs / "sub" / "bad.infer").splitlines()
+    assert lines[1:3] == ["model fraud {  # 2:1", '  source torch("model.py:make")  # 3:3']
+    assert "    latency p99 <= 20 MiB  # 7:13" in lines
 
 
 def test_missing_files_are_errors_unless_told_otherwise(specs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ def _survives(text: str) -> None:
     assert (formatted is None) == bool(found)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from(_PIECES) | st.text(max_size=6), max_size=25), st.booleans())
 def test_no_mixture_of_pieces_raises(pieces: list[str], spaced: bool) -> None:
     _survives((" " if spaced else "").join(pieces))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from infc.dsl import CheckResult, Spec, check_file, check_text
 from infc.dsl.resolved import write_resolved
-from infc.dsl.spec import LatencyTarget, MemoryTarget, Precision, Queue
+from infc.dsl.spec import CostTarget, Dim, LatencyTarget, MemoryTarget, Precision, Queue, Rate
 
 from .samples import EMBEDDINGS, EVERYTHING, FRAUD
 
@@ -125,30 +126,28 @@ def test_set_replaces_the_bound_and_keeps_the_rest() -> None:
     assert (span.file, span.col) == ("--set", 24)
 
 
-@pytest.mark.parametrize(
-    ("setting", "check"),
-    [
-        ("targets.latency[p99.9]=10 ms", lambda s: s.model.targets.items[-1].bound == 0.01),
-        ("targets.memory=2 GiB", lambda s: MemoryTarget(bound=2 << 30) in s.model.targets.items),
-        ('targets.memory["device"]=3 GiB', lambda s: MemoryTarget(place="device", bound=3 << 30) in s.model.targets.items),
-        ("targets.throughput=5 req/s", lambda s: s.model.targets.items[-1].bound == 5),
-        ("targets.cost=1 USD", lambda s: s.model.targets.items[-1].count == 1e6),
-        ("search.budget=30 s", lambda s: s.model.search.budget_s == 30),
-        ("search.precision=float32, int8", lambda s: s.model.search.precisions[1] == Precision(kind="int8")),
-        ("fraud.traffic.rate=80 req/s", lambda s: s.model.traffic.rate.value == 80),
-        ("traffic.rate=80 req/s", lambda s: s.model.traffic.rate.value == 80),
-        ('model.version="7"', lambda s: s.model.version == "7"),
-        ('model.alias="other"', lambda s: s.model.alias == "other"),
-        ("model.dim[batch]=1..8", lambda s: s.model.dim("batch").hi == 8),
-        ("serve.queue=12 requests", lambda s: s.serve.queue == Queue(requests=12, deadline_s=0.5)),
-        ("serve.queue.deadline=1 s", lambda s: s.serve.queue == Queue(requests=8, deadline_s=1)),
-        ("serve.protocols=openai", lambda s: s.serve.protocols == ("openai",)),
-    ],
-    ids=lambda v: v if isinstance(v, str) else "",
-)  # fmt: skip
-def test_set_changes_one_value(setting: str, check: object) -> None:
+CHANGES: list[tuple[str, Callable[[Spec], bool]]] = [
+    ("targets.latency[p99.9]=10 ms", lambda s: s.model.targets.items[-1].bound == 0.01),
+    ("targets.memory=2 GiB", lambda s: MemoryTarget(bound=2 << 30) in s.model.targets.items),
+    ('targets.memory["device"]=3 GiB', lambda s: MemoryTarget(place="device", bound=3 << 30) in s.model.targets.items),
+    ("targets.throughput=5 req/s", lambda s: s.model.targets.items[-1].bound == 5),
+    ("targets.cost=1 USD", lambda s: CostTarget(bound=1.0) in s.model.targets.items),
+    ("search.budget=30 s", lambda s: s.model.search.budget_s == 30),
+    ("search.precision=float32, int8", lambda s: s.model.search.precisions[1] == Precision(kind="int8")),
+    ("fraud.traffic.rate=80 req/s", lambda s: s.model.traffic.rate == Rate(value=80.0)),
+    ("traffic.rate=80 req/s", lambda s: s.model.traffic.rate == Rate(value=80.0)),
+    ('model.version="7"', lambda s: s.model.version == "7"),
+    ('model.alias="other"', lambda s: s.model.alias == "other"),
+    ("model.dim[batch]=1..8", lambda s: s.model.dim("batch") == Dim(name="batch", lo=1, hi=8)),
+    ("serve.queue=12 requests", lambda s: s.serve.queue == Queue(requests=12, deadline_s=0.5)),
+    ("serve.queue.deadline=1 s", lambda s: s.serve.queue == Queue(requests=8, deadline_s=1)),
+    ("serve.protocols=openai", lambda s: s.serve.protocols == ("openai",)),
+]
+
+
+@pytest.mark.parametrize(("setting", "check"), CHANGES, ids=[setting for setting, _ in CHANGES])
+def test_set_changes_one_value(setting: str, check: Callable[[Spec], bool]) -> None:
     text = FRAUD + TARGETS + "serve { queue 8 requests, deadline 500 ms }\n"
-    assert callable(check)
     assert check(spec_of(check_text(text, sets=[setting])))
 
 
@@ -188,7 +187,7 @@ def test_each_resolved_line_says_where_it_was_written(tmp_path: Path) -> None:
     def origin(start: str) -> str:
         return next(line.split("#")[1].strip() for line in lines if line.strip().startswith(start))
 
-    assert origin("latency p99") == "base.infer:2"
+    assert origin("latency p99") == f"{tmp_path}/base.infer:2"
     assert origin("source") == f"{main}:4"
     assert origin("memory") == "--set"
     assert origin("use cpu") == "--use"
