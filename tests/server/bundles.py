@@ -44,7 +44,19 @@ def compile_model(folder: Path, kind: str, defines: tuple[str, ...]) -> Path:
     if not library.exists():
         source = Path(__file__).with_name("fixture_model.c")
         flags = [f"-DKIND_{kind.upper()}", *(f"-D{d}" for d in defines)]
-        command = [sys.executable, "-m", "ziglang", "cc", "-std=c11", "-shared", "-fPIC", "-O2", "-g0", "-Wall", "-Wextra"]
+        command = [
+            sys.executable,
+            "-m",
+            "ziglang",
+            "cc",
+            "-std=c11",
+            "-shared",
+            "-fPIC",
+            "-O2",
+            "-g0",
+            "-Wall",
+            "-Wextra",
+        ]
         command += ["-fvisibility=hidden", "-fno-sanitize=undefined", f"-I{ROOT / 'runtime' / 'abi'}", *flags]
         subprocess.run([*command, str(source), "-o", str(library), "-lm"], check=True)
     return library
@@ -133,7 +145,12 @@ def write_bundle(
         (folder / "serve").chmod(0o755)
     paths = sorted(p for p in folder.rglob("*") if p.is_file())
     files = [
-        {"path": str(p.relative_to(folder)), "bytes": p.stat().st_size, "executable": p.name == "serve", "sha256": digests(p)}
+        {
+            "path": str(p.relative_to(folder)),
+            "bytes": p.stat().st_size,
+            "executable": p.name == "serve",
+            "sha256": digests(p),
+        }
         for p in paths
     ]
     serve: Json = {"protocols": ["kserve", "openai"], "queue": 256, "deadline_s": 10.0, "threads": 1, "instances": 1}

@@ -29,7 +29,14 @@ def serve_binary() -> Path:
     if built.exists() and all(built.stat().st_mtime >= source.stat().st_mtime for source in _sources()):
         return built
     target = Path(os.environ.setdefault("CARGO_TARGET_DIR", str(Path.home() / ".cache" / "infc" / "cargo")))
-    command = ["cargo", "build", "--locked", "--quiet", "--manifest-path", str(ROOT / "runtime" / "server" / "Cargo.toml")]
+    command = [
+        "cargo",
+        "build",
+        "--locked",
+        "--quiet",
+        "--manifest-path",
+        str(ROOT / "runtime" / "server" / "Cargo.toml"),
+    ]
     subprocess.run(command, check=True)
     return target / "debug" / "serve"
 

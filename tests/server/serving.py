@@ -67,11 +67,13 @@ class Server:
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
         return self.request("POST", path, body, {"content-type": "application/json"} | (headers or {}))
 
-    def raw(self, data: bytes, timeout: float = 30) -> bytes:
-        """Sends bytes on a connection of their own and reads to its end."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as stream:
+    def raw(self, data: bytes, half_close: bool = True) -> bytes:
+        """Sends bytes on a connection of their own and reads to its end. The server takes a half-closed connection for
+        a client that leaves: bytes that ask for a model's answer should not half-close."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as stream:
             stream.sendall(data)
-            stream.shutdown(socket.SHUT_WR)
+            if half_close:
+                stream.shutdown(socket.SHUT_WR)
             return read_to_end(stream)
 
     def ready(self, timeout: float = 30) -> Server:
@@ -113,9 +115,7 @@ def running(
 ) -> Iterator[Server]:
     """The server on a free port; killed at the end if it still runs."""
     command = [str(binary), "--bundle", str(bundle), *(("--port", "0") if "--uds" not in arguments else ()), *arguments]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(env)
-    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(env))
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

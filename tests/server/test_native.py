@@ -53,7 +53,9 @@ def test_zero_rows_give_zero_rows(score_server: Server) -> None:
     assert answer.json["outputs"] == {"score": [], "label": []}
 
 
-def test_more_rows_than_a_batch_holds_are_split_and_joined_in_order(serve_binary: Path, make_bundle: MakeBundle) -> None:
+def test_more_rows_than_a_batch_holds_are_split_and_joined_in_order(
+    serve_binary: Path, make_bundle: MakeBundle
+) -> None:
     fixture = Fixture(serve={"batch": {"max_requests": 4, "max_rows": 3, "max_tokens": 64, "wait_s": 0.0}})
     rows = np.random.default_rng(1).standard_normal((16, WIDTH))
     with running(serve_binary, make_bundle(fixture)) as server:
@@ -96,7 +98,17 @@ def test_right_form_but_wrong_value_is_422_with_the_field(
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b"null", b'{"features": [[1,2,]]}', b'{"features": 01}', b"\xff\xfe", b"{} x", b'{"features": nul}'],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"features": [[1,2,]]}',
+        b'{"features": 01}',
+        b"\xff\xfe",
+        b"{} x",
+        b'{"features": nul}',
+    ],
 )
 def test_what_is_no_json_object_is_400(score_server: Server, body: bytes) -> None:
     assert error(score_server.post("/infer", body))[0] == 400

@@ -47,7 +47,10 @@ def test_flat_and_nested_data_give_the_same(score_server: Server) -> None:
 
 
 def test_data_may_stand_before_its_type_and_outputs_may_be_chosen(score_server: Server) -> None:
-    body = {"outputs": [{"name": "label"}], "inputs": [{"data": ROW, "datatype": "FP32", "shape": [1, 8], "name": "features"}]}
+    body = {
+        "outputs": [{"name": "label"}],
+        "inputs": [{"data": ROW, "datatype": "FP32", "shape": [1, 8], "name": "features"}],
+    }
     answer = score_server.post("/v2/models/fixture/versions/1/infer", body).json
     assert [o["name"] for o in answer["outputs"]] == ["label"]
     assert "id" not in answer
@@ -62,7 +65,11 @@ def test_data_may_stand_before_its_type_and_outputs_may_be_chosen(score_server: 
         ({"inputs": [features(shape=[2**62, 2**62])]}, 422, "the data has 8 values"),
         ({"inputs": [features(shape=[-1, 8])]}, 422, "inputs[0].shape[0]"),
         ({"inputs": [features(shape=[17, 8], data=ROW * 17)]}, 422, "batch is 1 to 16"),
-        ({"inputs": [features(data=[*ROW[:7], float("nan")])]}, 422, "features[0][7]: expected a finite number, got NaN"),
+        (
+            {"inputs": [features(data=[*ROW[:7], float("nan")])]},
+            422,
+            "features[0][7]: expected a finite number, got NaN",
+        ),
         ({"inputs": [features(name="x")]}, 422, "x: there is no such input"),
         ({"inputs": [features(), features()]}, 422, "given twice"),
         ({"inputs": [{"name": "features", "shape": [1, 8], "datatype": "FP32"}]}, 422, "no data"),

@@ -166,14 +166,14 @@ impl LoadModel<'_> {
     fn run(&self, text: Option<TextTask>) -> Result<(Served, Vec<JoinHandle<()>>), Damage> {
         let spec = self.spec;
         let damaged = |path: &str, e: String| Damage::Damaged(format!("{path}: {e}"));
-        let golden = read_golden(self.file(&spec.golden)?.bytes()).map_err(|e| damaged(&spec.golden, e))?;
-        let limits = self.limits(&golden).map_err(|e| damaged(&spec.golden, e))?;
         let library =
             Library::load(&self.folder.join(&self.variant.library)).map_err(|e| damaged(&self.variant.library, e))?;
         library
             .describe()
             .and_then(|text| check_description(spec, &text))
             .map_err(|e| damaged(&self.variant.library, e))?;
+        let golden = read_golden(self.file(&spec.golden)?.bytes()).map_err(|e| damaged(&spec.golden, e))?;
+        let limits = self.limits(&golden).map_err(|e| damaged(&spec.golden, e))?;
         let weights = Arc::clone(self.file(&self.variant.weights)?);
         let outputs = spec.outputs.iter().map(|o| o.dtype).collect();
         let model = Model::open(library, weights, spec.inputs.len(), outputs).map_err(|f| self.open_fault(&f))?;

@@ -1,0 +1,199 @@
+"""Damaged bundles are refused before ready, each with a message that names the file; unsuited ones with exit code 6."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+from pathlib import Path
+from platform import machine
+from typing import Any
+
+import pytest
+
+from .bundles import Fixture, digests
+from .conftest import MakeBundle
+from .serving import environment, run
+
+
+def contents(bundle: Path) -> list[Path]:
+    return sorted(p for p in bundle.rglob("*") if p.is_file() and p.name != "manifest.json")
+
+
+@pytest.fixture(scope="module")
+def sound(make_bundle: MakeBundle) -> Path:
+    return make_bundle(Fixture(kind="embed"))
+
+
+@pytest.fixture
+def bundle(sound: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sound, tmp_path / "bundle"))
+
+
+def edit(bundle: Path, change: Any) -> None:
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def rehash(bundle: Path) -> None:
+    """Digests as they would be if the present files had been written by a build."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        for entry in manifest["files"]:
+            path = bundle / entry["path"]
+            entry |= {"bytes": path.stat().st_size, "sha256": digests(path)}
+
+    edit(bundle, change)
+
+
+def test_a_sound_bundle_passes_check(serve_binary: Path, bundle: Path) -> None:
+    result = run(serve_binary, bundle, "check")
+    assert result.returncode == 0
+    report = json.loads(result.stdout)
+    assert (report["ok"], report["models"], report["files"]) == (True, ["fixture"], 4)
+
+
+def test_a_flipped_bit_in_any_file_is_found_and_the_file_named(serve_binary: Path, bundle: Path) -> None:
+    chooser = random.Random(3)
+    for path in contents(bundle):
+        sound = path.read_bytes()
+        for _ in range(2):
+            data = bytearray(sound)
+            data[chooser.randrange(len(data))] ^= 1 << chooser.randrange(8)
+            path.write_bytes(data)
+            result = run(serve_binary, bundle, "check")
+            assert result.returncode == 7, result.stderr
+            assert f"{path.relative_to(bundle)} does not match its digest" in result.stderr
+        path.write_bytes(sound)
+
+
+def test_truncation_anywhere_is_found_and_the_file_named(serve_binary: Path, bundle: Path) -> None:
+    chooser = random.Random(4)
+    for path in contents(bundle):
+        data = path.read_bytes()
+        for length in (0, chooser.randrange(len(data)), len(data) - 1):
+            path.write_bytes(data[:length])
+            result = run(serve_binary, bundle, "check")
+            assert result.returncode == 7
+            assert f"{path.relative_to(bundle)} has {length} bytes and should have {len(data)}" in result.stderr
+        path.write_bytes(data + b"x")
+        assert run(serve_binary, bundle, "check").returncode == 7
+        path.unlink()
+        missing = run(serve_binary, bundle, "check")
+        assert missing.returncode == 7
+        assert f"{path.relative_to(bundle)}: No such file" in missing.stderr
+        path.write_bytes(data)
+    assert run(serve_binary, bundle, "check").returncode == 0
+
+
+def test_the_server_ends_with_7_before_it_is_ready(serve_binary: Path, bundle: Path) -> None:
+    (bundle / "models/0/variants/0/weights.bin").write_bytes(b"\0" * 32)
+    command = [str(serve_binary), "--bundle", str(bundle), "--port", "0"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment())
+    assert result.returncode == 7
+    assert "models/0/variants/0/weights.bin does not match its digest" in result.stderr
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "models/../../x", ""])
+def test_paths_that_leave_the_folder_are_refused(serve_binary: Path, bundle: Path, path: str) -> None:
+    edit(bundle, lambda m: m["files"].append({"path": path, "bytes": 0, "executable": False, "sha256": []}))
+    result = run(serve_binary, bundle, "check")
+    assert result.returncode == 7
+    assert "leaves the bundle's folder" in result.stderr
+    assert "root:" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda m: m.update(format=2), "manifest.json has format 2"),
+        (lambda m: m["models"].clear(), "no models"),
+        (lambda m: m["models"][0].update(golden="../g"), "leaves the bundle's folder"),
+        (lambda m: m["models"][0]["variants"][0].update(library="other.so"), "has no digest"),
+        (lambda m: m["models"].append(m["models"][0]), "two models have the name"),
+        (lambda m: m["models"][0]["dims"].update(batch=[5, 1]), "empty range 5..1"),
+        (lambda m: m["models"][0]["inputs"][0].update(name="other"), "describes other inputs"),
+        (lambda m: m["models"][0]["task"].update(limit=1), "leaves no room for the special tokens"),
+        (lambda m: m.pop("files"), "missing field `files`"),
+    ],
+)
+def test_contradictions_in_the_manifest_are_named(serve_binary: Path, bundle: Path, change: Any, part: str) -> None:
+    edit(bundle, change)
+    result = run(serve_binary, bundle, "check")
+    assert result.returncode == 7
+    assert part in result.stderr
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', "\x00", '{"format": 1, "files": "x"}'])
+def test_a_broken_manifest_is_refused(serve_binary: Path, bundle: Path, text: str) -> None:
+    (bundle / "manifest.json").write_text(text)
+    result = run(serve_binary, bundle, "check")
+    assert result.returncode == 7
+    assert "manifest.json" in result.stderr
+
+
+def test_a_folder_that_is_no_bundle_is_named(serve_binary: Path, tmp_path: Path) -> None:
+    result = run(serve_binary, tmp_path, "check")
+    assert result.returncode == 7
+    assert "manifest.json: No such file" in result.stderr
+
+
+def test_mutated_tokenizers_and_golden_files_with_right_digests_do_not_panic(serve_binary: Path, bundle: Path) -> None:
+    chooser = random.Random(5)
+    for name in ("models/0/task/tokenizer.json", "models/0/golden.json"):
+        path = bundle / name
+        data = path.read_bytes()
+        for cut in (0, 1, chooser.randrange(len(data)), len(data) - 2):
+            path.write_bytes(data[:cut])
+            rehash(bundle)
+            result = run(serve_binary, bundle, "check")
+            assert result.returncode == 7, result.stderr
+            assert "panicked" not in result.stderr
+        path.write_bytes(data)
+    rehash(bundle)
+    assert run(serve_binary, bundle, "check").returncode == 0
+
+
+def test_what_is_no_library_or_lacks_a_function_is_refused(serve_binary: Path, bundle: Path) -> None:
+    library = bundle / "models/0/variants/0/model.so"
+    sound = library.read_bytes()
+    for broken in (b"not a library", b"", sound.replace(b"infc_run\0", b"infc_ran\0")):
+        library.write_bytes(broken)
+        rehash(bundle)
+        result = run(serve_binary, bundle, "check")
+        assert result.returncode == 7, result.stderr
+        assert "models/0/variants/0/model.so" in result.stderr
+
+
+def test_a_wrong_known_answer_is_refused(serve_binary: Path, make_bundle: MakeBundle) -> None:
+    result = run(serve_binary, make_bundle(Fixture(defines=("DRIFT",))), "check")
+    assert result.returncode == 7
+    assert 'known answer 0, output "score": element 0' in result.stderr
+
+
+def test_a_cpu_without_the_features_is_6_with_the_features_name(serve_binary: Path, make_bundle: MakeBundle) -> None:
+    foreign = "sve" if machine() == "x86_64" else "avx512f"
+    for bundle, part in (
+        (make_bundle(Fixture(cpu_features=(foreign,))), f"needs {foreign}"),
+        (make_bundle(Fixture(defines=("REFUSE_CPU",))), "this CPU lacks avx1024"),
+    ):
+        for arguments in (["check"], ["--port", "0"]):
+            result = run(serve_binary, bundle, *arguments)
+            assert result.returncode == 6, result.stderr
+            assert part in result.stderr
+
+
+def test_a_bundle_for_another_architecture_is_6(serve_binary: Path, make_bundle: MakeBundle) -> None:
+    result = run(serve_binary, make_bundle(edit=lambda m: m["platform"].update(arch="riscv64")), "check")
+    assert result.returncode == 6
+    assert "built for linux riscv64" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_file_is_named(serve_binary: Path, bundle: Path) -> None:
+    (bundle / "models/0/golden.json").chmod(0)
+    assert "models/0/golden.json: Permission denied" in run(serve_binary, bundle, "check").stderr
