@@ -6,7 +6,8 @@ A producer's expression takes the place of the Loads of its result. Every elemen
 the same order as before, so no bit changes. The rules:
 
   * only ops with a loop form that no target brings a kernel for take part (`WHOLES` never);
-  * a producer goes into its reader if the reader is its only one and reads each element at most once, or if it is cheap;
+  * a producer goes into its reader if the reader is its only one and reads each element at most once; views go
+    anywhere, and so do up to MOST_AGAIN primitives that are then computed again;
   * a producer with a reduction goes into a reader only element for element, never under another reduction;
   * nothing crosses between what is computed flat and what runs per row, and what was flat stays flat;
   * a plain reshape gathers nothing, since it costs nothing where it stands.
@@ -65,7 +66,8 @@ EXPENSIVE = frozenset(
         "hardsigmoid",
     ]
 )
-CHEAP_PRIMS = 4
+MOST_AGAIN = 2
+"""Primitives that one loop may compute again for other readers or along a broadcast."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ class _Group:
     operands: list[Node]
     body: Expr
     next_axis: int
+    again: int = 0
+    """Primitives that this loop computes more often than their producers would."""
 
 
 def _has_loop(node: Node) -> bool:
@@ -152,30 +156,35 @@ def _grow(
     while merged:
         merged = False
         for producer in dict.fromkeys(group.operands):
-            if not _may_join(producer, group, readers, outputs, placement):
+            again = _cost_of_joining(producer, group, readers, outputs, placement)
+            if again is None:
                 continue
-            joined = _substituted(group, producer, owned=_is_owned(producer, group, readers, outputs))
+            owned = _is_owned(producer, group, readers, outputs)
+            joined = _substituted(group, producer, owned=owned, again=group.again + again)
             if _count(joined.body) <= max_prims:
                 group, merged = joined, True
                 break
     return group
 
 
-def _may_join(
+def _cost_of_joining(
     producer: Node, group: _Group, readers: dict[Node, list[Node]], outputs: set[Node], placement: Placement
-) -> bool:
+) -> int | None:
+    """Primitives that would be computed again if producer went into group; None where it may not."""
     if not _has_loop(producer) or not _same_side(producer, group.root, placement):
-        return False
+        return None
     body = _loop(producer).body
-    cheap = _is_cheap(body)
     alone = _is_owned(producer, group, readers, outputs)
-    if not alone and not (cheap and producer not in outputs and all(_has_loop(r) for r in readers[producer])):
-        return False
+    if not alone and (producer in outputs or not all(_has_loop(r) for r in readers[producer])):
+        return None
     visits = _visits(group, producer)
     once = visits is not None and Indices({}).nonnegative(producer.type.elements - visits)
-    if any(isinstance(e, Reduce) for e in _walk(body)):
-        return once and not _under_reduction(group.body, group.operands.index(producer), under=False)
-    return once or cheap
+    if alone and once:
+        holds_sum = any(isinstance(e, Reduce) for e in _walk(body))
+        nested = holds_sum and _under_reduction(group.body, group.operands.index(producer), under=False)
+        return None if nested else 0
+    cost = _work_again(body)
+    return cost if group.again + cost <= MOST_AGAIN else None
 
 
 def _is_owned(producer: Node, group: _Group, readers: dict[Node, list[Node]], outputs: set[Node]) -> bool:
@@ -216,7 +225,7 @@ def _under_reduction(expr: Expr, operand: int, *, under: bool) -> bool:
     return any(_under_reduction(child, operand, under=inside) for child in children(expr))
 
 
-def _substituted(group: _Group, producer: Node, *, owned: bool) -> _Group:
+def _substituted(group: _Group, producer: Node, *, owned: bool, again: int) -> _Group:
     """group with the Loads of producer replaced by what producer computes."""
     numbers = {k for k, o in enumerate(group.operands) if o is producer}
     kept = [o for o in group.operands if o is not producer]
@@ -255,7 +264,7 @@ def _substituted(group: _Group, producer: Node, *, owned: bool) -> _Group:
 
     body = replace_loads(group.body)
     own = group.owned | {producer} if owned else group.owned
-    return _Group(group.root, group.members | {producer}, own, operands, body, next_axis)
+    return _Group(group.root, group.members | {producer}, own, operands, body, next_axis, again)
 
 
 def _replace(graph: Graph, groups: dict[Node, _Group]) -> tuple[Graph, dict[Node, Node]]:
@@ -314,11 +323,11 @@ def _count(expr: Expr) -> int:
     return sum(isinstance(e, Prim | Load | Reduce) for e in _walk(expr))
 
 
-def _is_cheap(body: Expr) -> bool:
-    parts = _walk(body)
-    prims = [e for e in parts if isinstance(e, Prim)]
-    return (
-        len(prims) <= CHEAP_PRIMS
-        and not any(e.name in EXPENSIVE for e in prims)
-        and not any(isinstance(e, Reduce) for e in parts)
-    )
+def _work_again(body: Expr) -> int:
+    """What computing a value again costs: its primitives but for those of indices; more than MOST_AGAIN where that is
+    never worth it. A view costs nothing."""
+    if isinstance(body, Load):
+        return 0
+    if isinstance(body, Reduce) or (isinstance(body, Prim) and body.name in EXPENSIVE):
+        return MOST_AGAIN + 1
+    return isinstance(body, Prim) + sum(_work_again(child) for child in children(body))

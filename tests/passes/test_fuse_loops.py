@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from pass_models import B, Builder, T, f32, node, op, random_inputs, same_bits
+from pass_models import B, Builder, T, f32, i64, node, op, random_inputs, same_bits
 from ragged_cases import CASES, Case, text_input
 from test_fuse_rules import check, ops_of
 
@@ -14,6 +14,7 @@ from infc.compiler.ir.graph import Graph, Node, OpError, make
 from infc.compiler.ir.interpret import run
 from infc.compiler.ir.loop_text import parse_expr, print_expr
 from infc.compiler.ir.loops import Axis, Expr, Literal, Load, Prim, Reduce, Size
+from infc.compiler.ir.ops.cast import Cast
 from infc.compiler.ir.ops.expand import Expand
 from infc.compiler.ir.ops.fused import Fused
 from infc.compiler.ir.ops.iota import Iota
@@ -23,7 +24,7 @@ from infc.compiler.ir.ops.reshape import Reshape
 from infc.compiler.ir.ops.slice import Slice
 from infc.compiler.ir.printer import parse_graph, print_graph
 from infc.compiler.passes.fuse_loops import FuseLoops
-from infc.compiler.passes.ragged import analyse
+from infc.compiler.passes.ragged import Place, analyse
 
 
 def rows(change: Callable[[Builder, Node], Node]) -> Graph:
@@ -67,6 +68,19 @@ def test_an_expensive_value_is_not_computed_again_along_a_broadcast() -> None:
 
     assert ops_of(check(rows(change), FuseLoops()))[-1] == "fused"
     assert not any("exp" in body and "x1" in body for body in bodies(check(rows(change), FuseLoops())))
+
+
+def test_a_table_of_positions_is_not_computed_again_for_every_row() -> None:
+    """Four integer primitives a position, once a run; a view and a cast may go along."""
+    b, x, _ = text_input()
+    line = node(Iota((T,), 0))
+    for k in range(4):
+        line = op("add", op("mul", line, i64(3)), i64(k))
+    graph = b.graph("tokens", out=op("mul", x, node(Cast("float32"), node(Reshape((T, 1)), line))))
+    graph = check(graph, FuseLoops())
+    assert ops_of(graph) == ["embedding", "fused", "fused"]
+    assert "cast" in bodies(graph)[-1]
+    assert analyse(graph).place[next(n for n in graph.nodes() if isinstance(n.op, Fused))] is Place.PREFIX
 
 
 def test_a_diamond_inside_one_loop_is_merged() -> None:
