@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shlex
 import subprocess
+import tempfile
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -101,10 +102,9 @@ def assembly(isa: Isa, text: str, workdir: Path) -> str:
 def run_zig(arguments: Sequence[str], folder: Path) -> None:
     """Runs zig in `folder`. Raises InfcError with its message and the command."""
     command = [str(zig()), *arguments]
-    caches = cache_folder()
-    environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(caches), "ZIG_LOCAL_CACHE_DIR": str(caches)}
-    environment.pop("SOURCE_DATE_EPOCH", None)
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory(prefix=".zig-", dir=folder) as scratch:  # else zig keeps a copy of every object
+        environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(cache_folder()), "ZIG_LOCAL_CACHE_DIR": scratch}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise InfcError(
             f"zig {arguments[0]} failed (exit {done.returncode}):\n{done.stderr.strip() or done.stdout.strip()}",

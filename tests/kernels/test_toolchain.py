@@ -78,6 +78,11 @@ def test_objects_do_not_depend_on_the_folder(tmp_path: Path) -> None:
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_zig_leaves_nothing_but_the_object_behind(tmp_path: Path) -> None:
+    compile_objects(native(), [("a.c", "int f(void) { return 1; }\n")], tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"a.c", "a.o"}
+
+
 def test_a_library_exports_what_was_asked_for_and_nothing_else(tmp_path: Path) -> None:
     target = native()
     objects = compile_objects(
