@@ -10,13 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .compiler.driver import build as build
+    from .compiler.api import build as build
     from .runtime import load as load
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "build", "load"]
 
-_HOME = {"build": ".compiler.driver", "load": ".runtime"}
+_HOME = {"build": ".compiler.api", "load": ".runtime"}
 
 
 def __getattr__(name: str) -> Any:

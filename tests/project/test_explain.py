@@ -1,4 +1,4 @@
-"""`infc explain`: a code, or a bundle and where its time goes."""
+"""`infc explain`: a code, or a bundle and where its time goes; and `infc.build`, which makes the bundle."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import infc
 from infc.compiler.cli.main import main
 from infc.compiler.errors import Exit
 from infc.compiler.report.profile import example_inputs, profile
-from infc.runtime import load
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,10 @@ def bundle(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(examples / "fraud", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.bundle", "*.lock"))
     spec = folder / "fraud.infer"
     spec.write_text(re.sub(r"\n(targets|traffic) \{.*?\n\}\n", "\n", spec.read_text(), flags=re.DOTALL))
-    assert main(["build", str(spec), "-q"]) == 0
-    return folder / "fraud.bundle"
+    outcome = infc.build(spec, jobs=1)
+    assert outcome.exit_code == 0
+    assert outcome.measured == ()
+    return outcome.bundle
 
 
 def test_a_code_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,7 +60,7 @@ def test_sizes_out_of_bounds_and_folders_that_are_no_bundle(
 
 
 def test_example_inputs_are_what_describe_allows(bundle: Path) -> None:
-    with load(bundle) as model:
+    with infc.load(bundle) as model:
         arrays = example_inputs(model, {"batch": 3})
         assert {name: (a.shape, a.dtype.name) for name, a in arrays.items()} == {"features": ((3, 64), "float32")}
         assert np.array_equal(arrays["features"], example_inputs(model, {"batch": 3})["features"])

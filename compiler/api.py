@@ -1,0 +1,44 @@
+"""The compiler for Python callers: `infc.build`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from .build import Outcome
+from .build import build as build_request
+from .driver import Request
+from .env import load_settings
+
+
+def build(
+    spec: str | Path,
+    *,
+    output: str | Path | None = None,
+    profile: str | None = None,
+    sets: Sequence[str] = (),
+    use: str | None = None,
+    allow_paths: Sequence[str] = (),
+    locked: bool = False,
+    jobs: int | None = None,
+) -> Outcome:
+    """Builds a `.infer` file into a bundle, as `infc build` does with the options of the same names.
+
+    `output` defaults to the spec's stem + `.bundle` beside it; `sets` are texts such as `targets.latency["p99"]=10ms`;
+    `jobs` is how many compilers run at a time (all CPUs). The outcome holds the bundle's folder, its digest and each
+    target beside its measured value. Raises `infc.compiler.errors.InfcError`; its `exit_code` says whose fault it was.
+    """
+    return build_request(
+        Request(
+            spec=Path(spec),
+            output=None if output is None else Path(output),
+            profile=profile,
+            sets=tuple(sets),
+            use=use,
+            allow_paths=tuple(allow_paths),
+            locked=locked,
+            jobs=jobs or len(os.sched_getaffinity(0)),
+            cache=load_settings().cache,
+        )
+    )
