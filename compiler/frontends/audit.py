@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Audit:
         self._mapped_before: set[str] = set()
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self) -> Generator[None]:
         """Records until the block ends."""
         sys.addaudithook(self._hook)
         self._mapped_before = _mapped()

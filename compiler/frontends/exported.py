@@ -4,13 +4,15 @@ torch.export.load unpickles where an archive holds pickles. So the archive is lo
 pickled objects is refused, and while torch loads it every torch.load is held to tensors alone.
 """
 
+# torch and transformers are typed in part: what comes from them is Any here.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 import contextlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +82,7 @@ def load_program(file: Path) -> ExportedProgram:
     with tensors_only(), quiet():
         try:
             return torch.export.load(file)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever torch says of a file, it is the file's
             raise FrontendError(
                 f"{file.name} cannot be loaded by torch {torch.__version__}: {_first_line(error)}",
                 hint="save it again with `torch.export.save` of this version",
@@ -131,13 +133,13 @@ def _is_pickle(archive: zipfile.ZipFile, entry: str, name: str) -> bool:
             return False
         try:
             torch.load(io.BytesIO(data), weights_only=True)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever is refused is no tensor
             return True
     return False
 
 
 @contextlib.contextmanager
-def tensors_only() -> Iterator[None]:
+def tensors_only() -> Generator[None]:
     """torch.load refuses anything but tensors and plain containers, whatever its caller asks."""
     original = torch.load
 

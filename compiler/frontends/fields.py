@@ -7,7 +7,7 @@ Bounds := {symbol: (lo, hi)}
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from ...dsl.spec import Input, Model
@@ -25,7 +25,7 @@ class Field:
     parameter: str
     dtype: DType
     shape: tuple[int | str, ...]
-    spec: InputSpec = InputSpec()
+    spec: InputSpec = field(default_factory=InputSpec)
 
     @property
     def type(self) -> TensorType:
@@ -85,12 +85,12 @@ def expected_outputs(model: Model) -> tuple[Expected, ...]:
 def bounds_of(model: Model, fields: tuple[Field, ...]) -> dict[str, Range]:
     """Bounds of every symbol of fields, from the spec's `dim` lines and their defaults. Raises FrontendError."""
     bounds: dict[str, Range] = {}
-    for field in fields:
-        for name in field.symbols:
+    for each in fields:
+        for name in each.symbols:
             dim = model.dim(name)
             if dim is None:
                 raise FrontendError(
-                    f"input {field.name!r} has the dimension {name!r}, which has no bounds",
+                    f"input {each.name!r} has the dimension {name!r}, which has no bounds",
                     hint=f"add a line such as `dim {name} in 1..64`",
                 )
             bounds[name] = (dim.lo, dim.hi)

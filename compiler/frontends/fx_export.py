@@ -5,6 +5,8 @@ names are recorded: fields of a dict, dataclass or named tuple, else output0, ou
 user input per field, one user output per name.
 """
 
+# torch and transformers are typed in part: what comes from them is Any here.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 import contextlib
@@ -12,7 +14,7 @@ import dataclasses
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,9 +145,8 @@ def bind(module: nn.Module, fields: Sequence[Field], tensors: Sequence[Any]) -> 
     for field, tensor in zip(fields, tensors, strict=True):
         parameter = parameters.get(field.parameter)
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        if parameter is None and not takes_any:
-            positional.append(tensor)
-        elif parameter is not None and parameter.kind is parameter.POSITIONAL_ONLY:
+        unnamed = parameter is None and not takes_any
+        if unnamed or (parameter is not None and parameter.kind is parameter.POSITIONAL_ONLY):
             positional.append(tensor)
         else:
             named[field.parameter] = tensor
@@ -236,7 +237,7 @@ def decompositions() -> dict[Any, Any]:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None]:
     """The exporter's loggers and warnings held back: what it has to say arrives as an exception."""
     loggers = [logging.getLogger(name) for name in ("torch.export", "torch._export", "torch.fx", "torch._dynamo")]
     before = [(logger, logger.disabled, logger.level) for logger in loggers]

@@ -17,7 +17,7 @@ from .errors import FrontendError
 from .fields import Field
 from .sources import model_source
 
-_GUARD = re.compile(r"Not all values of .*? satisfy the generated guard (?P<guard>.+?)\.?$", re.M)
+_GUARD = re.compile(r"Not all values of .*? satisfy the generated guard (?P<guard>.+?)\.?$", re.MULTILINE)
 _SIZE = re.compile(r"L\['tensors'\]\[(\d+)\]\.size\(\)\[(\d+)\]")
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
@@ -31,10 +31,10 @@ def explain(error: Exception, fields: Sequence[Field], bounds: Mapping[str, Rang
     text = str(error)
     suggested = re.search(r"Suggested fixes?:\s*\n(?P<body>(?:\s+.+\n?)+)", text)
     body = suggested["body"] if suggested else ""
-    fixed = re.search(rf"^\s*({_names(bounds)}) = (\d+)\s*$", body, re.M)
+    fixed = re.search(rf"^\s*({_names(bounds)}) = (\d+)\s*$", body, re.MULTILINE)
     if fixed:
         return fixed_to(fixed[1], int(fixed[2]), bounds[fixed[1]])
-    equal = re.search(rf"^\s*({_names(bounds)}) = ({_names(bounds)})\s*$", body, re.M)
+    equal = re.search(rf"^\s*({_names(bounds)}) = ({_names(bounds)})\s*$", body, re.MULTILINE)
     if equal:
         return FrontendError(
             f"the model needs the dimensions {equal[1]!r} and {equal[2]!r} to be equal",
@@ -43,7 +43,7 @@ def explain(error: Exception, fields: Sequence[Field], bounds: Mapping[str, Rang
     guards = [_named(m["guard"], fields) for m in _GUARD.finditer(text)]
     for name, (low, high) in bounds.items():
         mine = [g for g in guards if re.search(rf"\b{re.escape(name)}\b", g)]
-        for listed in re.finditer(rf"^\s*{re.escape(name)} = Dim\('{re.escape(name)}'([^)]*)\)", body, re.M):
+        for listed in re.finditer(rf"^\s*{re.escape(name)} = Dim\('{re.escape(name)}'([^)]*)\)", body, re.MULTILINE):
             mine += [f"{name} >= {v}" for v in re.findall(r"min=(\d+)", listed[1])]
             mine += [f"{name} <= {v}" for v in re.findall(r"max=(\d+)", listed[1])]
         if not mine:

@@ -4,13 +4,15 @@ The class is the one that config.json names (`architectures`), from the installe
 is run, nothing is downloaded. Inputs come from the architecture.
 """
 
+# torch and transformers are typed in part: what comes from them is Any here.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 import contextlib
 import difflib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,8 @@ from .to_mlir import Program, to_mlir
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 DEFAULT_TOKENS = 512
+DEFAULT_SIDE = 224
+"""Pixels: images of a model whose folder does not say."""
 HIDDEN = "last_hidden_state"
 
 
@@ -159,7 +163,7 @@ def class_of(folder: Path, config: Mapping[str, Any], base: bool) -> Any:
         )
     if base:
         mapping = transformers.MODEL_MAPPING
-        return mapping[found.config_class] if found.config_class in mapping else found
+        return mapping.get(found.config_class, found)
     return found
 
 
@@ -219,7 +223,7 @@ def _read_bin(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
             continue
         try:
             found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever torch says of a file, it is the file's
             raise FrontendError(
                 f"{file.name} is no checkpoint of tensors alone ({_first_line(error)}), and no pickle is executed",
                 hint="save it with `model.save_pretrained(folder, safe_serialization=True)`",
@@ -298,15 +302,18 @@ def _text_fields(module: Any) -> list[Field]:
 
 
 def _image_field(config: Any, folder: Path) -> Field:
-    size = getattr(config, "image_size", None)
+    size: Any = getattr(config, "image_size", None)
     processor = folder / "preprocessor_config.json"
     if size is None and processor.is_file():
         said = read_json(processor)
         size = said.get("crop_size") or said.get("size")
     if isinstance(size, dict):
-        side = size.get("shortest_edge")
-        size = (size.get("height", side), size.get("width", side))
-    height, width = (size if isinstance(size, (list, tuple)) else (size or 224, size or 224))[:2]
+        side = size.get("shortest_edge", DEFAULT_SIDE)
+        height, width = size.get("height", side), size.get("width", side)
+    elif isinstance(size, (list, tuple)):
+        height, width = size[0], size[1]
+    else:
+        height = width = size or DEFAULT_SIDE
     channels = int(getattr(config, "num_channels", 3))
     return Field("pixel_values", "pixel_values", "float32", ("batch", channels, int(height), int(width)))
 
@@ -433,7 +440,7 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def silent() -> Iterator[None]:
+def silent() -> Generator[None]:
     """transformers' progress bars, log lines and warnings held back."""
     from transformers.utils import logging as hf_logging
 

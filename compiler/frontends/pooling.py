@@ -9,7 +9,8 @@ import numpy as np
 from ...dsl.spec import Pooling
 from ..ir.graph import Array, Graph, Node, Origin, make
 from ..ir.ops import known
-from ..ir.ops.leaf import constant
+from ..ir.ops.l2_normalize import L2Normalize
+from ..ir.ops.leaf import Input, constant
 
 EPS = 1e-12
 """torch.nn.functional.normalize's least norm."""
@@ -20,7 +21,8 @@ def append_pooling(graph: Graph, pooling: Pooling, normalize: bool) -> Graph:
     marked as one. Rows whose mask is all zero give zeros under mean, max and last."""
     ((_, hidden),) = graph.outputs
     origin = Origin(f"pooling.{pooling}")
-    mask_input = next(n for n in graph.inputs if graph.input_specs[n.op.input].mask)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    masks = {name for name, spec in graph.input_specs.items() if spec.mask}
+    mask_input = next(n for n in graph.inputs if isinstance(n.op, Input) and n.op.input in masks)
 
     def op(mnemonic: str, *operands: Node, **attributes: Any) -> Node:
         return make(known()[mnemonic](**attributes), *operands, origin=origin)
@@ -47,21 +49,22 @@ def append_pooling(graph: Graph, pooling: Pooling, normalize: bool) -> Graph:
         some = op("reduce", mask, kind="any", axes=(1,), keepdims=True)
         out = op("map", some, picked, zero, fn="where")
     if normalize:
-        out = make(known()["l2_normalize"](eps=EPS), out, origin=Origin("normalize"))  # pyright: ignore[reportCallIssue]
+        out = make(L2Normalize(eps=EPS), out, origin=Origin("normalize"))
     return graph.replace(outputs=(("embedding", out),))
 
 
 def pool(hidden: Array, mask: Array, pooling: Pooling, normalize: bool) -> Array:
     """The same in NumPy, double precision inside: hidden [B, T, H], mask [B, T] -> [B, H] float32."""
-    x, kept = hidden.astype(np.float64), mask.astype(bool)
+    x: Array = hidden.astype(np.float64)
+    kept: Array = mask.astype(bool)
     if pooling == "mean":
         weights = kept[:, :, None].astype(np.float64)
         out = (x * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1)
     elif pooling == "cls":
         out = x[:, 0]
     elif pooling == "max":
-        out = np.where(kept[:, :, None], x, -np.inf).max(axis=1)
-        out = np.where(kept.any(axis=1, keepdims=True), out, 0.0)
+        top: Array = np.where(kept[:, :, None], x, -np.inf).max(axis=1)
+        out = np.where(kept.any(axis=1, keepdims=True), top, 0.0)
     else:
         last = np.where(kept, np.arange(x.shape[1])[None, :], 0).max(axis=1)
         out = np.where(kept.any(axis=1, keepdims=True), x[np.arange(x.shape[0]), last], 0.0)

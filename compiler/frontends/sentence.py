@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ...dsl.spec import Pooling, Task
 from .errors import FrontendError
@@ -63,9 +63,10 @@ def read_settings(folder: Path, task: Task) -> Settings:
     prompts = folder / "config_sentence_transformers.json"
     if prompts.is_file():
         files.append(prompts)
-        said = _json(prompts, dict)
+        said = read_json(prompts)
         chosen = said.get("default_prompt_name")
-        prompt = str((said.get("prompts") or {}).get(chosen, "")) if chosen else None
+        table: dict[str, Any] = said.get("prompts") or {}
+        prompt = str(table.get(str(chosen), "")) if chosen else None
     prompt = task.prompt if task.prompt is not None else prompt or ""
     if prompt and not include_prompt:
         raise FrontendError(
@@ -93,7 +94,7 @@ def _pooling(folder: Path, path: str, files: list[Path], task: Task) -> tuple[Po
     word = said.get("pooling_mode")
     if isinstance(word, str):
         found = [word]
-        known = [_WORDS[word]] if word in _WORDS else []
+        known: list[Pooling] = [_WORDS[word]] if word in _WORDS else []
     else:
         found = [k for k, v in said.items() if k.startswith("pooling_mode_") and v]
         known = [_MODES[k] for k in found if k in _MODES]
@@ -112,7 +113,7 @@ def _json(path: Path, kind: type) -> Any:
         raise FrontendError(f"{path.parent.name}/{path.name} cannot be read: {error}") from None
     if not isinstance(value, kind):
         raise FrontendError(f"{path.parent.name}/{path.name} should hold a JSON {'list' if kind is list else 'object'}")
-    return cast(Any, value)
+    return value
 
 
 def read_json(path: Path) -> dict[str, Any]:

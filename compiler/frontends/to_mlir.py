@@ -4,6 +4,8 @@ A weight arrives as `torch.operator "infc.weight"() {weight = "name"}`: a refere
 Each op's location names the node of the exported program that it came from.
 """
 
+# torch and transformers are typed in part: what comes from them is Any here.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 from collections.abc import Mapping

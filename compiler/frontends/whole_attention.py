@@ -5,11 +5,13 @@ An attention function and a mask function of ours stand in for sdpa's: `infc::at
 Where a model asks for more (biases, sinks, other patterns), PlainPath is raised and it is traced with its own.
 """
 
+# torch and transformers are typed in part: what comes from them is Any here.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
@@ -136,7 +138,7 @@ AttentionMaskInterface.register(OWN, additive_mask)
 
 
 @contextlib.contextmanager
-def attention_as(model: Any, implementation: str) -> Iterator[None]:
+def attention_as(model: Any, implementation: str) -> Generator[None]:
     """model with another attention implementation for the while."""
     configs = [m.config for m in model.modules() if hasattr(m, "config")]
     before = [(c, c._attn_implementation) for c in configs]

@@ -3,6 +3,9 @@
 x float32 [batch, tokens, 8] · y float32 [batch, tokens, 8] · i int64 [batch, tokens] in 0..9 · img float32 [batch, 4, 9, 10]
 """
 
+# torch is typed in part: what comes from it is Any here.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownParameterType=false
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,5 +1,8 @@
 """Every aten op that the importer knows, against torch: shapes, dtypes and values at both bounds and between."""
 
+# torch is typed in part: what comes from it is Any here.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownParameterType=false
 from __future__ import annotations
 
 import re

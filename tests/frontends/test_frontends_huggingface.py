@@ -1,5 +1,8 @@
 """Hugging Face folders: every family against torch, and what is refused."""
 
+# torch is typed in part: what comes from it is Any here.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownParameterType=false
 from __future__ import annotations
 
 import json

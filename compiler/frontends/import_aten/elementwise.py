@@ -18,20 +18,20 @@ def common(*values: Value) -> DType:
     """torch's result type: tensors with axes decide within a category, scalars only raise the category."""
     full = [v.type.dtype for v in values if isinstance(v, Node) and v.type.rank > 0]
     zero = [v.type.dtype for v in values if isinstance(v, Node) and v.type.rank == 0]
-    plain: list[DType] = [
-        "bool" if isinstance(v, bool) else "float32" if isinstance(v, float) else "int64"
-        for v in values
-        if isinstance(v, (bool, int, float, DimExpr))
-    ]
+    plain = [_plain(v) for v in values if isinstance(v, (bool, int, float, DimExpr))]
     best: DType | None = None
     for group in (full, zero, plain):
         if not group:
             continue
-        top = max(group, key=lambda d: _RANK[d])
+        top: DType = max(group, key=_RANK.__getitem__)
         if best is None or _category(top) > _category(best):
             best = top
     assert best is not None
     return best
+
+
+def _plain(value: float | DimExpr) -> DType:
+    return "bool" if isinstance(value, bool) else "float32" if isinstance(value, float) else "int64"
 
 
 def _category(dtype: DType) -> int:
@@ -199,7 +199,10 @@ def truth(s: Scope, value: Value) -> Node:
 
 
 def _logical(fn: str) -> Callable[..., Node]:
-    return lambda s, *xs: s.map(fn, *(truth(s, x) for x in xs))
+    def apply(s: Scope, *xs: Value) -> Node:
+        return s.map(fn, *(truth(s, x) for x in xs))
+
+    return apply
 
 
 aten("logical_and")(_logical("and"))
@@ -209,7 +212,10 @@ aten("logical_not")(_logical("not"))
 
 
 def _bitwise(fn: str) -> Callable[..., Node]:
-    return lambda s, a, b: arithmetic(s, fn if s.dtype == "bool" else f"bit{fn}", a, b)
+    def apply(s: Scope, a: Value, b: Value) -> Node:
+        return arithmetic(s, fn if s.dtype == "bool" else f"bit{fn}", a, b)
+
+    return apply
 
 
 for _fn in ("and", "or", "xor"):
@@ -261,7 +267,10 @@ def _never(s: Scope, node: Node) -> Node:
 
 
 def _float_unary(fn: str) -> Callable[..., Node]:
-    return lambda s, x: s.map(fn, s.node(x, "float32"))
+    def apply(s: Scope, x: Value) -> Node:
+        return s.map(fn, s.node(x, "float32"))
+
+    return apply
 
 
 for _fn in ("exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "erf", "sigmoid"):
@@ -269,31 +278,35 @@ for _fn in ("exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "erf", "sigmoid
 
 
 def _rounding(fn: str) -> Callable[..., Node]:
-    return lambda s, x: s.map(fn, tensor(x)) if tensor(x).type.dtype == "float32" else tensor(x)
+    def apply(s: Scope, x: Value) -> Node:
+        return s.map(fn, tensor(x)) if tensor(x).type.dtype == "float32" else tensor(x)
+
+    return apply
 
 
 for _fn in ("floor", "ceil", "round", "trunc"):
     aten(_fn)(_rounding(_fn))
 
-for _name, _fn in (("neg", "neg"), ("abs", "abs"), ("relu", "relu"), ("silu", "silu")):
-    aten(_name)(
-        lambda s, x, fn=_fn: s.map(fn, tensor(x)) if s.dtype == "float32" or fn in ("neg", "abs") else clamp(s, x, 0)
-    )
+
+def _unary(fn: str) -> Callable[..., Node]:
+    def apply(s: Scope, x: Value) -> Node:
+        return s.map(fn, tensor(x))
+
+    return apply
+
+
+for _fn in ("neg", "abs", "silu", "hardswish", "hardsigmoid"):
+    aten(_fn)(_unary(_fn))
+
+
+@aten("relu")
+def relu(s: Scope, x: Value) -> Node:
+    return s.map("relu", tensor(x)) if s.dtype == "float32" else clamp(s, x, 0)
 
 
 @aten("sign", "sgn")
 def sign(s: Scope, x: Value) -> Node:
     return tensor(x) if s.dtype == "bool" else s.map("sign", tensor(x))
-
-
-@aten("hardswish")
-def hardswish(s: Scope, x: Value) -> Node:
-    return s.map("hardswish", tensor(x))
-
-
-@aten("hardsigmoid")
-def hardsigmoid(s: Scope, x: Value) -> Node:
-    return s.map("hardsigmoid", tensor(x))
 
 
 @aten("gelu")

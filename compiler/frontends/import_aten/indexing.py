@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from ...ir.dims import Dim
 from ...ir.graph import Node
+from ...ir.ops.iota import Iota
+from ...ir.ops.leaf import Constant
+from ...ir.ops.map import Map
 from .scope import Scope, Unsupported, Value, aten, axis_of, broadcast, tensor
 
 
@@ -21,18 +24,18 @@ def may_be_negative(node: Node, depth: int = 12) -> bool:
     op = node.op
     if depth == 0 or node.type.dtype == "bool":
         return node.type.dtype != "bool"
-    if op.mnemonic == "constant":
-        return op.value < 0  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
-    if op.mnemonic == "iota":
-        return op.start < 0 or op.step < 0  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+    if isinstance(op, Constant):
+        return op.value < 0
+    if isinstance(op, Iota):
+        return op.start < 0 or op.step < 0
     if op.mnemonic in ("argmax", "argmin"):
         return False
     if op.mnemonic in ("reshape", "permute", "expand", "slice", "flip", "concat", "cast", "cumsum"):
         if op.mnemonic == "cast" and node.operands[0].type.dtype == "float32":
             return True
         return any(may_be_negative(o, depth - 1) for o in node.operands)
-    if op.mnemonic == "map":
-        fn: str = op.fn  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+    if isinstance(op, Map):
+        fn = op.fn
         if fn in ("add", "mul", "min"):
             return any(may_be_negative(o, depth - 1) for o in node.operands)
         if fn in ("max", "mod"):

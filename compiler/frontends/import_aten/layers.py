@@ -6,6 +6,7 @@ from typing import Any
 
 from ...ir.dims import Dim, product
 from ...ir.graph import Node
+from ...ir.ops.permute import Permute
 from .elementwise import arithmetic
 from .reduction import reduce
 from .scope import Scope, Unsupported, Value, aten, broadcast, dims_of, number, static, tensor
@@ -34,7 +35,7 @@ def product_node(s: Scope, a: Node, b: Node) -> Node:
     if b.type.rank == 2 and b.op.mnemonic == "permute" and b.operands[0].op.mnemonic == "weight":
         return s.op("linear", a, b.operands[0])
     rank = b.type.rank
-    if b.op.mnemonic == "permute" and b.op.perm == (*range(rank - 2), rank - 1, rank - 2):  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    if isinstance(b.op, Permute) and b.op.perm == (*range(rank - 2), rank - 1, rank - 2):
         return s.op("matmul", a, b.operands[0], transpose_b=True)
     return s.op("matmul", a, b)
 
@@ -65,9 +66,9 @@ def _scaled_sum(s: Scope, bias: Value, value: Node, beta: Value, alpha: Value) -
 def addmm(s: Scope, bias: Value, a: Value, b: Value, beta: Value = 1, alpha: Value = 1) -> Node:
     out = matmul(s, a, b)
     node = tensor(bias)
-    if out.op.mnemonic == "linear" and node.type.shape == out.op.infer(*(o.type for o in out.operands)).shape[-1:]:
-        if alpha == 1 and beta == 1 and len(out.operands) == 2:
-            return s.op("linear", *out.operands, node, bias=True)
+    plain = alpha == 1 and beta == 1 and out.op.mnemonic == "linear" and len(out.operands) == 2
+    if plain and node.type.shape == out.type.shape[-1:]:
+        return s.op("linear", *out.operands, node, bias=True)
     return _scaled_sum(s, bias, out, beta, alpha)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...ir.dims import Dim, DimExpr, bounds, exact_div, floordiv, mod
 from ...ir.graph import Node
+from ...ir.ops.leaf import Constant
 from .scope import Scope, Unsupported, Value, aten, axis_of, static, tensor
 
 
@@ -209,6 +210,6 @@ def scalar_tensor(s: Scope, value: Value, *rest: Value) -> Node:
 @aten("item", "_local_scalar_dense", "Int.Tensor", "Float.Tensor", "Bool.Tensor")
 def item(s: Scope, x: Value) -> Value:
     node = tensor(x)
-    if node.op.mnemonic == "constant":
-        return node.op.value  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+    if isinstance(node.op, Constant):
+        return node.op.value
     raise Unsupported("the model reads a tensor's value as a number while it runs", "use `torch.where` with a mask")

@@ -14,8 +14,9 @@ from typing import Any, Union
 from ...ir.dims import Dim, DimExpr, Range, bounds, product, sym
 from ...ir.graph import Node, Origin, make
 from ...ir.ops import known as known_ops
-from ...ir.ops.leaf import constant
-from ...ir.types import LONG, DType, TensorType
+from ...ir.ops.leaf import Constant, constant
+from ...ir.ops.permute import Permute
+from ...ir.types import DTYPES, DType, TensorType
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Scope:
         """Primitive fn over operands, broadcasting."""
         return self.op("map", *operands, fn=fn)
 
-    def constant(self, value: float | int | bool, dtype: DType) -> Node:
+    def constant(self, value: float | bool, dtype: DType) -> Node:
         """A scalar."""
         typed = bool(value) if dtype == "bool" else float(value) if dtype == "float32" else int(value)
         return constant(typed, dtype, self.origin)
@@ -122,8 +123,8 @@ class Scope:
         """node as dtype; node itself where it has it."""
         if node.type.dtype == dtype:
             return node
-        if node.op.mnemonic == "constant":
-            return self.constant(node.op.value, dtype)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType]
+        if isinstance(node.op, Constant):
+            return self.constant(node.op.value, dtype)
         return self.op("cast", node, dtype=dtype)
 
     def node(self, value: Value, dtype: DType) -> Node:
@@ -162,8 +163,8 @@ class Scope:
 
     def permute(self, x: Node, perm: tuple[int, ...]) -> Node:
         """x with axes in the order perm; a permute of a permute is one, and none where nothing moves."""
-        if x.op.mnemonic == "permute":
-            inner: tuple[int, ...] = x.op.perm  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType, reportUnknownMemberType]
+        if isinstance(x.op, Permute):
+            inner = x.op.perm
             return self.permute(x.operands[0], tuple(inner[p] for p in perm))
         if perm == tuple(range(len(perm))):
             return x
@@ -234,10 +235,9 @@ def torch_dtype(code: Value) -> DType:
         8: "complex32", 9: "complex64", 10: "complex128", 11: "bool", 15: "bfloat16",
     }  # fmt: skip
     name = names.get(code, str(code)) if isinstance(code, int) else str(code)
-    short = {v: v for v in LONG.values()}
-    if name not in short:
+    if name not in DTYPES:
         raise Unsupported(f"the dtype {name} is not supported (float32, int64, int32, bool are)")
-    return short[name]
+    return name
 
 
 def broadcast(*types: TensorType) -> tuple[Dim, ...]:

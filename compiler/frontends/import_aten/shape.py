@@ -146,8 +146,9 @@ def upsample_nearest(s: Scope, x: Value, sizes: Value, *scales: Value) -> Node:
     spatial = node.type.shape[2:]
     factors: list[int] = []
     for k, extent in enumerate(spatial):
-        if isinstance(sizes, list) and isinstance(sizes[k], int) and isinstance(extent, int) and sizes[k] % extent == 0:
-            factors.append(sizes[k] // extent)
+        wanted = sizes[k] if isinstance(sizes, list) else None
+        if isinstance(wanted, int) and isinstance(extent, int) and wanted % extent == 0:
+            factors.append(wanted // extent)
             continue
         scale = scales[0][k] if scales and isinstance(scales[0], list) else None
         if not isinstance(scale, float) or not scale.is_integer():
