@@ -25,6 +25,7 @@ from infc.compiler.ir.types import TensorType
 from infc.targets.cpu import kernels
 from infc.targets.cpu.isa import Isa
 from infc.targets.cpu.kernels import Kernel
+from infc.targets.cpu.kernels.linear import row_chunk
 
 
 def double(*arrays: Array) -> list[Array]:
@@ -53,7 +54,8 @@ def linear_case(n: int, k: int, activation: str | None = None, bias: bool = True
         packed = kernels.pack_linear(isa, w)
         calls: list[tuple[Kernel, tuple[Argument | Out | None, ...]]] = []
         wants: list[tuple[Array, Array]] = []
-        most = 2 * isa.max_rows + 1
+        chunk = row_chunk(isa, k)
+        most = max(2 * isa.max_rows, 2 * chunk if chunk < 100 else 0) + 1  # several chunks where that is cheap
         full_a, full_r = normal(rng, most, k), normal(rng, most, n)
         for rows in sorted({0, 1, 2, isa.max_rows - 1, isa.max_rows, isa.max_rows + 1, most}):
             a, r = full_a[:rows], full_r[:rows]
@@ -74,6 +76,21 @@ def linear_case(n: int, k: int, activation: str | None = None, bias: bool = True
 
     name = f"linear-{n}x{k}-{activation}{'-bias' if bias else ''}{'-residual' if residual else ''}"
     return Case(name, lambda isa: kernels.linear(isa, n, k, activation, bias, residual), check)
+
+
+def check_linear_propagates(program: Program, kernel: Kernel, n: int, k: int) -> None:
+    """A NaN or an infinity in one row reaches every output of that row and no other row."""
+    rng = generator("propagates")
+    rows = program.isa.max_rows
+    a, w, bias = normal(rng, rows, k), normal(rng, n, k), normal(rng, n)
+    packed, count = kernels.pack_linear(program.isa, w), kernels.panels(program.isa, n)
+    (clean,) = program.call(kernel, a, k, packed, bias, None, 0, blank(rows, n), n, rows, 0, count)
+    a[1, k // 2], a[3, 0] = np.nan, np.inf
+    (got,) = program.call(kernel, a, k, packed, bias, None, 0, blank(rows, n), n, rows, 0, count)
+    assert np.isnan(got[1]).all()
+    assert np.array_equal(got[3], np.inf * np.sign(w[:, 0]))
+    others = [r for r in range(rows) if r not in (1, 3)]
+    assert got[others].tobytes() == clean[others].tobytes()
 
 
 def check_linear_panels(program: Program, kernel: Kernel, n: int, k: int, rows: int) -> None:
@@ -475,11 +492,28 @@ def _linear_cases(isa_nr: int) -> list[Case]:
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "sigmoid", "hardswish", "hardsigmoid", "tanh")
 
 
+def real_cases(isa: Isa) -> tuple[Case, ...]:
+    """Shapes of models people run: slower to check."""
+    same = ((1, 1), (1, 1))
+    return (
+        linear_case(1152, 384),
+        linear_case(1536, 384, "gelu"),
+        linear_case(384, 1536, residual=True),
+        attention_case((12, 12), 32, 32, mask=True, lengths=((256, 256), (100, 100))),
+        attention_case((2, 2), 64, 64, window=(64, 64), lengths=((300, 300),)),
+        conv_case("resnet-stem", 3, 64, (64, 64), (7, 7), (2, 2), ((3, 3), (3, 3)), bias=True, activation="relu"),
+        conv_case("resnet-last", 128, 128, (7, 7), (3, 3), None, same, None, 1, "relu", True, True),
+        conv_case("convnext", 24, 24, (28, 28), (7, 7), None, ((3, 3), (3, 3)), groups=24, bias=True),
+        conv_case("vit-patches", 3, 96, (64, 64), (16, 16), (16, 16), bias=True),
+    )
+
+
 def cases(isa: Isa) -> tuple[Case, ...]:
     """The cases for isa; edges lie around its own panel width."""
     nr, vector = isa.nr, isa.vector
     return (
         *_linear_cases(nr),
+        linear_case(nr + 1, 2000, residual=True),
         linear_case(nr + 3, 11, bias=False),
         linear_case(2 * nr, 11, bias=False),
         linear_case(nr + 3, 11, residual=True),

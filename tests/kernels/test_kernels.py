@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from kernel_cases import cases, check_linear_panels, linear_case
+from kernel_cases import cases, check_linear_panels, check_linear_propagates, linear_case, real_cases
 from kernel_harness import BASES, Case, need, program, suite
 
 from infc.targets.cpu.isa import ISAS
@@ -37,9 +37,21 @@ def test_a_kernel_outside_the_table_is_not_selectable() -> None:
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_linear_gives_equal_bits_for_any_split_into_panels(name: str) -> None:
+def test_linear_gives_equal_bits_for_any_split_into_panels_and_propagates_nan(name: str) -> None:
     isa = ISAS[name]
     n, k = 3 * isa.nr + 4, 19
     case = linear_case(n, k)
     kernel = case.build(isa)
-    check_linear_panels(program(isa, [kernel]), kernel, n, k, isa.max_rows + 2)
+    running = program(isa, [kernel])
+    check_linear_panels(running, kernel, n, k, isa.max_rows + 2)
+    check_linear_propagates(running, kernel, n, k)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", BASES)
+def test_kernels_match_float64_at_shapes_of_real_models(name: str) -> None:
+    isa = ISAS[name]
+    found = real_cases(isa)
+    running = suite(name, found)
+    for case in found:
+        case.check(running, case.build(isa))
