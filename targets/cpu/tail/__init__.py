@@ -102,7 +102,7 @@ def loop_tvm(
 ) -> LoopKernel | Refused:
     """The kernel as an object that TVM compiled and a C function that calls it, or why TVM does not print it. An element
     has the bits that `loop_c` gives it. Raises InfcError (exit 6) where TVM is not installed."""
-    program = lower_loop(str(loop.out), loop, operands, mode, ranges, rows_apart=True)
+    program = lower_loop(str(loop.out), loop, operands, mode, ranges)
     choice = choose(program, isa, share)
     if choice.ir is None:
         return Refused(choice.reason)

@@ -92,17 +92,14 @@ def lower_loop(
     operands: tuple[OperandDesc, ...],
     mode: Mode,
     ranges: Mapping[str, Range] | None = None,
-    *,
-    rows_apart: bool = False,
 ) -> Program:
-    """The Program of loop. `ranges` bounds its symbols (default: at least 1). With `rows_apart` an innermost axis of
-    fixed extent is not merged with symbolic ones. Raises InfcError (exit 1) naming `name` where the loop cannot run in
-    the mode: a placement that the access does not fit is a mistake of the analysis."""
+    """The Program of loop. `ranges` bounds its symbols (default: at least 1). Raises InfcError (exit 1) naming `name`
+    where the loop cannot run in the mode: a placement that the access does not fit is a mistake of the analysis."""
     lowering = _Lowering(name, loop, operands, mode, Values(ranges or {}))
     program = lowering.run()
     if program.body is None:
         return program
-    program = _merge(_choose_orders(_merge(_split(program), reductions=True)), reductions=False, rows_apart=rows_apart)
+    program = _merge(_choose_orders(_merge(_split(program), reductions=True)), reductions=False)
     if mode is Mode.FLAT:
         _check_flat(name, loop, program)
     return program
@@ -340,13 +337,13 @@ def _divided(program: Program) -> Iterator[tuple[int, Poly, Poly]]:
             yield top.data, quotient, divisor
 
 
-def _merge(program: Program, *, reductions: bool, rows_apart: bool = False) -> Program:
+def _merge(program: Program, *, reductions: bool) -> Program:
     """Adjacent axes (a, b) → one, where every polynomial holds them as a*extent(b) + b."""
     changed = True
     while changed:
         changed = False
         for a, b in _pairs(program, reductions):
-            if _walked_as_one(program, a, b) and not (rows_apart and _is_row(program, a, b)):
+            if _walked_as_one(program, a, b):
                 values = program.values
                 number = _fresh(values)
                 merged = values.axis(number, polynomial.mul(values.extents[a], values.extents[b]))
@@ -386,12 +383,6 @@ def _walked_as_one(program: Program, a: int, b: int) -> bool:
         if of_outer is None or of_inner is None or of_outer != polynomial.mul(of_inner, extent):
             return False
     return True
-
-
-def _is_row(program: Program, a: int, b: int) -> bool:
-    """Whether b is the innermost axis, of fixed extent, and a is symbolic."""
-    fixed = [polynomial.as_constant(program.values.extents[k]) is not None for k in (a, b)]
-    return b == program.axes[-1] and fixed == [False, True]
 
 
 def _axis_value(values: Values, number: int) -> int:

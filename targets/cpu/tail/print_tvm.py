@@ -1,8 +1,10 @@
 """Program → TVM tensor IR, compiled to an object with a C entry, or the reason why not.
 
-    for n in begin..end                       rows: outermost, symbolic
+    for n in begin..end                       rows: outermost
         values that do not change along a row
-        for chunk: for lane (vectorized)      the innermost axis: static, whole vectors
+        for chunk: for lane (vectorized)      the innermost axis in whole vectors
+            out[...] = ...
+        for rest                              what is left, peeled: TVM vectorizes no symbolic extent
             out[...] = ...
 
 One function, everything inlined. The arithmetic is that of the C printer, operation by operation: functions come from
@@ -33,7 +35,6 @@ from .spell import FLOAT_FUNCTIONS
 
 VECTOR = 16
 """Most lanes of a vectorized loop; LLVM cuts them into registers."""
-LEAST_VECTOR = 4
 LARGEST_BODY = 400
 """Values of a body, beyond which clang does better in less time."""
 _TYPES: dict[DType, str] = {"float32": "float32", "int64": "int64", "int32": "int32", "bool": "uint8"}
@@ -86,29 +87,14 @@ def _suitable(program: Program) -> Nest:
     if program.body is None:
         raise _Refuse("the result is empty")
     nest = plan(program)
-    if nest.vector is None or nest.vector_is_range:
-        raise _Refuse("there is no inner axis beside the rows")
-    if polynomial.as_constant(values.extents[nest.vector]) is None:
-        raise _Refuse("the innermost extent is symbolic, which TVM does not vectorize")
-    if nest.tiled:
+    if nest.tiled and (not nest.vector_is_range or nest.serial):
         raise _Refuse("a reduction changes along the innermost axis")
-    if not _vector_width(program, nest):
-        raise _Refuse("the innermost extent is not a whole number of vectors")
     reachable = values.reachable(program.body)
     if len(reachable) > LARGEST_BODY:
         raise _Refuse(f"the body has {len(reachable)} values, more than {LARGEST_BODY}")
     if any(values[v].op == "load" and not values.truth(values[v].args[1]) for v in reachable):
         raise _Refuse("a load is guarded against leaving its operand")
     return nest
-
-
-def _vector_width(program: Program, nest: Nest) -> int:
-    assert nest.vector is not None
-    extent = polynomial.as_constant(program.values.extents[nest.vector]) or 0
-    width = VECTOR
-    while width >= LEAST_VECTOR and extent % width:
-        width //= 2
-    return width if width >= LEAST_VECTOR else 0
 
 
 @dataclass
@@ -202,21 +188,29 @@ class _Builder:
 
     def rows(self, root: _Block) -> list[Any]:
         nest = self.nest
+        if nest.vector is not None and nest.vector_is_range and not nest.tiled:
+            return self.lanes(root, nest.vector, self.begin, self.end - self.begin, None)
         block = _Block(root, root.bound | frozenset(nest.range_axes))
         step = self.variable("row")
         at = self.bind(block, self.begin + step, "int64")
-        if not nest.range_axes:
-            pass
-        elif len(nest.range_axes) == 1:
+        for k in reversed(nest.range_axes[1:]):
+            extent = self.emit(self.values.of_poly(self.values.extents[k]), root)
+            self.axes[k] = self.bind(block, self.tir.truncmod(at, extent), "int64")
+            at = self.bind(block, self.tir.truncdiv(at, extent), "int64")
+        if nest.range_axes:
             self.axes[nest.range_axes[0]] = at
-        else:
-            for k in reversed(nest.range_axes[1:]):
-                extent = self.emit(self.values.of_poly(self.values.extents[k]), root)
-                self.axes[k] = self.bind(block, self.tir.truncmod(at, extent), "int64")
-                at = self.bind(block, self.tir.truncdiv(at, extent), "int64")
-            self.axes[nest.range_axes[0]] = at
-        inner = self.serial(block, nest.serial, self.lanes)
+        inner = self.serial(block, nest.serial, self.row)
         return [self.loop(step, self.end - self.begin, [*block.statements, *inner])]
+
+    def row(self, block: _Block) -> list[Any]:
+        """The store for one row: over its innermost axis, or of its one element."""
+        axis = self.nest.vector
+        if axis is None or self.nest.vector_is_range:
+            inner = _Block(block, block.bound)
+            self.store(inner)
+            return inner.statements
+        poly = self.values.extents[axis]
+        return self.lanes(block, axis, self.integer(0), self.poly(poly, block), polynomial.as_constant(poly))
 
     def serial(self, block: _Block, axes: tuple[int, ...], inside: Callable[[_Block], list[Any]]) -> list[Any]:
         if not axes:
@@ -227,26 +221,30 @@ class _Builder:
         body = self.serial(inner, axes[1:], inside)
         return [self.loop(self.axes[axes[0]], extent, [*inner.statements, *body])]
 
-    def lanes(self, block: _Block) -> list[Any]:
-        """The store, over the innermost axis in vectors."""
-        axis, width = self.nest.vector, _vector_width(self.program, self.nest)
-        assert axis is not None
+    def lanes(self, block: _Block, axis: int, low: Any, count: Any, static: int | None) -> list[Any]:
+        """The store for `count` elements of axis from low: vectors, then the rest one by one. `static`: count, if fixed."""
+        width = VECTOR
+        while static is not None and width > max(1, static):
+            width //= 2
+        lane, chunk, rest = self.variable("lane"), self.variable("chunk"), self.variable("rest")
+        whole = self.integer(static // width) if static is not None else self.tir.truncdiv(count, self.integer(width))
+        self.axes[axis] = low + (chunk * width + lane)
+        vectors = _Block(block, block.bound | {axis}, lane=True)
+        self.store(vectors)
+        loops = [self.loop(chunk, whole, [self.loop(lane, self.integer(width), vectors.statements, vector=width > 1)])]
+        if static is None or static % width:
+            self.axes[axis] = low + (whole * width + rest)
+            single = _Block(block, block.bound | {axis}, lane=True)
+            self.store(single)
+            loops.append(self.loop(rest, count - whole * width, single.statements))
+        return loops
+
+    def store(self, block: _Block) -> None:
         assert self.program.body is not None
-        extent = polynomial.as_constant(self.values.extents[axis]) or 0
-        chunk, lane = self.variable("chunk"), self.variable("lane")
-        self.axes[axis] = chunk * width + lane
-        inner = _Block(block, block.bound | {axis}, lane=True)
-        value = self.stored(self.emit(self.program.body, inner), self.program.out.dtype)
+        value = self.stored(self.emit(self.program.body, block), self.program.out.dtype)
         out = self.buffer("out", _TYPES[self.program.out.dtype])
-        where = self.poly(self.values.poly(self.program.offset), inner)
-        inner.statements.append(self.tir.BufferStore(out, value, [where]))
-        return [
-            self.loop(
-                chunk,
-                self.integer(extent // width),
-                [self.loop(lane, self.integer(width), inner.statements, vector=True)],
-            )
-        ]
+        where = self.poly(self.values.poly(self.program.offset), block)
+        block.statements.append(self.tir.BufferStore(out, value, [where]))
 
     def stored(self, value: Any, dtype: DType) -> Any:
         if dtype != "bool":
@@ -453,16 +451,16 @@ class _Builder:
     def reduce(self, number: int, block: _Block) -> Any:
         value = self.values[number]
         kind, axes, order = value.data
-        if value.dtype != "float32" or kind not in ("sum", "prod", "max", "min"):
+        if kind not in ("max", "min") and value.dtype != "float32":
             raise _Refuse(f"a reduction ({kind}) of {value.dtype}")
         if block.lane:
             raise _Refuse("a reduction changes along the innermost axis")
         width = LANES if order == "lanes" else 1
-        extent = polynomial.as_constant(self.values.extents[axes[-1]])
-        if order == "lanes" and extent is None:
-            raise _Refuse("a reduction of symbolic extent along contiguous elements")
+        dtype = value.dtype
+        extent = self.values.extents[axes[-1]]
+        static = polynomial.as_constant(extent)
         name = self.variable("sum").name
-        total = self.tir.decl_buffer((width,), "float32", name, data_alignment=64)
+        total = self.tir.decl_buffer((width,), dtype, name, data_alignment=64)
         block.statements.append(self.tir.AllocBuffer(total))
         start = self.literal(identity(kind, value.dtype), value.dtype)
         self.each_lane(block, total, width, lambda _lane, _at: start)
@@ -470,36 +468,41 @@ class _Builder:
         def accumulate(inner: _Block) -> list[Any]:
             body = self.emit(value.args[0], inner)
             zero = self.integer(0)
-            old = self.bind(inner, self.tir.BufferLoad(total, [zero]), "float32")
-            return [self.tir.BufferStore(total, self.combine(kind, old, body, inner), [zero])]
+            old = self.bind(inner, self.tir.BufferLoad(total, [zero]), dtype)
+            return [self.tir.BufferStore(total, self.combine(kind, dtype, old, body, inner), [zero])]
 
-        def step(outer: _Block, lanes: int, first: Any) -> Any:
+        def step(outer: _Block, lanes: Any, first: Any, vector: bool) -> Any:
             """Adds elements first..first+lanes to the lanes from 0 up."""
             lane = self.variable("lane")
             inner = _Block(outer, outer.bound | {axes[-1]}, lane=True)
             self.axes[axes[-1]] = first + lane
             body = self.emit(value.args[0], inner)
-            old = self.bind(inner, self.tir.BufferLoad(total, [lane]), "float32")
-            inner.statements.append(self.tir.BufferStore(total, self.combine(kind, old, body, inner), [lane]))
-            return self.loop(lane, self.integer(lanes), inner.statements, vector=lanes == LANES)
+            old = self.bind(inner, self.tir.BufferLoad(total, [lane]), dtype)
+            inner.statements.append(self.tir.BufferStore(total, self.combine(kind, dtype, old, body, inner), [lane]))
+            return self.loop(lane, lanes, inner.statements, vector=vector)
 
         def chunks(outer: _Block) -> list[Any]:
-            count, rest = divmod(extent or 0, LANES)
+            size = self.poly(extent, outer)
+            whole = self.tir.truncdiv(size, self.integer(LANES))
             chunk = self.variable("chunk")
-            steps = [self.loop(chunk, self.integer(count), [step(outer, LANES, chunk * LANES)])]
-            return [*steps, step(outer, rest, self.integer(count * LANES))] if rest else steps
+            loops = [self.loop(chunk, whole, [step(outer, self.integer(LANES), chunk * LANES, True)])]
+            if static is None or static % LANES:
+                loops.append(step(outer, size - whole * LANES, whole * LANES, False))
+            return loops
 
         if order == "lanes":
             block.statements += self.serial(block, axes[:-1], chunks)
             half = LANES // 2
             while half:
-                self.fold(block, total, kind, half)
+                self.fold(block, total, kind, dtype, half)
                 half //= 2
         else:
             block.statements += self.serial(block, axes, accumulate)
         return self.tir.BufferLoad(total, [self.integer(0)])
 
-    def combine(self, kind: str, a: Any, b: Any, block: _Block) -> Any:
+    def combine(self, kind: str, dtype: DType, a: Any, b: Any, block: _Block) -> Any:
+        if dtype != "float32":
+            return self.prim(kind, dtype, dtype, [a, b], block)
         if kind in ("max", "min"):
             return self.call(f"infc_{kind}f", [a, b], block)
         return self.operator("+" if kind == "sum" else "*", [a, b], [False, False])
@@ -511,12 +514,12 @@ class _Builder:
         inner.statements.append(self.tir.BufferStore(buffer, value, [lane]))
         block.statements.append(self.loop(lane, self.integer(width), inner.statements, vector=width > 1))
 
-    def fold(self, block: _Block, buffer: Any, kind: str, half: int) -> None:
+    def fold(self, block: _Block, buffer: Any, kind: str, dtype: DType, half: int) -> None:
         """lane j takes lane j + half."""
 
         def folded(lane: Any, inner: _Block) -> Any:
-            left = self.bind(inner, self.tir.BufferLoad(buffer, [lane]), "float32")
-            right = self.bind(inner, self.tir.BufferLoad(buffer, [lane + half]), "float32")
-            return self.combine(kind, left, right, inner)
+            left = self.bind(inner, self.tir.BufferLoad(buffer, [lane]), dtype)
+            right = self.bind(inner, self.tir.BufferLoad(buffer, [lane + half]), dtype)
+            return self.combine(kind, dtype, left, right, inner)
 
         self.each_lane(block, buffer, half, folded)
