@@ -74,10 +74,13 @@ def _balance_round(tokens: list[Token], file: str, found: list[Diagnostic]) -> l
             if kind != token.kind:
                 found.append(
                     Diagnostic(
-                        "E0105", f"`{token.text}` cannot close `{opener.text}`", _span(token, file), f"expected `{text}`",
+                        "E0105",
+                        f"`{token.text}` cannot close `{opener.text}`",
+                        _span(token, file),
+                        f"expected `{text}`",
                         (Label(_span(opener, file), "opened here"),),
                     )
-                )  # fmt: skip
+                )
             out.append(Token(kind, text, token.line, token.col))
         elif not opened:
             out.append(token)

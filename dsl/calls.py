@@ -1,13 +1,14 @@
-"""Values that are written as calls: `huggingface("dir")`, `embed(pooling = mean)`, `int4(group = 32)`, bare `float32`."""
+"""Values that are written as calls: `huggingface("dir")`, `int4(group = 32)`, and bare ones such as `float32`."""
 
 from __future__ import annotations
 
+from .cursor import CallValue, Captured, Cursor
 from .keywords import CALLS, CallForm, Option
 from .span import Span
 from .suggest import hint, listed
 from .syntax import Atom, Call, Group, Term
-from .values import CallValue, Captured, Cursor, read
-from .write import describe, write_term
+from .values import read
+from .write import describe, shorten, write_term
 
 _ARTICLES = {
     "source": "a source",
@@ -29,13 +30,13 @@ def read_call(cursor: Cursor, type: str) -> Captured | None:
         what = ""
         if term is not None:
             text, kind = describe(term, cursor.peek(1))
-            what = f", and {_short(text)} is {kind}"
+            what = f", and {shorten(text)} is {kind}"
         cursor.error("E0201", f"{cursor.subject} needs {_ARTICLES[type]}{what}", None, f"expected {known}")
         return None
     form = forms.get(name.text)
     if form is None:
         cursor.error(
-            "E0208", f"there is no {_ARTICLES[type].split(' ', 1)[1]} `{_short(name.text)}`", name.span, "",
+            "E0208", f"there is no {_ARTICLES[type].split(' ', 1)[1]} `{shorten(name.text)}`", name.span, "",
             hint(name.text, forms, "known"),
         )  # fmt: skip
         return None
@@ -72,7 +73,7 @@ def _read_args(cursor: Cursor, form: CallForm, call: Call) -> tuple[dict[str, Ca
                 part.error("E0213", f"{form.name} takes no options", first.span)
             else:
                 part.error(
-                    "E0213", f"{form.name} has no option `{_short(write_term(first))}`", first.span, "",
+                    "E0213", f"{form.name} has no option `{shorten(write_term(first))}`", first.span, "",
                     hint(write_term(first), [o.name for o in form.options], "options"),
                 )  # fmt: skip
             groups.append(group)
@@ -92,7 +93,7 @@ def _read_args(cursor: Cursor, form: CallForm, call: Call) -> tuple[dict[str, Ca
         if value is not None and part.peek() is not None:
             part.error(
                 "E0209",
-                f"`{_short(write_term(part.terms[part.at]))}` does not belong here",
+                f"`{shorten(write_term(part.terms[part.at]))}` does not belong here",
                 None,
                 "expected `,` or `)`",
             )
@@ -141,7 +142,3 @@ def _first(form: CallForm) -> str:
 def _after(group: tuple[Term, ...]) -> Span:
     last = group[-1].span
     return Span(last.file, last.line, last.end, last.end + 1)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from .cursor import Context
 from .diagnostics import Diagnostic
 from .entries import Collected, Entry, make_entry
 from .keywords import words_of
@@ -14,7 +15,6 @@ from .making import spans_of, value_of
 from .parse import parse_text
 from .paths import Roots
 from .spec import Machine, Peak
-from .values import Context
 
 FOLDER = Path(__file__).parent.parent / "targets" / "catalog"
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .cursor import Context
 from .diagnostics import Diagnostic, sort_diagnostics
 from .entries import Entry, collect_entries, drop_models, place_scopes
 from .lexer import decode
@@ -28,7 +29,6 @@ from .overlap import check_overlap
 from .paths import Roots
 from .resolved import write_resolved
 from .spec import Model, Spec, Targets
-from .values import Context
 from .warn import warn_spec
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def check_text(
     text: str, *, file: str = "<text>", folder: str | os.PathLike[str] | None = None, profile: str | None = None,
     sets: Sequence[str] = (), use: str | None = None, allow_paths: Sequence[str | os.PathLike[str]] = (),
 ) -> CheckResult:  # fmt: skip
-    """Checks a text that is no file. With `folder`, paths start there and must exist; without, nothing on disk is asked."""
+    """Checks a text that is no file. With `folder`, paths start there and must exist; without, no file is looked for."""
     root = os.getcwd() if folder is None else str(os.path.abspath(folder))
     return _check(text, file, root, None, profile, tuple(sets), use, allow_paths, folder is not None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from .cursor import CallValue, Captured, Context, TypeValue
 from .diagnostics import Diagnostic, Label
 from .forms import Match, match_statement, usage
 from .keywords import BUNDLE_TARGETS, SCOPED, TOP, Keyword, homes_of, words_of
@@ -12,7 +13,6 @@ from .load import Layer, Loaded
 from .span import Span
 from .suggest import hint, listed
 from .syntax import Atom, Statement, unquote
-from .values import CallValue, Captured, Context, TypeValue
 from .write import write_group, write_groups
 
 Place = tuple[str | None, str]
@@ -240,8 +240,15 @@ def _check_block(statement: Statement, keyword: Keyword, found: list[Diagnostic]
     if keyword.opens is None and statement.block is not None:
         if not statement.bad:
             found.append(
-                Diagnostic("E0304", f"`{keyword.word}` takes no block", statement.block.span, "", (), (f"write: {usage(keyword)}",))
-            )  # fmt: skip
+                Diagnostic(
+                    "E0304",
+                    f"`{keyword.word}` takes no block",
+                    statement.block.span,
+                    "",
+                    (),
+                    (f"write: {usage(keyword)}",),
+                )
+            )
         return False
     if keyword.opens is not None and keyword.needs_block and statement.block is None:
         if not statement.bad:

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
+from .cursor import Captured, Context, Cursor
 from .keywords import Keyword, homes_of, words_of
 from .span import Span
 from .suggest import hint, listed, nearest
 from .syntax import Atom, Group, Statement, Term, group_span
-from .values import Captured, Context, Cursor, choices_of, read, starts
+from .values import choices_of, read, starts
 from .write import describe, write_term
 
 
@@ -253,8 +254,12 @@ def _unknown_property(cursor: Cursor, keyword: Keyword, term: Term, block: str) 
     if isinstance(term, Atom) and term.kind == "WORD" and homes_of(shown) and nearest(shown, known) is None:
         where = listed(f"`{home}`" for home in homes_of(shown))
         cursor.error(
-            "E0211", f"{keyword.word} has no property `{shown}`", term.span, "", (f"`{shown}` is a statement of {where}",)
-        )  # fmt: skip
+            "E0211",
+            f"{keyword.word} has no property `{shown}`",
+            term.span,
+            "",
+            (f"`{shown}` is a statement of {where}",),
+        )
         return
     if not keyword.properties:
         cursor.error("E0211", f"{keyword.word} takes one value", term.span, "", (f"write: {usage(keyword)}",))

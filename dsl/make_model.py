@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from .cursor import Captured, TypeValue
 from .diagnostics import Label
 from .entries import Entry
 from .make_search import make_search
@@ -26,7 +27,6 @@ from .spec import (
     default_dim,
 )
 from .suggest import hint, listed
-from .values import Captured, TypeValue
 
 DEFAULT_IMAGE_LIMIT = 10 << 20
 
@@ -57,6 +57,8 @@ def make_model(making: Making, name: str) -> Model | None:
     if not making.doubtful(name, "input", "output", "dim", "task", "source"):
         _check_symbols(making, model)
         _check_inputs(making, model)
+    if not model.inputs and not making.doubtful(name, "input", "task"):
+        model = replace(model, inputs=_default_inputs(model.task))
     data = _data(making, name)
     traffic = _traffic(making, name)
     targets = make_targets(making, name)
@@ -169,6 +171,12 @@ def _input(making: Making, entry: Entry) -> Input:
     )  # fmt: skip
 
 
+def _default_inputs(task: Task) -> tuple[Input, ...]:
+    """What a task that reads text takes when no `input` is written; () leaves it to the source."""
+    names = {"embed": ("text",), "generate": ("text",), "rerank": ("query", "document")}
+    return tuple(Input(name=name, kind="text") for name in names.get(task.kind, ()))
+
+
 def _output(entry: Entry) -> Output:
     captures = entry.match.captures
     type: TypeValue = captures["type"].value
@@ -248,8 +256,11 @@ def _check_inputs(making: Making, model: Model) -> None:
     for thing in model.inputs:
         if model.task.kind in ("embed", "generate") and thing.kind == "tensor" and texts:
             making.error(
-                "E0505", f"with text, task {model.task.kind} has no other inputs", thing.at("name"), "expected text only"
-            )  # fmt: skip
+                "E0505",
+                f"with text, task {model.task.kind} has no other inputs",
+                thing.at("name"),
+                "expected text only",
+            )
     if model.task.kind == "rerank" and model.inputs:
         wanted = {"query", "document"}
         if {i.name for i in model.inputs} != wanted:

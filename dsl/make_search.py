@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from .cursor import Captured
 from .entries import Entry
 from .make_targets import quantile_of
 from .making import Making, spans_of, value_of
 from .spec import Cache, Degrade, Goal, Keep, Precision, Queue, Rate, Search, Serve, Tenants
-from .values import Captured
 
 _MORE_IS_BETTER = ("throughput", "accuracy")
 
@@ -156,9 +156,12 @@ def _degrade(making: Making, entry: Entry | None) -> Degrade | None:
         return None
     if captures["below"].value >= captures["above"].value:
         making.error(
-            "E0513", "the way back is below the condition", captures["below"].span,
-            f"expected less than {captures['above'].value * 100:g} %", ("otherwise the server would go back and forth",),
-        )  # fmt: skip
+            "E0513",
+            "the way back is below the condition",
+            captures["below"].span,
+            f"expected less than {captures['above'].value * 100:g} %",
+            ("otherwise the server would go back and forth",),
+        )
     return Degrade(
         variant=captures["variant"].value,
         above=captures["above"].value,

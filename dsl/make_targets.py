@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+from .cursor import Captured
 from .diagnostics import Label
 from .entries import Entry
 from .keywords import AGREEMENT_METRICS, ERROR_METRICS, LABEL_METRICS
@@ -23,7 +24,6 @@ from .spec import (
     ThroughputTarget,
 )
 from .suggest import listed
-from .values import Captured
 
 
 def quantile_of(statistic: str) -> float:
@@ -183,6 +183,10 @@ def _check_order(making: Making, targets: Targets) -> None:
         for low, high in pairwise(own):
             if high.bound < low.bound and high.span is not None and low.span is not None:
                 making.error(
-                    "W0105", f"{high.statistic} is at least {low.statistic}, so this bound makes the other one idle",
-                    high.at("bound"), f"expected at least the bound of {low.statistic}", (), (Label(low.span, "the other"),),
-                )  # fmt: skip
+                    "W0105",
+                    f"{high.statistic} is at least {low.statistic}, so this bound makes the other one idle",
+                    high.at("bound"),
+                    f"expected at least the bound of {low.statistic}",
+                    (),
+                    (Label(low.span, "the other"),),
+                )

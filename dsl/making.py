@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .cursor import CallValue, Captured
 from .diagnostics import Diagnostic, Label
 from .entries import Collected, Entry
 from .load import near_files, outside
 from .paths import PathValue, Roots
 from .span import Span
-from .values import CallValue, Captured
 
 
 @dataclass(slots=True)

@@ -30,10 +30,8 @@ def _apply_drop(
     if drop.block == TOP:
         hit = [i for i in merged if i[1] == drop.word and drop.word != "model"]
     else:
-        hit = [
-            i for i in merged
-            if i[:3] == (drop.model, drop.block, drop.word) and (not drop.key or drop.key in (" ".join(i[3]), i[3][0] if i[3] else ""))
-        ]  # fmt: skip
+        same = [i for i in merged if i[:3] == (drop.model, drop.block, drop.word)]
+        hit = [i for i in same if not drop.key or drop.key in (" ".join(i[3]).strip(), i[3][0] if i[3] else "")]
     for identity in hit:
         del merged[identity]
     if not hit:

@@ -17,7 +17,7 @@ class PathValue:
 
 @dataclass(frozen=True, slots=True)
 class Roots:
-    """`spec`: the folder of the spec; `file`: the folder of the file being read; `allowed`: other trees (--allow-path)."""
+    """`spec`: the spec's folder; `file`: that of the file being read; `allowed`: other trees (--allow-path)."""
 
     spec: str
     file: str

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from .cursor import Context
 from .diagnostics import Diagnostic
 from .entries import Collected, Entry, make_entry
 from .forms import Part, parse_pattern
@@ -21,7 +22,6 @@ from .paths import Roots
 from .span import Span
 from .suggest import hint, listed
 from .syntax import Atom, Group, Statement, Term, quote
-from .values import Context
 
 SET, USE = "--set", "--use"
 _SEGMENT = re.compile(r'([A-Za-z_][A-Za-z0-9_-]*)(?:\[\s*(?:"([^"]*)"|([^\]"]*))\s*\])?')

@@ -454,7 +454,7 @@ class Tenants(Located):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serve(Located):
-    """How the server answers. `protocols`: of `kserve` and `openai`; the native /infer, health and metrics are always on."""
+    """How the server answers. `protocols`: of `kserve` and `openai`; /infer, health and metrics are always on."""
 
     protocols: tuple[Literal["kserve", "openai"], ...] = ("kserve", "openai")
     queue: Queue = Queue()
@@ -470,8 +470,9 @@ class Serve(Located):
 class Model(Located):
     """One model with everything that holds for it.
 
-    `version` and `alias` are what protocols call it (`alias` None: `name`). `dims` are the symbols that have a `dim`
-    line; for the rest see `Model.dim`.
+    `inputs` (): those of the source's architecture. A task that reads text (embed, generate, rerank) has its text
+    inputs here also when no `input` is written. `version` and `alias` are what protocols call it (`alias` None:
+    `name`). `dims` are the symbols that have a `dim` line; for the rest see `Model.dim`.
     """
 
     name: str

@@ -58,7 +58,8 @@ def _warn_percentiles(making: Making, model: Model, targets: Targets) -> None:
             takes = needed / rate.value
             making.error(
                 "W0102",
-                f"{target.statistic} cannot be proved: {rate.value:g} req/s for {model.search.budget_s:g} s are {sent:,.0f} requests",
+                f"{target.statistic} cannot be proved: {rate.value:g} req/s for {model.search.budget_s:g} s are "
+                f"{sent:,.0f} requests",
                 target.at("statistic"),
                 f"needs {needed:,} requests at {targets.confidence * 100:g} %",
                 (f"raise `budget` in `search` to {math.ceil(takes):,} s, or promise a lower percentile",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .syntax import Atom, Block, Call, Group, Statement, Term
-from .units import UNITS
+from .units import DIMENSIONS, UNITS
 
 _NO_SPACE_BEFORE = frozenset({",", ";", ")", "]", "(", "[", ":"})
 _NO_SPACE_AFTER = frozenset({"(", "["})
@@ -75,8 +75,6 @@ def write_inline(block: Block) -> str:
 
 def describe(term: Term, following: Term | None = None) -> tuple[str, str]:
     """A term as a person would point at it: its text (a quantity with its unit), and what it is."""
-    from .units import DIMENSIONS
-
     text = write_term(term)
     if isinstance(term, Call):
         return text, "a call" if term.open == "(" else "a tensor type"
@@ -86,3 +84,8 @@ def describe(term: Term, following: Term | None = None) -> tuple[str, str]:
         return text, "a number"
     names = {"STRING": "a string", "WORD": "a word", "OP": "an operator", "RATIO": "a unit", "SIZES": "a shape"}
     return text, names[term.kind]
+
+
+def shorten(text: str) -> str:
+    """At most 40 characters, for a message."""
+    return text if len(text) <= 40 else text[:37] + "..."

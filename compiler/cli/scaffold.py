@@ -29,7 +29,8 @@ from torch import nn
 def make() -> nn.Module:
     """A small classifier over eight features; its weights come from a seed, so that each build is the same."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid()).eval()
+    hidden = (nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU())
+    return nn.Sequential(*hidden, nn.Linear(32, 1), nn.Sigmoid()).eval()
 '''
 
 _TENSOR = """infer 1

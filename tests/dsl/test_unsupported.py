@@ -84,8 +84,23 @@ def test_what_build_does_not_honour_is_refused_by_name_and_place(text: str, name
 
 def test_every_statement_of_the_first_example_that_is_not_honoured_is_named() -> None:
     titles = " ".join(d.title for d in refused(EMBEDDINGS))
-    words = ("`burst`", "`items`", "use cuda", "a second `use`", "`count`", "precision bfloat16", "precision int4",
-             "`fusion`", "`batch`", "`instances`", "`objective`", "`budget`", "`cache`", "`degrade`", "`tenants`")  # fmt: skip
+    words = (
+        "`burst`",
+        "`items`",
+        "use cuda",
+        "a second `use`",
+        "`count`",
+        "precision bfloat16",
+        "precision int4",
+        "`fusion`",
+        "`batch`",
+        "`instances`",
+        "`objective`",
+        "`budget`",
+        "`cache`",
+        "`degrade`",
+        "`tenants`",
+    )
     assert [w for w in words if w not in titles] == []
 
 
