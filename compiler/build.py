@@ -20,6 +20,7 @@ from .bundle.write import check_replaceable, finish, publish, temporary_beside, 
 from .driver import Compiled, Machine, Request, check_spec, choose_machine, compile_model, versions
 from .errors import Exit, InfcError
 from .measure import Measured, measure
+from .measure.profile import profile_ops
 from .measure.table import exit_code_of
 
 
@@ -75,7 +76,7 @@ def _build_into(
         measured = measure(spec, model, compiled.imported, machine, folder)
     finally:
         compiled.imported.close()
-    report = build_report(compiled, model, folder)
+    report = build_report(compiled, model, machine, folder)
     (folder / "evidence").mkdir(exist_ok=True)
     (folder / "evidence" / "build.json").write_text(
         json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8"
@@ -125,22 +126,21 @@ def _reuse(request: Request, spec: Spec, machine: Machine, found: Path, out: Pat
     return Outcome(out, digest, exit_code_of(measured, spec.promised), measured, report, reused=True)
 
 
-def build_report(compiled: Compiled, model: Model, folder: Path) -> dict[str, Any]:
-    """Per op: how many steps, who provides the kernel; islands with their reasons; whether rows may be merged and cut."""
-    plan, providers = compiled.plan, compiled.rendered.providers
-    ops: dict[str, dict[str, int]] = {}
-    for step in plan.steps:
-        row = ops.setdefault(step.op.name, {})
-        row[providers[step.index]] = row.get(providers[step.index], 0) + 1
+def build_report(compiled: Compiled, model: Model, machine: Machine, folder: Path) -> dict[str, Any]:
+    """Per op: steps, provider of the kernel, share of the time; islands with their reasons; whether rows may be merged
+    and cut."""
+    plan, graph = compiled.plan, compiled.imported.graph
+    description = compiled.rendered.description
+    ops = profile_ops(folder, graph, description, machine.cores, runs=machine.runs_here)
     placement = plan.placement
     return {
         "format": 1,
         "model": model.name,
-        "ops": ops,
+        "ops": [row.as_json() for row in ops],
         "islands": [{"steps": [s.name for s in u.steps], "why": u.reason} for u in plan.units if u.island],
         "batchable": placement.batchable,
         "batchable_reason": placement.batchable_reason,
-        "trim": placement.trim,
+        "trim": plan.trim,
         "trim_reason": placement.trim_reason,
         "notes": list(compiled.imported.notes),
         "bytes": {p.name: p.stat().st_size for p in sorted(folder.glob("models/0/variants/0/*"))},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import Exit
 from .options import command_parser, settings_of
@@ -109,16 +110,14 @@ def print_targets(measured: Sequence[object]) -> None:
         print("measured on this machine, not proved")
 
 
-def summary(report: object) -> list[str]:
-    """Kernels by provider, and islands."""
-    assert isinstance(report, dict)
-    counts: dict[str, int] = {}
-    for providers in report["ops"].values():  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-        for provider, count in providers.items():  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-            counts[str(provider)] = counts.get(str(provider), 0) + int(count)  # pyright: ignore[reportUnknownArgumentType]
-    lines = [
-        "kernels: " + ", ".join(f"{n} {p}" for p, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-    ]
-    for island in report["islands"]:  # pyright: ignore[reportUnknownVariableType]
-        lines.append(f"island of {len(island['steps'])} steps: {island['why']}")  # pyright: ignore[reportUnknownArgumentType]
-    return lines
+def summary(report: Mapping[str, Any]) -> list[str]:
+    """Kernels by op and provider with their share of the time; islands; what keeps requests from being merged."""
+    rows: list[tuple[str, str, str, str]] = []
+    for row in report["ops"]:
+        share = "" if row["share"] is None else f"{100 * row['share']:.1f} %"
+        rows.append((row["op"], str(row["steps"]), row["provider"] + (" (island)" if row["islands"] else ""), share))
+    lines = format_table(rows, header=("op", "steps", "kernel", "time")).splitlines()
+    lines += [f"island of {len(island['steps'])} steps: {island['why']}" for island in report["islands"]]
+    if not report["batchable"]:
+        lines.append(f"requests are never merged: {report['batchable_reason']}")
+    return lines + [f"note: {note}" for note in report["notes"]]

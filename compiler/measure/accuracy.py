@@ -32,17 +32,21 @@ class Score:
     rows: int
 
 
+def mean(values: Array) -> float:
+    """The mean of all values."""
+    return float(values.mean())
+
+
 def cosine(got: Array, want: Array) -> float:
     """Mean over rows of the cosine between a row's values; arrays [rows, ...]."""
     a, b = got.reshape(len(got), -1).astype(np.float64), want.reshape(len(want), -1).astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosines: Array = np.where(norms > 0, np.sum(a * b, axis=1) / np.maximum(norms, 1e-300), 1.0)
-    return float(cosines.mean())
+    return mean(np.where(norms > 0, np.sum(a * b, axis=1) / np.maximum(norms, 1e-300), 1.0))
 
 
 def top1(got: Array, want: Array) -> float:
     """Share of rows whose largest value stands in the same place."""
-    return float(np.mean(got.reshape(len(got), -1).argmax(1) == want.reshape(len(want), -1).argmax(1)))
+    return mean(got.reshape(len(got), -1).argmax(1) == want.reshape(len(want), -1).argmax(1))
 
 
 def max_abs_error(got: Array, want: Array) -> float:
@@ -52,13 +56,12 @@ def max_abs_error(got: Array, want: Array) -> float:
 
 def mse(got: Array, want: Array) -> float:
     """The mean squared difference."""
-    squares: Array = (got.astype(np.float64) - want.astype(np.float64)) ** 2
-    return float(squares.mean())
+    return mean((got.astype(np.float64) - want.astype(np.float64)) ** 2)
 
 
 def label_top1(got: Array, labels: Array) -> float:
     """Share of rows whose largest value stands at the label."""
-    return float(np.mean(got.reshape(len(got), -1).argmax(1) == labels))
+    return mean(got.reshape(len(got), -1).argmax(1) == labels)
 
 
 def label_auc(got: Array, labels: Array) -> float:
