@@ -101,11 +101,9 @@ def _golden(kind: str) -> Json:
 
 
 def _model(fixture: Fixture, library: Path, index: int) -> Json:
-    described = subprocess.run(
-        [sys.executable, "-c", "import ctypes, sys; f = ctypes.CDLL(sys.argv[1]).infc_describe;"
-         "f.restype = ctypes.c_char_p; sys.stdout.buffer.write(f())", str(library)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    # In a process of its own: a library once loaded stays.
+    code = "import ctypes, sys; f = ctypes.CDLL(sys.argv[1]).infc_describe; f.restype = ctypes.c_char_p; print(f().decode())"
+    described = subprocess.run([sys.executable, "-c", code, str(library)], check=True, capture_output=True)
     describe: Json = json.loads(described.stdout)
     task: Json = {"kind": "tensor"}
     if fixture.kind == "embed":

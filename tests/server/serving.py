@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +112,7 @@ def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
 @contextmanager
 def running(
     binary: Path, bundle: Path, *arguments: str, env: dict[str, str] | None = None, ready: bool = True
-) -> Iterator[Server]:
+) -> Generator[Server, None, None]:
     """The server on a free port; killed at the end if it still runs."""
     command = [str(binary), "--bundle", str(bundle), *(("--port", "0") if "--uds" not in arguments else ()), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(env))
@@ -134,4 +134,6 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """One of the server's other commands, to its end."""
     command = [str(binary), *arguments, "--bundle", str(bundle)]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, env=environment(env))
+    return subprocess.run(
+        command, check=False, input=stdin, capture_output=True, text=True, timeout=60, env=environment(env)
+    )

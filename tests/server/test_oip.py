@@ -83,7 +83,7 @@ def test_data_may_stand_before_its_type_and_outputs_may_be_chosen(score_server: 
 def test_wrong_requests_say_what_was_expected(score_server: Server, body: object, status: int, part: str) -> None:
     answer = score_server.post(INFER, body)
     assert answer.status == status
-    assert list(answer.json)[0] == "error"
+    assert next(iter(answer.json)) == "error"
     assert part in answer.json["error"]
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from .bundles import embed
+from .bundles import Json, embed
 from .serving import Server
 
 HELLO = [101, 7592, 102]
 
 
-def vectors(answer: dict[str, object]) -> np.ndarray:
-    data = answer["data"]
-    assert isinstance(data, list)
+def vectors(answer: Json) -> npt.NDArray[np.float64]:
+    data: list[Json] = answer["data"]
     assert [item["index"] for item in data] == list(range(len(data)))
     return np.array([item["embedding"] for item in data])
 
@@ -48,29 +48,29 @@ def test_base64_holds_the_same_floats(embed_server: Server) -> None:
     assert np.array_equal(floats, np.array(listed, dtype=np.float32))
 
 
-@pytest.mark.parametrize(
-    ("change", "status", "param", "part"),
-    [
-        ({"model": "x"}, 404, "model", "no model"),
-        ({"model": None}, 422, "model", "expected a string"),
-        ({"input": []}, 422, "input", "empty"),
-        ({"input": [[]]}, 422, "input[0]", "empty"),
-        ({"input": 5}, 422, "input", "got a number"),
-        ({"input": ["a", 5]}, 422, "input[1]", "got a number"),
-        ({"input": [1, "a"]}, 422, "input[1]", "expected a token id"),
-        ({"input": [1.5]}, 422, "input[0]", "expected a token id"),
-        ({"input": [101, 30522]}, 422, "input", "expected 0 to 30521, got 30522"),
-        ({"input": [[101], [-1]]}, 422, "input[1]", "got -1"),
-        ({"input": [5] * 65}, 422, "input", "has 65 tokens"),
-        ({"input": ["word " * 63]}, 422, "input[0]", "the limit is 64"),
-        ({"input": ["a"] * 2049}, 422, "input", "more than 2048"),
-        ({"dimensions": 4}, 422, "dimensions", "have 8 dimensions and cannot be shortened to 4"),
-        ({"dimensions": 0}, 422, "dimensions", "at least 1"),
-        ({"encoding_format": "hex"}, 422, "encoding_format", "base64"),
-    ],
-)
+WRONG: list[tuple[Json, int, str, str]] = [
+    ({"model": "x"}, 404, "model", "no model"),
+    ({"model": None}, 422, "model", "expected a string"),
+    ({"input": []}, 422, "input", "empty"),
+    ({"input": [[]]}, 422, "input[0]", "empty"),
+    ({"input": 5}, 422, "input", "got a number"),
+    ({"input": ["a", 5]}, 422, "input[1]", "got a number"),
+    ({"input": [1, "a"]}, 422, "input[1]", "expected a token id"),
+    ({"input": [1.5]}, 422, "input[0]", "expected a token id"),
+    ({"input": [101, 30522]}, 422, "input", "expected 0 to 30521, got 30522"),
+    ({"input": [[101], [-1]]}, 422, "input[1]", "got -1"),
+    ({"input": [5] * 65}, 422, "input", "has 65 tokens"),
+    ({"input": ["word " * 63]}, 422, "input[0]", "the limit is 64"),
+    ({"input": ["a"] * 2049}, 422, "input", "more than 2048"),
+    ({"dimensions": 4}, 422, "dimensions", "have 8 dimensions and cannot be shortened to 4"),
+    ({"dimensions": 0}, 422, "dimensions", "at least 1"),
+    ({"encoding_format": "hex"}, 422, "encoding_format", "base64"),
+]
+
+
+@pytest.mark.parametrize(("change", "status", "param", "part"), WRONG)
 def test_wrong_requests_have_the_protocols_error_form(
-    embed_server: Server, change: dict[str, object], status: int, param: str, part: str
+    embed_server: Server, change: Json, status: int, param: str, part: str
 ) -> None:
     answer = embed_server.post("/v1/embeddings", {"model": "fixture", "input": "hello"} | change)
     assert answer.status == status

@@ -31,13 +31,9 @@ def in_parallel(count: int, call: Callable[[int], Answer]) -> list[Answer]:
 def settled(server: Server) -> tuple[float, float, float]:
     """The ledger once nothing is in flight."""
     end = time.monotonic() + 10
-    while time.monotonic() < end:
-        in_flight = server.metric("infc_in_flight")
-        accepted, outcomes = server.metric("infc_accepted_total"), server.metric("infc_outcomes_total")
-        if in_flight == 0:
-            break
+    while (in_flight := server.metric("infc_in_flight")) > 0 and time.monotonic() < end:
         time.sleep(0.01)
-    return accepted, outcomes, in_flight
+    return server.metric("infc_accepted_total"), server.metric("infc_outcomes_total"), in_flight
 
 
 def test_every_client_gets_its_own_answer_and_the_ledger_agrees(serve_binary: Path, make_bundle: MakeBundle) -> None:

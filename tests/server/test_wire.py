@@ -68,6 +68,7 @@ def test_bodies_beyond_the_limit_are_413_announced_or_not(server: Server) -> Non
     large = b" " * (LIMIT + 1)
     assert server.post("/infer", large).status == 413
     assert status(server.raw(post(10**18, b""))) == 413
+    assert server.post("/infer", b" " * (40 * LIMIT)).status == 413, "the client that is still sending gets the answer"
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     head = b"POST /infer HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
     assert status(server.raw(head + chunk * 2 + b"0\r\n\r\n")) == 413

@@ -30,7 +30,7 @@ fn has_feature(name: &str) -> Option<bool> {
     table! {
         "sse2" => "sse2", "sse3" => "sse3", "ssse3" => "ssse3", "sse41" => "sse4.1", "sse42" => "sse4.2",
         "popcnt" => "popcnt", "avx" => "avx", "avx2" => "avx2", "fma" => "fma", "f16c" => "f16c", "bmi1" => "bmi1",
-        "bmi2" => "bmi2", "lzcnt" => "lzcnt", "movbe" => "movbe", "avx512f" => "avx512f", "avx512cd" => "avx512cd",
+        "bmi2" => "bmi2", "lzcnt" => "lzcnt", "abm" => "lzcnt", "movbe" => "movbe", "avx512f" => "avx512f", "avx512cd" => "avx512cd",
         "avx512bw" => "avx512bw", "avx512dq" => "avx512dq", "avx512vl" => "avx512vl", "avx512vbmi" => "avx512vbmi",
         "avx512vbmi2" => "avx512vbmi2", "avx512vnni" => "avx512vnni", "avx512bitalg" => "avx512bitalg",
         "avx512vpopcntdq" => "avx512vpopcntdq", "avx512ifma" => "avx512ifma", "avx512bf16" => "avx512bf16",

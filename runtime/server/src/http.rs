@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,7 +16,7 @@ use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tower_service::Service;
@@ -26,6 +27,9 @@ use crate::refusal::{Reason, Refusal};
 
 /// Head and headers of a request together.
 const MAX_HEAD: usize = 64 << 10;
+
+/// How long the rest of a refused body is read.
+const LINGER: Duration = Duration::from_secs(2);
 
 pub enum Listener {
     Tcp(TcpListener),
@@ -105,8 +109,11 @@ where
 {
     let Serving { app, router, mut closing, alive, .. } = serving;
     let read_timeout = app.settings.seconds("read_timeout_s");
-    let service =
-        hyper::service::service_fn(move |request| Box::pin(answer(router.clone(), Arc::clone(&app), request)));
+    let unread = Arc::new(AtomicBool::new(false));
+    let for_answers = Arc::clone(&unread);
+    let service = hyper::service::service_fn(move |request| {
+        Box::pin(answer(router.clone(), Arc::clone(&app), Arc::clone(&for_answers), request))
+    });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(read_timeout)
@@ -127,7 +134,18 @@ where
         Err(error) if error.is_timeout() && !parts.read_buf.is_empty() => write_too_slow(&mut stream).await,
         _ => stream.shutdown().await,
     };
+    if unread.load(Ordering::Acquire) {
+        drop(tokio::time::timeout(LINGER, discard(&mut stream)).await);
+    }
     drop(alive);
+}
+
+/// Reads what a client still sends. To close with bytes unread resets the connection, and the client may lose the answer
+/// that says why.
+async fn discard(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    while stream.read(&mut buffer).await? > 0 {}
+    Ok(())
 }
 
 /// Waits until the listener is to close (or its owner is gone).
@@ -136,7 +154,12 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
 }
 
 /// One answer; a panic becomes a 500 and ends nothing else.
-async fn answer(mut router: Router, app: Arc<App>, request: Request<Incoming>) -> Result<Response, hyper::Error> {
+async fn answer(
+    mut router: Router,
+    app: Arc<App>,
+    unread: Arc<AtomicBool>,
+    request: Request<Incoming>,
+) -> Result<Response, hyper::Error> {
     let style = Style::of_path(request.uri().path());
     let future = AssertUnwindSafe(async move { router.call(request.map(Body::new)).await });
     let mut response = match future.catch_unwind().await {
@@ -148,6 +171,7 @@ async fn answer(mut router: Router, app: Arc<App>, request: Request<Incoming>) -
         }
     };
     let refused_body = matches!(response.status().as_u16(), 408 | 413);
+    unread.fetch_or(refused_body, Ordering::AcqRel);
     if app.phase() == Phase::Draining || refused_body {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
