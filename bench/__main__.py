@@ -25,7 +25,10 @@ def main(argv: list[str] | None = None) -> int:
     """0 when everything ran; 1 when a row stayed open (a peer is absent or failed), which the page says too."""
     args = arguments(argv)
     FOLDER.mkdir(parents=True, exist_ok=True)
+    load = os.getloadavg()[0]
     say(f"{cpu_name()}, {args.threads} threads")
+    if load > 0.5:
+        say(f"warning: other programs keep this machine busy (load average {load:.1f}); ratios will be noisy or wrong")
     program = build_probe(FOLDER)
     prepare(args.cases)
     peers = [p for p in PEERS if not args.peers or p.name in args.peers]
@@ -61,6 +64,7 @@ def main(argv: list[str] | None = None) -> int:
             commit=commit(),
             date=f"{datetime.now(UTC):%Y-%m-%d}",
             profiles=profiles,
+            load=load,
         )
     )
     print(page)

@@ -34,6 +34,7 @@ class Run:
     commit: str
     date: str
     profiles: dict[str, str]
+    load: float
 
 
 def render(run: Run) -> str:
@@ -47,7 +48,7 @@ def render(run: Run) -> str:
         "",
         f"* Machine: {run.machine}; float32 multiply-add peak of {run.threads} threads, measured between the blocks:",
         f"  median {median(peaks):.0f} GFLOP/s ({min(peaks):.0f} to {max(peaks):.0f}).",
-        f"* Commit {run.commit}, {run.date}.",
+        f"* Commit {run.commit}, {run.date}; the load average before the run was {run.load:.1f} (other programs' work).",
         f"* {run.plan.rounds} rounds; in each, every peer runs a block of at least {run.plan.block_s * 1e3:.0f} ms and",
         f"  {run.plan.least} calls, after a pause of {run.plan.pause_s * 1e3:.0f} ms; the order turns by one a round.",
         "* `× infc` is the peer's time over infc's, block median by block median, over the rounds: median, and quartiles in",

@@ -97,7 +97,7 @@ def test_the_page_says_what_was_measured(folder: Path) -> None:
     assert "| b | 200.00 | 200.00 | 2.00 [2.00–2.00] |" in page
     assert "| c | – | – | – | – | not installed: No module named 'x' |" in page
     assert "infc runs at 2.00× the speed of the best peer" in page
-    assert "Commit abc, 2026-01-02" in page
+    assert "Commit abc, 2026-01-02; the load average before the run was 0.2" in page
     assert "median 100 GFLOP/s" in page
 
 
