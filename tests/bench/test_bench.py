@@ -91,7 +91,15 @@ def test_the_page_says_what_was_measured(folder: Path) -> None:
     result = measured(folder, Fake("infc", 0.1, calls), Fake("b", 0.2, calls), absent="c")
     page = report.render(
         report.Run(
-            [result], [report.Setting("b", "1.2", "static")], PLAN, "A CPU", 2, "abc", "2026-01-02", {"4 tokens": "op"}
+            [result],
+            [report.Setting("b", "1.2", "static")],
+            PLAN,
+            "A CPU",
+            2,
+            "abc",
+            "2026-01-02",
+            {"4 tokens": "op"},
+            0.25,
         )
     )
     assert "| b | 200.00 | 200.00 | 2.00 [2.00–2.00] |" in page
