@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 from ..ir.dims import symbols
 from ..ir.graph import Graph, Node, Op, OpError, make, rewrite, users
@@ -15,7 +14,6 @@ from ..ir.ops.map import Map
 from ..ir.ops.permute import Permute
 from ..ir.ops.reshape import Reshape
 
-O = TypeVar("O", bound=Op)
 Number = float | int | bool
 
 

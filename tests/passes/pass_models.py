@@ -15,7 +15,7 @@ from infc.compiler.ir.ops.embedding import Embedding
 from infc.compiler.ir.ops.expand import Expand
 from infc.compiler.ir.ops.iota import Iota
 from infc.compiler.ir.ops.layer_norm import LayerNorm
-from infc.compiler.ir.ops.leaf import Input, WeightRef, constant, input_node, weight_node
+from infc.compiler.ir.ops.leaf import Input, constant, input_node, weight_node
 from infc.compiler.ir.ops.linear import Linear
 from infc.compiler.ir.ops.map import Map
 from infc.compiler.ir.ops.masked_mean import MaskedMean
@@ -151,25 +151,6 @@ def random_inputs(graph: Graph, seed: int = 0, lengths: tuple[int, ...] = (5, 3,
 
 def has(dim: Dim, name: str | None) -> bool:
     return name is not None and name in symbols(dim)
-
-
-def evaluate_graph(graph: Graph, inputs: dict[str, Array]) -> dict[str, Array]:
-    """The outputs by each op's reference, float32."""
-    env: dict[str, int] = {}
-    values: dict[Node, Array] = {}
-    for n in graph.nodes():
-        if isinstance(n.op, Input):
-            values[n] = inputs[n.op.input]
-            for dim, extent in zip(n.type.shape, values[n].shape, strict=True):
-                if not isinstance(dim, int) and symbols(dim) and str(dim) in symbols(dim):
-                    env[str(dim)] = extent
-        elif isinstance(n.op, WeightRef):
-            values[n] = graph.weights[n.op.weight].load()
-        else:
-            values[n] = n.op.reference(env, *(values[o] for o in n.operands))
-            assert list(values[n].shape) == [evaluate(d, env) for d in n.type.shape], n
-            assert values[n].dtype == numpy_dtype(n.type.dtype), n
-    return {name: values[n] for name, n in graph.outputs}
 
 
 def same_bits(a: Array, b: Array) -> bool:
