@@ -5,7 +5,10 @@ from __future__ import annotations
 from .diagnostics import Diagnostic
 from .keywords import CALLS, KEYWORDS
 from .span import Span
-from .spec import AccuracyTarget, ColdStartTarget, LatencyTarget, MemoryTarget, Model, Spec, Targets
+from .spec import AccuracyTarget, ColdStartTarget, LatencyTarget, MemoryTarget, Model, Spec, Targets, ThroughputTarget
+
+MEASURED_PERCENTILES = ("p50", "p90", "p95", "p99", "p99.9", "max")
+"""Those that the evidence of `serve prove` holds."""
 
 _HONOURED = {(block, keyword.word): keyword.honoured for keyword in KEYWORDS for block in keyword.blocks}
 
@@ -57,7 +60,12 @@ def _model(out: list[Diagnostic], model: Model) -> None:
     for thing in model.inputs:
         if thing.kind == "image":
             _add(out, "an image input", thing.at("kind"), "honoured: tensors and text")
+    for data in (model.data.calibrate, model.data.evaluate):
+        if data is not None and data.seed:
+            _add(out, "the `seed` of data", data.at("seed"), "the first rows are taken")
     traffic = model.traffic
+    if traffic.rate is not None and traffic.rate.unit == "tok/s":
+        _add(out, "a rate in tok/s", traffic.at("rate"), "honoured: req/s and items/s")
     if traffic.burst is not None:
         _add(out, "`burst`", traffic.burst.span, "honoured: rate and arrival")
     if traffic.items != (1, 1):
@@ -71,8 +79,12 @@ def _targets(out: list[Diagnostic], targets: Targets) -> None:
         if isinstance(target, LatencyTarget):
             if target.kind != "latency":
                 _word(out, "targets", target.kind, target.span)
+            elif target.statistic not in MEASURED_PERCENTILES:
+                _add(out, f"{target.statistic}", target.at("statistic"), f"honoured: {', '.join(MEASURED_PERCENTILES)}")
             elif target.at_rate is not None:
                 _add(out, "`at RATE` of one target", target.at("at_rate"), "the traffic's rate holds")
+        elif isinstance(target, ThroughputTarget) and target.unit == "tok/s":
+            _add(out, "throughput in tok/s", target.at("bound"), "honoured: req/s and items/s")
         elif isinstance(target, AccuracyTarget):
             if target.versus == "labels":
                 _add(out, "accuracy vs labels", target.at("versus"), "honoured: vs float32")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -12,14 +13,11 @@ from infc.dsl.spec import CPU_ISAS
 
 from .samples import FRAUD
 
-FILES = sorted(FOLDER.glob("*.infer"))
+FILES = sorted(Path(FOLDER).glob("*.infer"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_a_catalogue_file_reads_and_is_formatted(path: object) -> None:
-    from pathlib import Path
-
-    assert isinstance(path, Path)
+def test_a_catalogue_file_reads_and_is_formatted(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     machines, found = read_catalog(text, path.name)
     assert found == []
