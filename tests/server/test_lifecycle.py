@@ -68,7 +68,7 @@ def test_a_unix_socket_serves_alone_and_is_replaced_when_stale(
     serve_binary: Path, make_bundle: MakeBundle, tmp_path: Path
 ) -> None:
     path = str(tmp_path / "s")
-    for _ in range(2):  # the second finds the first one's socket
+    for _ in range(2):  # the first is killed and leaves its socket
         with running(serve_binary, make_bundle(), "--uds", path, ready=False) as server:
             assert server.addresses == {"http": None, "uds": path, "grpc": None, "metrics": None}
             deadline = time.monotonic() + 20
@@ -79,6 +79,10 @@ def test_a_unix_socket_serves_alone_and_is_replaced_when_stale(
                     stream.sendall(b"GET /v2/health/ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
                     answer = read_to_end(stream)
             assert b'{"ready":true}' in answer
+            assert Path(path).exists()
+    with running(serve_binary, make_bundle(), "--uds", path, ready=False) as server:
+        assert server.stop() == 0
+        assert not Path(path).exists()
 
 
 def test_settings_come_in_order_and_are_printed_with_their_origin(

@@ -23,7 +23,8 @@ LIMIT = 100_000
 @pytest.fixture(scope="module")
 def server(serve_binary: Path, make_bundle: MakeBundle) -> Iterator[Server]:
     fixture = Fixture(serve={"max_body_bytes": LIMIT})
-    with running(serve_binary, make_bundle(fixture), env={"INFC__READ_TIMEOUT_S": "0.5"}) as server:
+    quick = {"INFC__READ_TIMEOUT_S": "0.5", "INFC__IDLE_TIMEOUT_S": "0.5"}
+    with running(serve_binary, make_bundle(fixture), env=quick) as server:
         yield server
         assert server.post("/infer", {"features": [ROW]}).status == 200
         assert server.process.poll() is None

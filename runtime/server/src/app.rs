@@ -29,7 +29,7 @@ pub struct App {
 }
 
 /// Bodies of all requests together may take this many times the largest single one.
-const BODIES: usize = 16;
+const BODIES: usize = 8;
 
 impl App {
     pub fn new(settings: Settings, metrics: Metrics) -> Self {

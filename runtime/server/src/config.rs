@@ -71,6 +71,7 @@ fn table() -> Vec<(&'static str, Kind, Option<Value>)> {
         ("max_body_bytes", Kind::Count, whole(16 << 20)),
         ("max_connections", Kind::Count, whole(4096)),
         ("read_timeout_s", Kind::Seconds, seconds(20.0)),
+        ("idle_timeout_s", Kind::Seconds, seconds(75.0)),
         ("drain_delay_s", Kind::Seconds, seconds(0.2)),
         ("drain_timeout_s", Kind::Seconds, seconds(60.0)),
         ("http_threads", Kind::Count, None),

@@ -87,6 +87,9 @@ async fn accept_one(listener: &Listener, serving: &Serving) -> io::Result<()> {
         Listener::Tcp(listener) => {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
+            // A client that does not read its answer keeps memory no longer than this.
+            let patience = serving.app.settings.seconds("read_timeout_s").as_millis();
+            rustix::net::sockopt::set_tcp_user_timeout(&stream, u32::try_from(patience).unwrap_or(u32::MAX))?;
             tokio::spawn(connection(stream, serving.clone(), slot));
         }
         Listener::Unix(listener) => {
@@ -108,7 +111,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Serving { app, router, mut closing, alive, .. } = serving;
-    let read_timeout = app.settings.seconds("read_timeout_s");
+    let idle_timeout = app.settings.seconds("idle_timeout_s");
     let unread = Arc::new(AtomicBool::new(false));
     let for_answers = Arc::clone(&unread);
     let service = hyper::service::service_fn(move |request| {
@@ -116,7 +119,7 @@ where
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(read_timeout)
+        .header_read_timeout(idle_timeout)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let result = tokio::select! {

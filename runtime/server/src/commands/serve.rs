@@ -86,6 +86,10 @@ async fn run(start: Start) -> Result<(), Failure> {
         let closed = tokio::task::spawn_blocking(move || loaded.close());
         let _ = tokio::time::timeout(limit, closed).await;
     }
+    if let Some(path) = app.settings.text("uds") {
+        // Someone else may have removed it.
+        let _ = std::fs::remove_file(path);
+    }
     if drained {
         Ok(())
     } else {
