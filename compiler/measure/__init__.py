@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from ...dsl.spec import AccuracyTarget, BundleSizeTarget, CostTarget, Model, Spec, Target
+from ...dsl.spec import AccuracyTarget, BundleSizeTarget, CostTarget, MemoryTarget, Model, Spec, Target
 from ..driver import Machine
 from ..frontends import Imported
 from .accuracy import measure_accuracy
@@ -60,7 +61,10 @@ def _from_evidence(target: Target, evidence: Evidence, model: Model, machine: Ma
             return unmeasured(target, "a cost per token is for models that generate")
         return judge(target, price / 3600 / rate * target.count, f"at {rate:g} req/s")
     value, note = evidence.value_of(target)
-    return judge(target, value, note)
+    measured = judge(target, value, note)
+    if evidence.void and not measured.met and not isinstance(target, MemoryTarget):
+        return replace(measured, met=None, note=evidence.void)
+    return measured
 
 
 def _offline(target: Target, model: Model, machine: Machine, bundle: Path) -> Measured | None:

@@ -29,6 +29,13 @@ class Evidence:
         found: dict[str, Any] = self.document.get("throughput") or {}
         return float(found.get("req_s") or 0.0)
 
+    @property
+    def void(self) -> str:
+        """Why times of this run mean nothing, or "": the machine was so busy that the load itself came late."""
+        if self.document.get("valid", True):
+            return ""
+        return f"void: this machine is too busy, the load was sent {float(self.document['generator']['lag_p99_s']) * 1e3:.1f} ms late"
+
     def value_of(self, target: Target) -> tuple[float, str]:
         """A target's value in base units, and how it was measured. Raises InfcError (exit 1) where the evidence lacks it."""
         document = self.document
