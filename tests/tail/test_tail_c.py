@@ -17,6 +17,7 @@ from infc.compiler.ir.types import TensorType, numpy_dtype, parse_type
 from infc.compiler.passes.placement import Place
 from infc.targets.cpu import tail
 from infc.targets.cpu.isa import ISAS, Isa, native
+from infc.targets.cpu.tail.spell import float_literal
 
 TOLERANCE = 2e-5
 """Of the largest reference value, float64: 65 * 7 products of float32 added one after another lose at most
@@ -272,6 +273,17 @@ def test_integers_wrap_and_division_by_zero_gives_zero(tmp_path: Path) -> None:
         out = np.zeros_like(x)
         library.run(number, out, [x, y], [1, 1, 1], evaluate(library.kernels[number].outer, {}))
         np.testing.assert_array_equal(out, want, err_msg=c.name)
+
+
+def test_float_literals_are_exact() -> None:
+    assert float_literal(0.1) == "0.100000001f"
+    assert float_literal(-2) == "(-2.0f)"
+    assert float_literal(1e40) == "__builtin_inff()"
+    assert float_literal(float("nan")) == '__builtin_nanf("")'
+    assert float_literal(-0.0) == "(-0.0f)"
+    for value in np.random.default_rng(0).standard_normal(200).astype(np.float32):
+        text = float_literal(float(value)).strip("()").removesuffix("f")
+        assert np.float32(text) == value
 
 
 def test_an_index_from_data_never_leaves_its_operand(tmp_path: Path) -> None:

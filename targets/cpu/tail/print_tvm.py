@@ -13,25 +13,24 @@ since TVM simplifies floats as if they were integers, (y + c) - c to y, and lets
 reason TVM's simplifying passes do not run either (tvm_object.py). So an element has the same bits whoever printed it.
 
 Buffers are declared with their natural alignment: TVM assumes 64 bytes otherwise, and faults on a row's pointer.
-Untyped: this module and tvm_object.py are the only ones that touch tvm, which is imported late (seconds).
+Untyped: only this module, tvm_arithmetic.py and tvm_object.py touch tvm, which is imported late (seconds).
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from ....compiler.errors import require
 from ....compiler.ir.types import DType
 from ..isa import Isa
 from . import polynomial
-from .formulas import Formula, Function, Name, Number, formulas
+from .formulas import Function, formulas
 from .lower import FLAT_AXIS, LANES, Mode, Program, identity
 from .nest import Nest, plan
 from .polynomial import Poly
 from .spell import FLOAT_FUNCTIONS
+from .tvm_arithmetic import Arithmetic, Block, Refuse
 
 VECTOR = 16
 """Most lanes of a vectorized loop; LLVM cuts them into registers."""
@@ -39,14 +38,6 @@ LARGEST_BODY = 400
 """Values of a body, beyond which clang does better in less time."""
 _TYPES: dict[DType, str] = {"float32": "float32", "int64": "int64", "int32": "int32", "bool": "uint8"}
 _COMPARE: dict[str, str] = {"eq": "EQ", "ne": "NE", "lt": "LT", "le": "LE", "gt": "GT", "ge": "GE"}
-_UNARY: dict[str, str] = {
-    "__builtin_elementwise_abs": "llvm.fabs",
-    "__builtin_elementwise_floor": "llvm.floor",
-    "__builtin_elementwise_ceil": "llvm.ceil",
-    "__builtin_elementwise_trunc": "llvm.trunc",
-    "__builtin_elementwise_roundeven": "llvm.roundeven",
-    "__builtin_sqrtf": "llvm.sqrt",
-}
 
 
 @dataclass(frozen=True)
@@ -54,10 +45,6 @@ class Refused:
     """Why TVM does not print a loop; the C printer does."""
 
     reason: str
-
-
-class _Refuse(Exception):
-    """Carries the reason to `tensor_ir`."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +64,7 @@ def tensor_ir(program: Program, isa: Isa) -> TensorIr | Refused:
     try:
         nest = _suitable(program)
         return _Builder(program, nest, formulas(isa)).build()
-    except _Refuse as refusal:
+    except Refuse as refusal:
         return Refused(str(refusal))
 
 
@@ -85,47 +72,34 @@ def _suitable(program: Program) -> Nest:
     """The nest, where the shape of the loop is one that TVM vectorizes."""
     values = program.values
     if program.body is None:
-        raise _Refuse("the result is empty")
+        raise Refuse("the result is empty")
     nest = plan(program)
     if nest.tiled and (not nest.vector_is_range or nest.serial):
-        raise _Refuse("a reduction changes along the innermost axis")
+        raise Refuse("a reduction changes along the innermost axis")
     reachable = values.reachable(program.body)
     if len(reachable) > LARGEST_BODY:
-        raise _Refuse(f"the body has {len(reachable)} values, more than {LARGEST_BODY}")
+        raise Refuse(f"the body has {len(reachable)} values, more than {LARGEST_BODY}")
     if any(values[v].op == "load" and not values.truth(values[v].args[1]) for v in reachable):
-        raise _Refuse("a load is guarded against leaving its operand")
+        raise Refuse("a load is guarded against leaving its operand")
     return nest
 
 
-@dataclass
-class _Block:
-    """Statements under construction; `bound` holds all axes that have a variable here."""
-
-    parent: _Block | None
-    bound: frozenset[int]
-    lane: bool = False
-    statements: list[Any] = field(default_factory=list[Any])
-    known: dict[int, Any] = field(default_factory=dict[int, Any])
-
-
-class _Builder:
+class _Builder(Arithmetic):
     """Builds one function. Not reentrant; made anew for each."""
 
-    def __init__(self, program: Program, nest: Nest, functions: Any) -> None:
-        self.tir: Any = require("tvm.tirx")
+    def __init__(self, program: Program, nest: Nest, functions: Mapping[str, Function]) -> None:
+        super().__init__(functions)
         self.program = program
         self.values = program.values
         self.nest = nest
-        self.functions: dict[str, Function] = dict(functions)
         self.buffers: dict[int | str, Any] = {}
         self.sizes: dict[str, Any] = {}
         self.axes: dict[int, Any] = {}
-        self.count = 0
         self.begin, self.end = self.variable("begin"), self.variable("end")
 
     def build(self) -> TensorIr:
         tir = self.tir
-        root = _Block(None, frozenset())
+        root = Block(None, frozenset())
         root.statements += self.rows(root)
         names = sorted(self.sizes)
         operands = tuple(sorted(k for k in self.buffers if isinstance(k, int)))
@@ -136,36 +110,6 @@ class _Builder:
         return TensorIr(function, self.nest, tuple(names), operands, tables)
 
     # Names, constants, statements.
-
-    def variable(self, name: str, dtype: str = "int64") -> Any:
-        self.count += 1
-        return self.tir.Var(f"{name}{self.count}", dtype)
-
-    def integer(self, value: int, dtype: str = "int64") -> Any:
-        return self.tir.IntImm(dtype, value)
-
-    def real(self, value: float) -> Any:
-        """value rounded to float32; infinities and NaN by their bits, which TVM's simplifier leaves alone."""
-        bits = struct.unpack("<i", struct.pack("<f", value))[0]
-        if (bits & 0x7F800000) == 0x7F800000:
-            return self.tir.reinterpret("float32", self.integer(bits, "int32"))
-        return self.tir.FloatImm("float32", struct.unpack("<f", struct.pack("<i", bits))[0])
-
-    def literal(self, value: float | bool, dtype: DType) -> Any:
-        if dtype == "float32":
-            return self.real(float(value))
-        if dtype == "bool":
-            return self.tir.IntImm("bool", int(value))
-        return self.integer(int(value), dtype)
-
-    def bind(self, block: _Block, value: Any, dtype: str) -> Any:
-        name = self.variable("v", dtype)
-        block.statements.append(self.tir.Bind(name, value))
-        return name
-
-    def fence(self, value: Any) -> Any:
-        """value, opaque to rewriting."""
-        return self.tir.call_llvm_pure_intrin("float32", "llvm.arithmetic.fence", value)
 
     def sequence(self, statements: list[Any]) -> Any:
         return statements[0] if len(statements) == 1 else self.tir.SeqStmt(statements)
@@ -186,11 +130,11 @@ class _Builder:
 
     # Loops.
 
-    def rows(self, root: _Block) -> list[Any]:
+    def rows(self, root: Block) -> list[Any]:
         nest = self.nest
         if nest.vector is not None and nest.vector_is_range and not nest.tiled:
             return self.lanes(root, nest.vector, self.begin, self.end - self.begin, None)
-        block = _Block(root, root.bound | frozenset(nest.range_axes))
+        block = Block(root, root.bound | frozenset(nest.range_axes))
         step = self.variable("row")
         at = self.bind(block, self.begin + step, "int64")
         for k in reversed(nest.range_axes[1:]):
@@ -202,26 +146,26 @@ class _Builder:
         inner = self.serial(block, nest.serial, self.row)
         return [self.loop(step, self.end - self.begin, [*block.statements, *inner])]
 
-    def row(self, block: _Block) -> list[Any]:
+    def row(self, block: Block) -> list[Any]:
         """The store for one row: over its innermost axis, or of its one element."""
         axis = self.nest.vector
         if axis is None or self.nest.vector_is_range:
-            inner = _Block(block, block.bound)
+            inner = Block(block, block.bound)
             self.store(inner)
             return inner.statements
         poly = self.values.extents[axis]
         return self.lanes(block, axis, self.integer(0), self.poly(poly, block), polynomial.as_constant(poly))
 
-    def serial(self, block: _Block, axes: tuple[int, ...], inside: Callable[[_Block], list[Any]]) -> list[Any]:
+    def serial(self, block: Block, axes: tuple[int, ...], inside: Callable[[Block], list[Any]]) -> list[Any]:
         if not axes:
             return inside(block)
-        inner = _Block(block, block.bound | {axes[0]})
+        inner = Block(block, block.bound | {axes[0]})
         self.axes[axes[0]] = self.variable("i")
         extent = self.emit(self.values.of_poly(self.values.extents[axes[0]]), block)
         body = self.serial(inner, axes[1:], inside)
         return [self.loop(self.axes[axes[0]], extent, [*inner.statements, *body])]
 
-    def lanes(self, block: _Block, axis: int, low: Any, count: Any, static: int | None) -> list[Any]:
+    def lanes(self, block: Block, axis: int, low: Any, count: Any, static: int | None) -> list[Any]:
         """The store for `count` elements of axis from low: vectors, then the rest one by one. `static`: count, if fixed."""
         width = VECTOR
         while static is not None and width > max(1, static):
@@ -229,17 +173,17 @@ class _Builder:
         lane, chunk, rest = self.variable("lane"), self.variable("chunk"), self.variable("rest")
         whole = self.integer(static // width) if static is not None else self.tir.truncdiv(count, self.integer(width))
         self.axes[axis] = low + (chunk * width + lane)
-        vectors = _Block(block, block.bound | {axis}, lane=True)
+        vectors = Block(block, block.bound | {axis}, lane=True)
         self.store(vectors)
         loops = [self.loop(chunk, whole, [self.loop(lane, self.integer(width), vectors.statements, vector=width > 1)])]
         if static is None or static % width:
             self.axes[axis] = low + (whole * width + rest)
-            single = _Block(block, block.bound | {axis}, lane=True)
+            single = Block(block, block.bound | {axis}, lane=True)
             self.store(single)
             loops.append(self.loop(rest, count - whole * width, single.statements))
         return loops
 
-    def store(self, block: _Block) -> None:
+    def store(self, block: Block) -> None:
         assert self.program.body is not None
         value = self.stored(self.emit(self.program.body, block), self.program.out.dtype)
         out = self.buffer("out", _TYPES[self.program.out.dtype])
@@ -253,14 +197,14 @@ class _Builder:
 
     # Values.
 
-    def emit(self, number: int, block: _Block) -> Any:
+    def emit(self, number: int, block: Block) -> Any:
         """The value as an expression usable in block; what has to be bound is bound as far out as it can be."""
         value = self.values[number]
         if value.op == "literal":
             return self.literal(float("nan") if value.data[1] is None else value.data[1], value.dtype)
         if value.op == "poly" and polynomial.as_constant(value.data) is not None:
             return self.integer(polynomial.as_constant(value.data) or 0)
-        at: _Block | None = block
+        at: Block | None = block
         while at is not None:
             if number in at.known:
                 return at.known[number]
@@ -274,7 +218,7 @@ class _Builder:
         block.known[number] = result
         return result
 
-    def _emit(self, number: int, block: _Block) -> Any:
+    def _emit(self, number: int, block: Block) -> Any:
         value = self.values[number]
         if value.op == "axis":
             if self.program.mode is Mode.FLAT and value.data in (0, 1):
@@ -297,9 +241,9 @@ class _Builder:
         arguments = [self.emit(a, block) for a in value.args]
         return self.prim(value.data, value.dtype, self.values[value.args[-1]].dtype, arguments, block)
 
-    def poly(self, poly: Poly, block: _Block) -> Any:
+    def poly(self, poly: Poly, block: Block) -> Any:
         if not self.values.known(poly):
-            raise _Refuse("integers of the data may wrap around, which TVM leaves undefined")
+            raise Refuse("integers of the data may wrap around, which TVM leaves undefined")
         total: Any = None
         for monomial, coefficient in reversed(poly):
             term: Any = None
@@ -310,7 +254,7 @@ class _Builder:
             total = term if total is None else total + term
         return self.integer(0) if total is None else total
 
-    def prim(self, name: str, dtype: DType, source: DType, args: list[Any], block: _Block) -> Any:
+    def prim(self, name: str, dtype: DType, source: DType, args: list[Any], block: Block) -> Any:
         """A primitive; `source` is the last argument's dtype."""
         tir = self.tir
         if name == "where":
@@ -335,7 +279,7 @@ class _Builder:
             return tir.Select(args[0] < args[1] if name == "min" else args[0] > args[1], args[0], args[1])
         if name in ("bitand", "bitor", "bitxor"):
             return {"bitand": tir.bitwise_and, "bitor": tir.bitwise_or, "bitxor": tir.bitwise_xor}[name](*args)
-        raise _Refuse(f"{name} on {dtype} may wrap around or divide by zero, which TVM leaves undefined")
+        raise Refuse(f"{name} on {dtype} may wrap around or divide by zero, which TVM leaves undefined")
 
     def logic(self, name: str, args: list[Any]) -> Any:
         tir = self.tir
@@ -349,9 +293,9 @@ class _Builder:
             return same
         if name in ("ne", "xor"):
             return tir.Not(same)
-        raise _Refuse(f"{name} on bool")
+        raise Refuse(f"{name} on bool")
 
-    def cast(self, value: Any, source: DType, dtype: DType, block: _Block) -> Any:
+    def cast(self, value: Any, source: DType, dtype: DType, block: Block) -> Any:
         tir = self.tir
         if dtype == "bool":
             zero = self.literal(0, source)
@@ -366,95 +310,15 @@ class _Builder:
             return self.call("infc_i32_of_float", [value], block)
         return tir.Cast(dtype, value)
 
-    # Functions of the prelude.
-
-    def call(self, name: str, args: list[Any], block: _Block) -> Any:
-        """A float function: LLVM's where one instruction does it, else its formula, statement by statement."""
-        if name in ("__builtin_elementwise_fma", *_UNARY):
-            return self.tir.call_llvm_pure_intrin("float32", _UNARY.get(name, "llvm.fma"), *args)
-        if name == "infc_bits":
-            return self.tir.reinterpret("int32", args[0])
-        if name == "infc_from_bits":
-            return self.tir.reinterpret("float32", args[0])
-        function = self.functions.get(name)
-        if function is None:
-            raise _Refuse(f"{name} is more than one formula")
-        local: dict[str, Any] = {}
-        for parameter, argument in zip(function.parameters, args, strict=True):
-            local[parameter] = self.bind(block, argument, "float32")
-        result: Any = None
-        for statement in function.statements:
-            result, _ = self.formula(statement.value, local, block)
-            if statement.name != "return":
-                dtype = "float32" if statement.type == "float" else "int32"
-                local[statement.name] = self.bind(block, result, dtype)
-        return result
-
-    def formula(self, formula: Formula, local: dict[str, Any], block: _Block) -> tuple[Any, bool]:
-        """The expression, and whether it is an integer."""
-        if isinstance(formula, Number):
-            if formula.type == "float":
-                return self.real(float(formula.value)), False
-            return self.integer(int(formula.value), "int32"), True
-        if isinstance(formula, Name):
-            if formula.name == "INT32_MIN":
-                return self.integer(-(2**31), "int32"), True
-            return local[formula.name], str(local[formula.name].ty.dtype) == "int32"
-        name = formula.name
-        if name in ("!=", "==") and formula.args[0] == formula.args[1]:  # x != x: only NaN is
-            value, _ = self.formula(formula.args[0], local, block)
-            nan = self.is_nan(value)
-            return (nan if name == "!=" else self.tir.Not(nan)), True
-        pairs = [self.formula(a, local, block) for a in formula.args]
-        args, integers = [p[0] for p in pairs], [p[1] for p in pairs]
-        if name.startswith("cast "):
-            wanted = "float32" if name == "cast float" else "int32"
-            if integers[0] == (wanted == "int32"):
-                return args[0], integers[0]
-            return self.tir.Cast(wanted, args[0]), wanted == "int32"
-        if name == "?:":
-            return self.tir.Select(*args), integers[1]
-        if name in ("<", ">", "<=", ">=", "==", "!="):
-            row = {"<": "LT", ">": "GT", "<=": "LE", ">=": "GE", "==": "EQ", "!=": "NE"}[name]
-            return getattr(self.tir, row)(*args), True
-        if name in ("&&", "||"):
-            return (self.tir.And if name == "&&" else self.tir.Or)(*args), True
-        if name in ("+", "-", "*", "/", "neg", "<<", ">>", "&"):
-            return self.operator(name, args, integers), integers[0]
-        return self.call(name, args, block), name == "infc_bits"
-
-    def operator(self, name: str, args: list[Any], integers: list[bool]) -> Any:
-        if name == "neg":
-            if integers[0]:
-                return -args[0]
-            flipped = self.tir.bitwise_xor(self.tir.reinterpret("int32", args[0]), self.integer(-(2**31), "int32"))
-            return self.tir.reinterpret("float32", flipped)  # 0 - x would lose the sign of zero
-        simple: dict[str, Callable[[Any, Any], Any]] = {
-            "+": lambda a, b: a + b,
-            "-": lambda a, b: a - b,
-            "*": lambda a, b: a * b,
-            "/": self.tir.Div,
-            "<<": self.tir.shift_left,
-            ">>": self.tir.shift_right,
-            "&": self.tir.bitwise_and,
-        }
-        result = simple[name](*args)
-        return result if integers[0] else self.fence(result)
-
-    def is_nan(self, value: Any) -> Any:
-        """By its bits: TVM's simplifier takes x != x for false."""
-        bits = self.tir.bitwise_and(self.tir.reinterpret("int32", value), self.integer(0x7FFFFFFF, "int32"))
-        return bits > self.integer(0x7F800000, "int32")
-
     # Reductions of a whole row, before its loop over lanes.
 
-    def reduce(self, number: int, block: _Block) -> Any:
+    def reduce(self, number: int, block: Block) -> Any:
         value = self.values[number]
         kind, axes, order = value.data
         if kind not in ("max", "min") and value.dtype != "float32":
-            raise _Refuse(f"a reduction ({kind}) of {value.dtype}")
+            raise Refuse(f"a reduction ({kind}) of {value.dtype}")
         if block.lane:
-            raise _Refuse("a reduction changes along the innermost axis")
+            raise Refuse("a reduction changes along the innermost axis")
         width = LANES if order == "lanes" else 1
         dtype = value.dtype
         extent = self.values.extents[axes[-1]]
@@ -465,23 +329,23 @@ class _Builder:
         start = self.literal(identity(kind, value.dtype), value.dtype)
         self.each_lane(block, total, width, lambda _lane, _at: start)
 
-        def accumulate(inner: _Block) -> list[Any]:
+        def accumulate(inner: Block) -> list[Any]:
             body = self.emit(value.args[0], inner)
             zero = self.integer(0)
             old = self.bind(inner, self.tir.BufferLoad(total, [zero]), dtype)
             return [self.tir.BufferStore(total, self.combine(kind, dtype, old, body, inner), [zero])]
 
-        def step(outer: _Block, lanes: Any, first: Any, vector: bool) -> Any:
+        def step(outer: Block, lanes: Any, first: Any, vector: bool) -> Any:
             """Adds elements first..first+lanes to the lanes from 0 up."""
             lane = self.variable("lane")
-            inner = _Block(outer, outer.bound | {axes[-1]}, lane=True)
+            inner = Block(outer, outer.bound | {axes[-1]}, lane=True)
             self.axes[axes[-1]] = first + lane
             body = self.emit(value.args[0], inner)
             old = self.bind(inner, self.tir.BufferLoad(total, [lane]), dtype)
             inner.statements.append(self.tir.BufferStore(total, self.combine(kind, dtype, old, body, inner), [lane]))
             return self.loop(lane, lanes, inner.statements, vector=vector)
 
-        def chunks(outer: _Block) -> list[Any]:
+        def chunks(outer: Block) -> list[Any]:
             size = self.poly(extent, outer)
             whole = self.tir.truncdiv(size, self.integer(LANES))
             chunk = self.variable("chunk")
@@ -500,24 +364,24 @@ class _Builder:
             block.statements += self.serial(block, axes, accumulate)
         return self.tir.BufferLoad(total, [self.integer(0)])
 
-    def combine(self, kind: str, dtype: DType, a: Any, b: Any, block: _Block) -> Any:
+    def combine(self, kind: str, dtype: DType, a: Any, b: Any, block: Block) -> Any:
         if dtype != "float32":
             return self.prim(kind, dtype, dtype, [a, b], block)
         if kind in ("max", "min"):
             return self.call(f"infc_{kind}f", [a, b], block)
         return self.operator("+" if kind == "sum" else "*", [a, b], [False, False])
 
-    def each_lane(self, block: _Block, buffer: Any, width: int, make: Callable[[Any, _Block], Any]) -> None:
+    def each_lane(self, block: Block, buffer: Any, width: int, make: Callable[[Any, Block], Any]) -> None:
         lane = self.variable("lane")
-        inner = _Block(block, block.bound, lane=True)
+        inner = Block(block, block.bound, lane=True)
         value = make(lane, inner)
         inner.statements.append(self.tir.BufferStore(buffer, value, [lane]))
         block.statements.append(self.loop(lane, self.integer(width), inner.statements, vector=width > 1))
 
-    def fold(self, block: _Block, buffer: Any, kind: str, dtype: DType, half: int) -> None:
+    def fold(self, block: Block, buffer: Any, kind: str, dtype: DType, half: int) -> None:
         """lane j takes lane j + half."""
 
-        def folded(lane: Any, inner: _Block) -> Any:
+        def folded(lane: Any, inner: Block) -> Any:
             left = self.bind(inner, self.tir.BufferLoad(buffer, [lane]), dtype)
             right = self.bind(inner, self.tir.BufferLoad(buffer, [lane + half]), dtype)
             return self.combine(kind, dtype, left, right, inner)

@@ -60,19 +60,22 @@ def literal(value: float | bool, dtype: DType) -> str:
 
 def float_literal(value: float) -> str:
     """value rounded to float32, exactly."""
-    if math.isnan(value):
+    rounded = rounded_to_float32(value)
+    if math.isnan(rounded):
         return '__builtin_nanf("")'
-    try:
-        rounded = struct.unpack("<f", struct.pack("<f", value))[0]
-    except OverflowError:
-        rounded = math.copysign(math.inf, value)
     if math.isinf(rounded):
         return "__builtin_inff()" if rounded > 0 else "(-__builtin_inff())"
-    text = f"{rounded:.9g}"
-    if float(text) != rounded:
-        return f"{rounded.hex()}f"
+    text = f"{rounded:.9g}"  # nine digits tell any two float32 apart
     text = text if any(c in text for c in ".e") else text + ".0"
     return f"({text}f)" if rounded < 0 or text.startswith("-") else f"{text}f"
+
+
+def rounded_to_float32(value: float) -> float:
+    """value as the nearest float32, infinite where it is too large for one."""
+    try:
+        return struct.unpack("<f", struct.pack("<f", value))[0]
+    except OverflowError:
+        return math.copysign(math.inf, value)
 
 
 def call(name: str, dtype: DType, argument: DType, *args: str) -> str:
