@@ -101,7 +101,9 @@ class Audit:
         def note(arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
             for value in (*arguments[:1], named.get("filename"), named.get("path")):
                 if isinstance(value, (str, bytes, os.PathLike)):
-                    self._seen.add(os.path.abspath(os.fsdecode(value)))
+                    self._seen.add(
+                        os.path.abspath(os.fsdecode(str(value) if isinstance(value, os.PathLike) else value))
+                    )
 
         if isinstance(original, type):
 

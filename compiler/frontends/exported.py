@@ -213,7 +213,8 @@ def _check_extent(
 
 def _derived(name: str, value: torch.Tensor) -> Field:
     shape: list[int | str] = []
-    for axis, extent in enumerate(value.shape):
+    extents: list[Any] = list(value.shape)
+    for axis, extent in enumerate(extents):
         if isinstance(extent, int):
             shape.append(extent)
         elif axis == 0:
@@ -240,6 +241,7 @@ def _shown(value: torch.Tensor) -> str:
 def output_names(program: ExportedProgram) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Names of the program's tensor outputs, and each one's place among all that it returns."""
     tree = program.call_spec.out_spec
+    assert tree is not None
     specs = program.graph_signature.output_specs
     kinds = [s.arg for s in specs if s.kind.name == "USER_OUTPUT"]
     marked: list[Any] = [Place(i) if type(a).__name__ == "TensorArgument" else None for i, a in enumerate(kinds)]

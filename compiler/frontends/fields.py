@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
 
 from ...dsl.spec import Input, Model
 from ..ir.dims import Dim, Range, sym
@@ -56,7 +55,7 @@ def check_dtype(dtype: str, what: str) -> DType:
     if dtype not in DTYPES:
         hint = "use float32" if dtype.startswith(("float", "bfloat")) else "use int64, int32 or bool"
         raise FrontendError(f"{what} has dtype {dtype}; infc computes with {', '.join(DTYPES)}", hint=hint)
-    return cast(DType, dtype)
+    return dtype
 
 
 def field_of(line: Input) -> Field:

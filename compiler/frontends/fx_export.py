@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._dynamo.exc import UserError
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
@@ -114,7 +115,7 @@ def _export(
         with quiet():
             program = torch.export.export(flat, examples, dynamic_shapes=dynamic_shapes(fields, bounds), strict=False)
             return program.run_decompositions(decompositions())
-    except torch._dynamo.exc.UserError as error:  # pyright: ignore[reportPrivateUsage]
+    except UserError as error:
         raise explain(error, fields, bounds) from None
     except GuardOnDataDependentSymNode as error:
         raise data_dependent(error) from None
@@ -194,7 +195,7 @@ def flatten_outputs(value: Any, prefix: str = "", leaf: type = torch.Tensor) -> 
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         items = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        items = list(zip(value._fields, value, strict=True))
+        items = list(zip(getattr(value, "_fields"), value, strict=True))  # noqa: B009
     elif isinstance(value, (tuple, list)):
         items = [(f"{prefix}_{i}" if prefix else f"output{i}", v) for i, v in enumerate(value)]
         return {k: t for name, v in items if v is not None for k, t in flatten_outputs(v, name, leaf).items()}

@@ -22,7 +22,7 @@ import torch
 import transformers
 from torch import nn
 
-from ...dsl.spec import Model
+from ...dsl.spec import Model, Policy
 from ..ir.dims import Range
 from ..ir.graph import Array, Graph, InputSpec, Weight
 from ..ir.types import TensorType
@@ -75,12 +75,13 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     outputs = program.exported.outputs
     text = program.text()
     task: EmbedTask | None = None
+    policies: list[Policy] = [i.policy for i in model.inputs if i.kind == "text"]
     if embed:
         graph = append_pooling(graph, settings.pooling, settings.normalize)
         task = EmbedTask(
             tokenizer=tokenizer,
             limit=graph.dims["tokens"][1],
-            overflow=next((i.policy for i in model.inputs if i.kind == "text"), "reject"),
+            overflow=policies[0] if policies else "reject",
             prompt=settings.prompt,
             pooling=settings.pooling,
             normalize=settings.normalize,
@@ -162,7 +163,7 @@ def class_of(folder: Path, config: Mapping[str, Any], base: bool) -> Any:
             f"{found.config_class.model_type!r}, and says model_type {kind!r}"
         )
     if base:
-        mapping = transformers.MODEL_MAPPING
+        mapping: Any = transformers.MODEL_MAPPING
         return mapping.get(found.config_class, found)
     return found
 

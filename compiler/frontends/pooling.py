@@ -63,11 +63,14 @@ def pool(hidden: Array, mask: Array, pooling: Pooling, normalize: bool) -> Array
     elif pooling == "cls":
         out = x[:, 0]
     elif pooling == "max":
-        top: Array = np.where(kept[:, :, None], x, -np.inf).max(axis=1)
-        out = np.where(kept.any(axis=1, keepdims=True), top, 0.0)
+        top: Array = np.max(np.where(kept[:, :, None], x, -np.inf), axis=1)
+        some: Array = np.max(kept, axis=1, keepdims=True)
+        out = np.where(some, top, np.zeros_like(top))
     else:
-        last = np.where(kept, np.arange(x.shape[1])[None, :], 0).max(axis=1)
-        out = np.where(kept.any(axis=1, keepdims=True), x[np.arange(x.shape[0]), last], 0.0)
+        last: Array = np.max(np.where(kept, np.arange(x.shape[1])[None, :], 0), axis=1)
+        picked: Array = x[np.arange(x.shape[0]), last]
+        any_kept: Array = np.max(kept, axis=1, keepdims=True)
+        out = np.where(any_kept, picked, np.zeros_like(picked))
     if normalize:
         out = out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), EPS)
     return out.astype(np.float32)

@@ -18,6 +18,16 @@ from torch import Tensor, nn
 Case = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
 
 
+def _heads(*tensors: Tensor) -> Any:
+    """Each [B, T, 8] as [B, 2, T, 4]."""
+    return tuple(t.unflatten(-1, (2, 4)).transpose(1, 2) for t in tensors)
+
+
+def _attend(*tensors: Tensor, **named: Any) -> Tensor:
+    sdpa: Any = F.scaled_dot_product_attention
+    return sdpa(*_heads(*tensors), **named)
+
+
 def _seeded(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
@@ -284,21 +294,16 @@ LAYERS: dict[str, Case] = {
     "batch_norm": lambda x, y, i, img: F.batch_norm(
         img, torch.arange(4.0), torch.arange(1.0, 5.0), torch.ones(4), torch.zeros(4)
     ),
-    "sdpa": lambda x, y, i, img: F.scaled_dot_product_attention(
-        *(v.unflatten(-1, (2, 4)).transpose(1, 2) for v in (x, y, x))
-    ),
+    "sdpa": lambda x, y, i, img: _attend(x, y, x),
     "sdpa_rank3": lambda x, y, i, img: F.scaled_dot_product_attention(x, y, y),
     "sdpa_causal": lambda x, y, i, img: F.scaled_dot_product_attention(x, y, y, is_causal=True, scale=0.2),
-    "sdpa_key_mask": lambda x, y, i, img: F.scaled_dot_product_attention(
-        *(v.unflatten(-1, (2, 4)).transpose(1, 2) for v in (x, y, x)),
-        attn_mask=(i >= 0)[:, None, None, :] & (i < 8)[:, None, None],
+    "sdpa_key_mask": lambda x, y, i, img: _attend(
+        x, y, x, attn_mask=(i >= 0)[:, None, None, :] & (i < 8)[:, None, None]
     ),
     "sdpa_full_mask": lambda x, y, i, img: F.scaled_dot_product_attention(
         x, y, y, attn_mask=torch.tril(torch.ones(x.shape[1], x.shape[1], dtype=torch.bool))
     ),
-    "sdpa_bias": lambda x, y, i, img: F.scaled_dot_product_attention(
-        *(v.unflatten(-1, (2, 4)).transpose(1, 2) for v in (x, y, x)), attn_mask=(x @ y.mT)[:, None]
-    ),
+    "sdpa_bias": lambda x, y, i, img: _attend(x, y, x, attn_mask=(x @ y.mT)[:, None]),
     "gather": lambda x, y, i, img: torch.gather(x, 2, i[:, :, None] % 8),
     "index_select": lambda x, y, i, img: x.index_select(-1, torch.tensor([3, 0, 7])),
     "index": lambda x, y, i, img: TABLE[i],

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers as hf
+import transformers
 from numpy.typing import NDArray
 
 from infc.dsl.spec import Dim, Input, Model, Source, Task
 
+hf: Any = transformers
 TEXT: dict[str, Any] = {
     "vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
     "max_position_embeddings": 40,

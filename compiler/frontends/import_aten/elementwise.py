@@ -16,17 +16,20 @@ _RANK: dict[DType, int] = {"bool": 0, "int32": 1, "int64": 2, "float32": 3}
 
 def common(*values: Value) -> DType:
     """torch's result type: tensors with axes decide within a category, scalars only raise the category."""
-    full = [v.type.dtype for v in values if isinstance(v, Node) and v.type.rank > 0]
-    zero = [v.type.dtype for v in values if isinstance(v, Node) and v.type.rank == 0]
-    plain = [_plain(v) for v in values if isinstance(v, (bool, int, float, DimExpr))]
-    best: DType | None = None
-    for group in (full, zero, plain):
-        if not group:
-            continue
-        top: DType = max(group, key=_RANK.__getitem__)
-        if best is None or _category(top) > _category(best):
-            best = top
-    assert best is not None
+    full: list[DType] = [v.type.dtype for v in values if isinstance(v, Node) and v.type.rank > 0]
+    zero: list[DType] = [v.type.dtype for v in values if isinstance(v, Node) and v.type.rank == 0]
+    plain: list[DType] = [_plain(v) for v in values if isinstance(v, (bool, int, float, DimExpr))]
+    groups: list[DType] = [_highest(g) for g in (full, zero, plain) if g]
+    best: DType = groups[0]
+    for top in groups[1:]:
+        best = top if _category(top) > _category(best) else best
+    return best
+
+
+def _highest(dtypes: list[DType]) -> DType:
+    best = dtypes[0]
+    for dtype in dtypes[1:]:
+        best = dtype if _RANK[dtype] > _RANK[best] else best
     return best
 
 
@@ -44,7 +47,7 @@ def arithmetic(s: Scope, fn: str, a: Value, b: Value, dtype: DType | None = None
     return s.map(fn, s.node(a, kind), s.node(b, kind))
 
 
-def _scaled(s: Scope, value: Value, alpha: Value) -> Value:
+def scaled(s: Scope, value: Value, alpha: Value) -> Value:
     if alpha == 1 and not isinstance(alpha, DimExpr):
         return value
     return arithmetic(s, "mul", value, alpha)
@@ -54,17 +57,17 @@ def _scaled(s: Scope, value: Value, alpha: Value) -> Value:
 def add(s: Scope, a: Value, b: Value, alpha: Value = 1) -> Node:
     if s.dtype == "bool":
         return arithmetic(s, "or", a, b)
-    return arithmetic(s, "add", a, _scaled(s, b, alpha))
+    return arithmetic(s, "add", a, scaled(s, b, alpha))
 
 
 @aten("sub.Tensor", "sub.Scalar")
 def sub(s: Scope, a: Value, b: Value, alpha: Value = 1) -> Node:
-    return arithmetic(s, "sub", a, _scaled(s, b, alpha))
+    return arithmetic(s, "sub", a, scaled(s, b, alpha))
 
 
 @aten("rsub.Scalar", "rsub.Tensor")
 def rsub(s: Scope, a: Value, b: Value, alpha: Value = 1) -> Node:
-    return arithmetic(s, "sub", b, _scaled(s, a, alpha))
+    return arithmetic(s, "sub", b, scaled(s, a, alpha))
 
 
 @aten("mul.Tensor", "mul.Scalar")
@@ -156,12 +159,12 @@ def clamp_max(s: Scope, x: Value, high: Value) -> Node:
 
 @aten("addcmul")
 def addcmul(s: Scope, x: Value, a: Value, b: Value, value: Value = 1) -> Node:
-    return arithmetic(s, "add", x, _scaled(s, arithmetic(s, "mul", a, b), value))
+    return arithmetic(s, "add", x, scaled(s, arithmetic(s, "mul", a, b), value))
 
 
 @aten("addcdiv")
 def addcdiv(s: Scope, x: Value, a: Value, b: Value, value: Value = 1) -> Node:
-    return arithmetic(s, "add", x, _scaled(s, arithmetic(s, "div", a, b), value))
+    return arithmetic(s, "add", x, scaled(s, arithmetic(s, "div", a, b), value))
 
 
 @aten("lerp.Scalar", "lerp.Tensor")
@@ -392,93 +395,6 @@ def logit(s: Scope, x: Value, eps: Value = None) -> Node:
     if eps is not None:
         node = clamp(s, node, eps, 1.0 - number(eps, "eps"))
     return s.map("log", s.map("div", node, arithmetic(s, "sub", 1.0, node)))
-
-
-# ── composed activations ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@aten("leaky_relu")
-def leaky_relu(s: Scope, x: Value, slope: Value = 0.01) -> Node:
-    node = tensor(x)
-    return s.map("where", arithmetic(s, "gt", node, 0.0), node, arithmetic(s, "mul", node, slope))
-
-
-@aten("prelu", "_prelu_kernel")
-def prelu(s: Scope, x: Value, weight: Value) -> Node:
-    node, w = tensor(x), tensor(weight)
-    if w.type.rank == 1 and node.type.rank > 2:
-        w = s.reshape(w, (w.type.shape[0], *([1] * (node.type.rank - 2))))
-    return s.map("where", arithmetic(s, "gt", node, 0.0), node, s.map("mul", node, w))
-
-
-@aten("elu")
-def elu(s: Scope, x: Value, alpha: Value = 1.0, scale: Value = 1.0, input_scale: Value = 1.0) -> Node:
-    node = tensor(x)
-    low = s.map("min", node, s.constant(0.0, "float32"))
-    below = arithmetic(
-        s, "mul", expm1(s, _scaled(s, low, input_scale)), number(alpha, "alpha") * number(scale, "scale")
-    )
-    return s.map("where", arithmetic(s, "gt", node, 0.0), _node(s, _scaled(s, node, scale)), below)
-
-
-def _node(s: Scope, value: Value) -> Node:
-    return s.node(value, "float32")
-
-
-@aten("selu")
-def selu(s: Scope, x: Value) -> Node:
-    return elu(s, x, 1.6732632423543772, 1.0507009873554805)
-
-
-@aten("celu")
-def celu(s: Scope, x: Value, alpha: Value = 1.0) -> Node:
-    a = number(alpha, "alpha")
-    return elu(s, x, a, 1.0, 1.0 / a)
-
-
-@aten("softplus")
-def softplus(s: Scope, x: Value, beta: Value = 1.0, threshold: Value = 20.0) -> Node:
-    """log(1 + exp(beta x)) / beta = max(x, 0) + log1p(exp(-beta |x|)) / beta; x itself beyond threshold."""
-    node, b = tensor(x), number(beta, "beta")
-    tail = log1p(s, s.map("exp", arithmetic(s, "mul", s.map("abs", node), -b)))
-    value = s.map("add", s.map("max", node, s.constant(0.0, "float32")), _node(s, _scaled(s, tail, 1.0 / b)))
-    return s.map("where", arithmetic(s, "gt", _node(s, _scaled(s, node, b)), threshold, "float32"), node, value)
-
-
-@aten("log_sigmoid", "log_sigmoid_forward")
-def log_sigmoid(s: Scope, x: Value) -> Any:
-    value = s.map("neg", softplus(s, s.map("neg", tensor(x)), 1.0, 1e9))
-    return (value, None) if len(s.results) == 2 else value
-
-
-@aten("mish")
-def mish(s: Scope, x: Value) -> Node:
-    return s.map("mul", tensor(x), s.map("tanh", softplus(s, x)))
-
-
-@aten("hardtanh")
-def hardtanh(s: Scope, x: Value, low: Value = -1.0, high: Value = 1.0) -> Node:
-    return clamp(s, x, low, high)
-
-
-@aten("relu6")
-def relu6(s: Scope, x: Value) -> Node:
-    return clamp(s, x, 0, 6)
-
-
-@aten("threshold")
-def threshold(s: Scope, x: Value, limit: Value, value: Value) -> Node:
-    node = tensor(x)
-    return s.map("where", arithmetic(s, "gt", node, limit), node, s.node(value, s.dtype))
-
-
-@aten("glu")
-def glu(s: Scope, x: Value, axis: Value = -1) -> Node:
-    node = tensor(x)
-    at = (axis if isinstance(axis, int) else -1) % node.type.rank
-    half = node.type.shape[at] // 2
-    left, right = s.slice(node, at, 0, half), s.slice(node, at, half, node.type.shape[at])
-    return s.map("mul", left, s.map("sigmoid", right))
 
 
 # ── conversions and identities ───────────────────────────────────────────────────────────────────────────────────────
