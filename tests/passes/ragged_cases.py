@@ -197,6 +197,17 @@ def last_kept_token(b: Builder, x: Node, keep: Node) -> Node:
     return node(Reshape((B, 8)), node(Gather(1), x, at))
 
 
+def other_mask(x: Node) -> Node:
+    """[B, T] from the values themselves."""
+    return op("gt", node(Reshape((B, T)), node(Slice(2, 0, 1), x)), f32(0.0))
+
+
+def reordered(b: Builder, x: Node, keep: Node) -> Node:
+    """Each token replaced by one that a second input points to."""
+    at = op("min", b.input("order", B, T, 8, dtype="int64", minimum=0, maximum=0), i64(0))
+    return node(Gather(1), x, at)
+
+
 def vision() -> Graph:
     """A patch encoder: a fixed number of tokens, all rows flat."""
     b = Builder()
@@ -249,6 +260,13 @@ CASES = (
         trim=False,
         why="lets excluded positions be attended to",
     ),
+    Case(
+        "attention with a mask of its own",
+        of_tokens(lambda b, x, keep: node(Attention(0.5, mask=True), *[node(Reshape((B, T, 2, 4)), x)] * 3, other_mask(x))),
+        trim=False,
+        why="lets excluded positions be attended to",
+    ),
+    Case("tokens in another order", of_tokens(reordered), trim=False, islands=1, why="may be excluded"),
     Case(
         "causal attention without a mask",
         of_tokens(lambda b, x, keep: node(Attention(0.5, causal=True), *[node(Reshape((B, T, 2, 4)), x)] * 3)),

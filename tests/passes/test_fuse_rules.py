@@ -197,6 +197,19 @@ def merged_heads() -> Graph:
     return b.graph("tokens", out=b.linear(unite(y), "o", 8))
 
 
+def scaled_behind_a_bias() -> Graph:
+    """softmax((q k + bias) / 2) v: the bias is scaled too, which attention has no word for."""
+    b, x, keep = text_input()
+    q, k, v = (heads(b.linear(x, n, 8)) for n in "qkv")
+    scores = op("add", node(Matmul(transpose_b=True), q, k), b.weight("bias", 2, 1, 1))
+    scores = additive(op("div", scores, f32(2.0)), keep)
+    return b.graph("tokens", out=unite(node(Matmul(), node(Softmax(3), scores), v)))
+
+
+def test_a_scale_behind_a_bias_is_not_taken_for_the_scale_of_the_product() -> None:
+    assert "softmax" in ops_of(check(scaled_behind_a_bias(), *default_passes(), bits=False))
+
+
 def test_attention_over_merged_heads_is_recognized() -> None:
     graph = check(merged_heads(), *default_passes(), bits=False)
     assert only(graph, "attention").op == Attention(scale=0.5, mask=True)

@@ -192,6 +192,14 @@ def test_an_input_without_the_batch_in_front_is_named(shape: tuple[object, ...])
     assert "'odd'" in placement.batchable_reason
 
 
+def test_tokens_read_out_of_their_order_are_an_island() -> None:
+    graph = next(c for c in CASES if c.name == "tokens in another order").make()
+    placement = analyse(graph)
+    gather = graph.outputs[0][1]
+    assert not placement.flat[gather]
+    assert placement.reasons[gather] == "it reads other positions than its own"
+
+
 def test_a_text_model_without_a_mask_input_is_not_trimmed() -> None:
     b = Builder()
     ids = b.input("ids", B, T, dtype="int64", minimum=0, maximum=9)
