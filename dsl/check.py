@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from .cursor import Context
 from .diagnostics import Diagnostic, sort_diagnostics
-from .entries import Entry, collect_entries, drop_models, place_scopes
+from .entries import Entry, check_dormant, collect_entries, drop_models, place_scopes
 from .lexer import decode
 from .load import Loaded, load_layers, near_files
 from .make_hardware import make_hardware
@@ -112,6 +112,7 @@ def _check(
 
     used: set[str] = set()
     collected = collect_entries(loaded, found, used)
+    check_dormant(loaded, found)
     drop_models(collected)
     place_scopes(collected, found)
     entries = merge_entries(collected, found)

@@ -91,6 +91,13 @@ def collect_entries(loaded: Loaded, found: list[Diagnostic], used: set[str]) -> 
     return out
 
 
+def check_dormant(loaded: Loaded, found: list[Diagnostic]) -> None:
+    """The statements of profiles that were not asked for: their errors are reported, and nothing else comes of them."""
+    for layer, lets in loaded.dormant:
+        context = Context(lets, found, layer.roots)
+        _walk(Collected(), layer, layer.statements, TOP, None, context, {})
+
+
 def _walk(
     out: Collected, layer: Layer, statements: tuple[Statement, ...], block: str, model: str | None, context: Context,
     once: dict[tuple[str | None, str, str, tuple[str, ...]], Span],
@@ -130,7 +137,8 @@ def _walk(
             title = f"`{word}` has no name"
             context.found.append(Diagnostic("E0209", title, statement.groups[0][0].span, "expected `{` here"))
         place = (name, word)
-        if _first_time((name, word, "{", ()), statement.word.span, once, context.found, word):
+        title = f"model {name}" if word == "model" else word
+        if _first_time((name, word, "{", ()), statement.word.span, once, context.found, title):
             out.blocks.setdefault(place, statement.word.span)
         if statement.block is not None:
             _walk(out, layer, statement.block.statements, word, name, context, once)

@@ -92,7 +92,7 @@ def _match_each(keyword: Keyword, statement: Statement, context: Context, block:
         captures: dict[str, Captured] = {}
         first = group[0]
         if n and isinstance(first, Atom) and len(group) > 1 and _begins_statement(first, keyword, block):
-            _missing_semicolon(cursor, first)
+            _missing_semicolon(cursor, first, block)
         elif _match(cursor, parse_pattern(keyword.head), captures) and cursor.peek() is not None:
             _too_much(cursor, keyword, block)
         items.append(captures)
@@ -180,7 +180,7 @@ def _too_much(cursor: Cursor, keyword: Keyword, block: str) -> None:
         cursor.error("E0209", f"a comma is missing before `{shown}`", term.span, "expected `,` before this")
         return
     if isinstance(term, Atom) and _begins_statement(term, keyword, block) and cursor.peek(1) is not None:
-        _missing_semicolon(cursor, term)
+        _missing_semicolon(cursor, term, block)
         return
     cursor.error(
         "E0209", f"`{shown}` does not belong to {keyword.word}", group_span(tuple(cursor.terms[cursor.at :])),
@@ -192,7 +192,10 @@ def _begins_statement(term: Atom, keyword: Keyword, block: str) -> bool:
     return term.kind == "WORD" and term.text in words_of(block) and term.text != keyword.word
 
 
-def _missing_semicolon(cursor: Cursor, term: Atom) -> None:
+def _missing_semicolon(cursor: Cursor, term: Atom, block: str) -> None:
+    if block == "use":
+        cursor.error("E0209", f"a comma is missing before `{term.text}`", term.span, "expected `,` before this")
+        return
     cursor.error(
         "E0210", f"`{term.text}` begins a statement of its own", term.span, "expected `;` or a newline before this",
         ("a comma separates values of one statement, `;` separates statements",),
@@ -249,7 +252,7 @@ def _unknown_property(cursor: Cursor, keyword: Keyword, term: Term, block: str) 
         first = parse_pattern(pattern)[0]
         known += [first.literal] if first.literal else choices_of(first.type) or []
     if isinstance(term, Atom) and nearest(shown, known) is None and _begins_statement(term, keyword, block):
-        _missing_semicolon(cursor, term)
+        _missing_semicolon(cursor, term, block)
         return
     if isinstance(term, Atom) and term.kind == "WORD" and homes_of(shown) and nearest(shown, known) is None:
         where = listed(f"`{home}`" for home in homes_of(shown))

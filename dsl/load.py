@@ -38,6 +38,10 @@ class Loaded:
     lets: dict[str, tuple[Term, ...]] = field(default_factory=dict[str, tuple[Term, ...]])
     let_spans: dict[str, Span] = field(default_factory=dict[str, Span])
     profiles: dict[str, list[tuple[Statement, Roots]]] = field(default_factory=dict[str, list[tuple[Statement, Roots]]])
+    dormant: list[tuple[Layer, dict[str, tuple[Term, ...]]]] = field(
+        default_factory=list[tuple[Layer, dict[str, tuple[Term, ...]]]]
+    )
+    """Profiles that were not asked for, each with the `let` values that would hold."""
     found: list[Diagnostic] = field(default_factory=list[Diagnostic])
     folder: str = ""
     """The spec's folder as it is shown: included files are shown beside the spec."""
@@ -55,7 +59,21 @@ def load_layers(text: str, name: str, roots: Roots, profile: str | None, path: s
             assert statement.block is not None
             _add_layer(loaded, f"profile {profile}", statement.block.statements, own_roots)
     _check_lets(loaded)
+    for other, blocks in loaded.profiles.items():
+        if other != profile:
+            _add_dormant(loaded, other, blocks)
     return loaded
+
+
+def _add_dormant(loaded: Loaded, name: str, blocks: list[tuple[Statement, Roots]]) -> None:
+    lets = dict(loaded.lets)
+    for statement, roots in blocks:
+        assert statement.block is not None
+        own = Loaded(lets=lets, found=loaded.found)
+        _add_layer(own, f"profile {name}", statement.block.statements, roots)
+        _check_lets(own)
+        lets = own.lets
+        loaded.dormant.append((own.layers[0], lets))
 
 
 def _load(loaded: Loaded, text: str, name: str, roots: Roots, path: str | None, stack: list[str]) -> None:
