@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def features(**changes: Any) -> dict[str, Any]:
 def test_server_and_model_metadata(score_server: Server) -> None:
     server = score_server.get("/v2").json
     assert server["name"] == "infc"
-    assert "statistics" in server["extensions"]
+    assert set(server["extensions"]) == {"statistics", "binary_tensor_data"}
     for path in ("/v2/models/fixture", "/v2/models/fixture/versions/1", "/v2/models/other%20name"):
         model = score_server.get(path).json
         assert (model["name"], model["versions"], model["platform"]) == ("fixture", ["1"], "infc")
@@ -124,16 +125,82 @@ def test_protocols_that_are_not_declared_are_not_there(serve_binary: Path, make_
         assert server.get("/v2/health/ready").status == 200
 
 
-def test_the_official_triton_client_works_with_json_tensors(score_server: Server) -> None:
+def binary(json_part: Any, tail: bytes) -> tuple[bytes, dict[str, str]]:
+    head = json.dumps(json_part).encode()
+    return head + tail, {"content-type": "application/octet-stream", "inference-header-content-length": str(len(head))}
+
+
+def test_tensors_may_come_and_go_as_bytes(score_server: Server) -> None:
+    data = np.array([ROW, ROW], dtype="<f4")
+    tensor = {"name": "features", "shape": [2, 8], "datatype": "FP32", "parameters": {"binary_data_size": data.nbytes}}
+    wanted = [{"name": "score", "parameters": {"binary_data": True}}, {"name": "label"}]
+    body, headers = binary({"id": "b", "inputs": [tensor], "outputs": wanted}, data.tobytes())
+    answer = score_server.post(INFER, body, headers)
+    assert answer.status == 200
+    length = int(answer.headers["inference-header-content-length"])
+    head = json.loads(answer.body[:length])
+    assert head["id"] == "b"
+    assert head["outputs"][0]["parameters"] == {"binary_data_size": 8}
+    assert head["outputs"][1]["data"] == [1, 1]
+    assert np.allclose(np.frombuffer(answer.body[length:], "<f4"), score(data)[:, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "tail", "shape", "status", "part"),
+    [
+        (32, b"\0" * 31, [1, 8], 422, "features: 32 bytes are announced and 31 are there"),
+        (32, b"\0" * 33, [1, 8], 400, "1 bytes belong to no tensor"),
+        (28, b"\0" * 28, [1, 8], 422, "28 bytes are no float32 tensor of shape [1, 8]"),
+        (32, b"\0" * 32, [2**62, 8], 422, "32 bytes are no float32 tensor"),
+        (32, b"\xff" * 32, [1, 8], 422, "finite number, got NaN"),
+        (-1, b"", [1, 8], 422, "binary_data_size: expected a number of bytes"),
+        (None, b"", [1, 8], 422, "binary_data_size"),
+    ],
+)
+def test_wrong_bytes_are_named(
+    score_server: Server, size: int | None, tail: bytes, shape: list[int], status: int, part: str
+) -> None:
+    tensor = {"name": "features", "shape": shape, "datatype": "FP32", "parameters": {"binary_data_size": size}}
+    answer = score_server.post(INFER, *binary({"inputs": [tensor]}, tail))
+    assert answer.status == status
+    assert part in answer.json["error"]
+
+
+def test_a_lying_header_length_is_400(score_server: Server) -> None:
+    for length in ("999999", "-1", "x"):
+        answer = score_server.post(INFER, b"{}", {"inference-header-content-length": length})
+        assert answer.status == 400
+
+
+def test_texts_may_come_as_bytes(embed_server: Server) -> None:
+    texts = ["hello", ""]
+    tail = b"".join(len(t).to_bytes(4, "little") + t.encode() for t in texts)
+    tensor = {"name": "text", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": len(tail)}}
+    output = embed_server.post(INFER, *binary({"inputs": [tensor]}, tail)).json["outputs"][0]
+    expected = np.concatenate([embed([[101, 7592, 102]]), embed([[101, 102]])])
+    assert np.allclose(np.reshape(output["data"], (2, 8)), expected, atol=1e-6)
+    for wrong in (tail[:-1], b"\xff\xff\xff\xff", b"\1\0\0\0\xff"):
+        tensor["parameters"] = {"binary_data_size": len(wrong)}
+        assert embed_server.post(INFER, *binary({"inputs": [tensor]}, wrong)).status == 422
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_the_official_triton_client_works_unchanged(score_server: Server, embed_server: Server, as_bytes: bool) -> None:
     client = pytest.importorskip("tritonclient.http")
     triton = client.InferenceServerClient(f"127.0.0.1:{score_server.port}")
     assert triton.is_server_live()
     assert triton.is_server_ready()
     assert triton.is_model_ready("fixture")
     tensor = client.InferInput("features", [1, 8], "FP32")
-    tensor.set_data_from_numpy(np.array([ROW], dtype=np.float32), binary_data=False)
-    wanted = client.InferRequestedOutput("score", binary_data=False)
+    tensor.set_data_from_numpy(np.array([ROW], dtype=np.float32), binary_data=as_bytes)
+    wanted = client.InferRequestedOutput("score", binary_data=as_bytes)
     answer = triton.infer("fixture", [tensor], outputs=[wanted], request_id="t1")
     assert np.allclose(answer.as_numpy("score"), score(np.array([ROW])), atol=1e-6)
+    assert np.allclose(triton.infer("fixture", [tensor]).as_numpy("score"), answer.as_numpy("score"))
     assert triton.get_inference_statistics("fixture")["model_stats"][0]["name"] == "fixture"
+    triton.close()
+    triton = client.InferenceServerClient(f"127.0.0.1:{embed_server.port}")
+    text = client.InferInput("text", [1], "BYTES")
+    text.set_data_from_numpy(np.array(["hello"], dtype=np.object_), binary_data=as_bytes)
+    assert np.allclose(triton.infer("fixture", [text]).as_numpy("embedding"), embed([[101, 7592, 102]]), atol=1e-6)
     triton.close()

@@ -53,6 +53,7 @@ pub struct Call {
     request_id: Option<HeaderValue>,
     model: Option<Arc<Served>>,
     reserved: Option<Reserved>,
+    body_bytes: usize,
     done: bool,
 }
 
@@ -66,6 +67,7 @@ impl Call {
             request_id: headers.get("x-request-id").filter(|v| v.len() <= 256).cloned(),
             model: None,
             reserved: None,
+            body_bytes: 0,
             done: false,
         };
         match deadline_header(headers) {
@@ -93,8 +95,13 @@ impl Call {
 
     /// Reads the JSON body: 415 for another type, 413 above the limit, 408 for a sender that is too slow.
     pub async fn body(&mut self, request: Request) -> Result<Bytes, Refusal> {
+        self.body_of(request, false).await
+    }
+
+    /// Reads the body; with `binary` it may also be application/octet-stream.
+    pub async fn body_of(&mut self, request: Request, binary: bool) -> Result<Bytes, Refusal> {
         let (parts, body) = request.into_parts();
-        check_type(&parts.headers)?;
+        check_type(&parts.headers, binary)?;
         let most = self.app.max_body_bytes;
         let too_large = || Refusal::new(Reason::TooLarge, format!("the body is larger than {most} bytes"));
         let announced = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
@@ -105,10 +112,19 @@ impl Call {
         let limit = self.app.settings.seconds("read_timeout_s");
         match tokio::time::timeout(limit, Limited::new(body, most).collect()).await {
             Err(_) => Err(Refusal::new(Reason::TooSlow, "the body did not arrive in time")),
-            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Ok(body)) => {
+                let bytes = body.to_bytes();
+                self.body_bytes = bytes.len();
+                Ok(bytes)
+            }
             Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
             Ok(Err(_)) => Err(Refusal::malformed("the body ended before its announced length")),
         }
+    }
+
+    /// Bytes of the body that was read.
+    pub fn body_bytes(&self) -> usize {
+        self.body_bytes
     }
 
     /// Runs `work` here, or on a thread for such where `size` bytes would hold up other connections.
@@ -125,6 +141,15 @@ impl Call {
     /// The answer with a JSON body.
     pub fn answer(&mut self, body: Vec<u8>) -> Response {
         self.finish(StatusCode::OK, body, None)
+    }
+
+    /// The answer with bytes behind its JSON, whose length goes into a header.
+    pub fn answer_binary(&mut self, body: Vec<u8>, length_header: &'static str, json_bytes: usize) -> Response {
+        let mut response = self.finish(StatusCode::OK, body, None);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        headers.insert(length_header, HeaderValue::from(json_bytes));
+        response
     }
 
     /// The refusal in the protocol's own form. `id` is the request's own, where it was read.
@@ -228,12 +253,12 @@ fn optional(out: &mut Vec<u8>, text: Option<&str>) {
 }
 
 /// The body as text, or 400.
-pub fn utf8(body: &Bytes) -> Result<&str, Refusal> {
+pub fn utf8(body: &[u8]) -> Result<&str, Refusal> {
     std::str::from_utf8(body)
         .map_err(|e| Refusal::malformed(format!("the body is not UTF-8: byte {}", e.valid_up_to())))
 }
 
-fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_type(headers: &HeaderMap, binary: bool) -> Result<(), Refusal> {
     if let Some(encoding) = headers.get(CONTENT_ENCODING)
         && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
     {
@@ -241,7 +266,8 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
     }
     let Some(found) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let essence = found.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-    if essence.eq_ignore_ascii_case(b"application/json") {
+    let allowed = binary && essence.eq_ignore_ascii_case(b"application/octet-stream");
+    if allowed || essence.eq_ignore_ascii_case(b"application/json") {
         return Ok(());
     }
     let shown = String::from_utf8_lossy(essence).chars().take(64).collect::<String>();
@@ -274,10 +300,13 @@ mod tests {
     #[test]
     fn types_and_encodings_are_checked() {
         for good in ["application/json", "Application/JSON; charset=utf-8"] {
-            assert!(check_type(&headers(&[("content-type", good)])).is_ok());
+            assert!(check_type(&headers(&[("content-type", good)]), false).is_ok());
         }
-        assert_eq!(check_type(&headers(&[("content-type", "text/plain")])).unwrap_err().reason, Reason::MediaType);
-        assert_eq!(check_type(&headers(&[("content-encoding", "gzip")])).unwrap_err().reason, Reason::MediaType);
+        assert_eq!(
+            check_type(&headers(&[("content-type", "text/plain")]), false).unwrap_err().reason,
+            Reason::MediaType
+        );
+        assert_eq!(check_type(&headers(&[("content-encoding", "gzip")]), false).unwrap_err().reason, Reason::MediaType);
     }
 
     #[test]

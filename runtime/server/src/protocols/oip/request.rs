@@ -1,0 +1,322 @@
+//! A request's body: JSON, and bytes behind it where the extension is used.
+
+use bytes::Bytes;
+
+use super::super::call::utf8;
+use super::super::native::{named_string, read_texts, within};
+use crate::engine::Inputs;
+use crate::json::tensor::read_nested;
+use crate::json::{Fault, Reader};
+use crate::model::{Encoded, Served, Text};
+use crate::refusal::Refusal;
+use crate::tensor::{Data, Dim, InputSpec, Tensor, elements, shape_text};
+
+/// A request as it stands in the body.
+#[derive(Default)]
+struct Asked<'a> {
+    id: Option<String>,
+    inputs: Vec<Given<'a>>,
+    /// The outputs that are wanted; all where none are named.
+    outputs: Vec<Given<'a>>,
+    /// Whether outputs are wanted as bytes, where they do not say it themselves.
+    binary_output: bool,
+}
+
+#[derive(Default)]
+struct Given<'a> {
+    name: String,
+    datatype: String,
+    shape: Vec<i64>,
+    data: Option<&'a str>,
+    /// `parameters.binary_data_size`: the bytes that follow the JSON.
+    binary_size: Option<usize>,
+    /// `parameters.binary_data`: whether an output is wanted as bytes.
+    binary: Option<bool>,
+    bytes: Option<&'a [u8]>,
+}
+
+pub enum Parsed {
+    Tensors(Inputs),
+    Texts(Encoded),
+}
+
+pub type WithId<T> = (Option<String>, Result<T, Refusal>);
+
+/// An output that is wanted: its index, and whether as bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub index: usize,
+    pub binary: bool,
+}
+
+/// The request's id, its inputs, and the outputs that it wants. `json_bytes`: where bytes of tensors begin.
+pub fn parse(model: &Served, body: &Bytes, json_bytes: Option<usize>) -> WithId<(Parsed, Vec<Wanted>)> {
+    let read = split(body, json_bytes).and_then(|(json, tail)| {
+        let mut asked = read_request(utf8(json)?).map_err(|fault| Refusal::json("", fault))?;
+        hand_out(&mut asked.inputs, tail)?;
+        Ok(asked)
+    });
+    let asked = match read {
+        Ok(asked) => asked,
+        Err(refusal) => return (None, Err(refusal)),
+    };
+    let wanted = wanted_outputs(model, &asked);
+    let inputs = if model.is_text() {
+        take_texts(model, &asked.inputs).map(Parsed::Texts)
+    } else {
+        take_tensors(model, &asked.inputs).map(Parsed::Tensors)
+    };
+    (asked.id, inputs.and_then(|inputs| Ok((inputs, wanted?))))
+}
+
+fn split(body: &[u8], json_bytes: Option<usize>) -> Result<(&[u8], &[u8]), Refusal> {
+    let at = json_bytes.unwrap_or(body.len());
+    body.split_at_checked(at).ok_or_else(|| {
+        Refusal::malformed(format!("the JSON is said to have {at} bytes and the body has {}", body.len()))
+    })
+}
+
+/// Gives each input that announced bytes its share, in order.
+fn hand_out<'a>(inputs: &mut [Given<'a>], mut tail: &'a [u8]) -> Result<(), Refusal> {
+    for input in inputs {
+        let Some(size) = input.binary_size else { continue };
+        let (bytes, rest) = tail.split_at_checked(size).ok_or_else(|| {
+            Refusal::invalid(input.name.as_str(), format!("{size} bytes are announced and {} are there", tail.len()))
+        })?;
+        (input.bytes, tail) = (Some(bytes), rest);
+    }
+    if tail.is_empty() { Ok(()) } else { Err(Refusal::malformed(format!("{} bytes belong to no tensor", tail.len()))) }
+}
+
+fn read_request(body: &str) -> Result<Asked<'_>, Fault> {
+    let mut asked = Asked::default();
+    let mut seen_inputs = false;
+    let mut reader = Reader::new(body);
+    reader.object(|reader, key| {
+        match &*key {
+            "id" => asked.id = Some(named_string(reader, "id")?.into_owned()),
+            "inputs" => {
+                seen_inputs = true;
+                list_of(reader, "inputs", |reader, index| {
+                    asked.inputs.push(read_given(reader).map_err(|f| within(&format!("inputs[{index}]"), f))?);
+                    Ok(())
+                })?;
+            }
+            "parameters" => asked.binary_output = read_parameters(reader)?.output.unwrap_or(false),
+            "outputs" => {
+                list_of(reader, "outputs", |reader, index| {
+                    asked.outputs.push(read_given(reader).map_err(|f| within(&format!("outputs[{index}]"), f))?);
+                    Ok(())
+                })?;
+            }
+            _ => drop(reader.skip()?),
+        }
+        Ok(())
+    })?;
+    reader.end()?;
+    if !seen_inputs {
+        return Err(Fault::Value {
+            path: "inputs".into(),
+            message: "the field is missing; expected a list of tensors".into(),
+        });
+    }
+    Ok(asked)
+}
+
+fn list_of<'a>(
+    reader: &mut Reader<'a>,
+    name: &str,
+    item: impl FnMut(&mut Reader<'a>, usize) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    if reader.peek() != Some(b'[') {
+        return Err(Fault::Value { path: name.into(), message: format!("expected a list, got {}", reader.kind()) });
+    }
+    reader.array(item)
+}
+
+fn read_given<'a>(reader: &mut Reader<'a>) -> Result<Given<'a>, Fault> {
+    if reader.peek() != Some(b'{') {
+        return Err(Fault::value(format!("expected an object, got {}", reader.kind())));
+    }
+    let mut given = Given::default();
+    reader.object(|reader, key| {
+        match &*key {
+            "name" => given.name = named_string(reader, ".name")?.into_owned(),
+            "datatype" => given.datatype = named_string(reader, ".datatype")?.into_owned(),
+            "shape" => list_of(reader, ".shape", |reader, index| {
+                let number = reader.number()?.int.filter(|n| *n >= 0);
+                let path = format!(".shape[{index}]");
+                let fault = Fault::Value { path, message: "expected a whole number of 0 or more".into() };
+                given.shape.push(number.ok_or(fault)?);
+                Ok(())
+            })?,
+            "data" => given.data = Some(reader.skip()?),
+            "parameters" => {
+                let parameters = read_parameters(reader)?;
+                (given.binary_size, given.binary) = (parameters.size, parameters.binary);
+            }
+            _ => drop(reader.skip()?),
+        }
+        Ok(())
+    })?;
+    if given.name.is_empty() {
+        return Err(Fault::Value { path: ".name".into(), message: "the tensor has no name".into() });
+    }
+    Ok(given)
+}
+
+/// The parameters that are known; others are passed over.
+#[derive(Default)]
+struct Parameters {
+    size: Option<usize>,
+    binary: Option<bool>,
+    output: Option<bool>,
+}
+
+fn read_parameters(reader: &mut Reader) -> Result<Parameters, Fault> {
+    let mut found = Parameters::default();
+    if reader.null() {
+        return Ok(found);
+    }
+    let flag = |reader: &mut Reader, path: &str| match reader.peek() {
+        Some(b't' | b'f') => reader.boolean(),
+        _ => Err(Fault::Value { path: path.into(), message: "expected true or false".into() }),
+    };
+    reader.object(|reader, key| {
+        match &*key {
+            "binary_data_size" => {
+                let number = match reader.peek() {
+                    Some(b'0'..=b'9') => reader.number()?.int.and_then(|n| usize::try_from(n).ok()),
+                    _ => None,
+                };
+                let path = ".parameters.binary_data_size".into();
+                found.size = Some(number.ok_or(Fault::Value { path, message: "expected a number of bytes".into() })?);
+            }
+            "binary_data" => found.binary = Some(flag(reader, ".parameters.binary_data")?),
+            "binary_data_output" => found.output = Some(flag(reader, "parameters.binary_data_output")?),
+            _ => drop(reader.skip()?),
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn take_tensors(model: &Served, given: &[Given]) -> Result<Inputs, Refusal> {
+    let mut inputs: Inputs = vec![None; model.spec.inputs.len()];
+    for tensor in given {
+        let Some(index) = model.input_index(&tensor.name) else { return Err(unknown_input(model, &tensor.name)) };
+        if inputs[index].is_some() {
+            return Err(Refusal::invalid(&tensor.name, "the input is given twice"));
+        }
+        inputs[index] = Some(take_tensor(&model.spec.inputs[index], tensor)?);
+    }
+    Ok(inputs)
+}
+
+fn take_tensor(spec: &InputSpec, given: &Given) -> Result<Tensor, Refusal> {
+    let refuse = |text: String| Err(Refusal::invalid(&spec.name, text));
+    if given.datatype != spec.dtype.oip_name() {
+        return refuse(format!("expected datatype {}, got {:?}", spec.dtype.oip_name(), given.datatype));
+    }
+    if let Some(bytes) = given.bytes {
+        return take_bytes(spec, given, bytes);
+    }
+    let Some(data) = given.data else { return refuse("the tensor has no data".into()) };
+    let shape: Option<Vec<usize>> = given.shape.iter().map(|d| usize::try_from(*d).ok()).collect();
+    let count = shape.as_deref().and_then(elements);
+    // Flat or nested: both are rows after rows.
+    let mut reader = Reader::new(data);
+    let nested = reader.clone().eat(b'[') && {
+        let mut inside = reader.clone();
+        inside.eat(b'[') && inside.peek() == Some(b'[')
+    };
+    let flat = [Dim::Symbol("n".into())];
+    let read = if nested {
+        read_nested(&mut reader, spec.dtype, &spec.shape)
+    } else {
+        read_nested(&mut reader, spec.dtype, &flat)
+    };
+    let tensor = read.map_err(|fault| Refusal::json(&spec.name, fault))?;
+    match (shape, count) {
+        (Some(shape), Some(count)) if count == tensor.data.len() && (!nested || tensor.shape == shape) => {
+            Ok(Tensor { shape, data: tensor.data })
+        }
+        _ => refuse(format!("the shape is {} and the data has {} values", shape_text(&given.shape), tensor.data.len())),
+    }
+}
+
+fn take_bytes(spec: &InputSpec, given: &Given, bytes: &[u8]) -> Result<Tensor, Refusal> {
+    let shape: Option<Vec<usize>> = given.shape.iter().map(|d| usize::try_from(*d).ok()).collect();
+    let expected = shape.as_deref().and_then(elements).and_then(|n| n.checked_mul(spec.dtype.size()));
+    match (shape, Data::from_le_bytes(spec.dtype, bytes)) {
+        (Some(shape), Some(data)) if expected == Some(bytes.len()) => Ok(Tensor { shape, data }),
+        _ => {
+            let shape = shape_text(&given.shape);
+            let text = format!("{} bytes are no {} tensor of shape {shape}", bytes.len(), spec.dtype.name());
+            Err(Refusal::invalid(&spec.name, text))
+        }
+    }
+}
+
+/// Texts as the extension packs BYTES: a 4-byte little-endian length, then the bytes, each.
+fn unpack_texts(mut bytes: &[u8]) -> Result<Vec<String>, Refusal> {
+    let mut texts = Vec::new();
+    while !bytes.is_empty() {
+        let field = || format!("text[{}]", texts.len());
+        let element = bytes
+            .split_first_chunk::<4>()
+            .and_then(|(length, rest)| rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?));
+        let Some((text, rest)) = element else {
+            return Err(Refusal::invalid(field(), "the bytes end within an element"));
+        };
+        let text = std::str::from_utf8(text).map_err(|_| Refusal::invalid(field(), "the text is not UTF-8"))?;
+        texts.push(text.to_owned());
+        bytes = rest;
+    }
+    Ok(texts)
+}
+
+fn take_texts(model: &Served, given: &[Given]) -> Result<Encoded, Refusal> {
+    let [only] = given else {
+        return Err(Refusal::invalid("inputs", format!("expected one tensor, \"text\", got {}", given.len())));
+    };
+    if only.name != "text" {
+        return Err(unknown_input(model, &only.name));
+    }
+    if only.datatype != "BYTES" {
+        return Err(Refusal::invalid("text", format!("expected datatype BYTES, got {:?}", only.datatype)));
+    }
+    let texts = match (only.bytes, only.data) {
+        (Some(bytes), _) => unpack_texts(bytes)?,
+        (None, Some(data)) => read_texts(&mut Reader::new(data), "text").map_err(|fault| Refusal::json("", fault))?,
+        (None, None) => return Err(Refusal::invalid("text", "the tensor has no data")),
+    };
+    if only.shape.iter().try_fold(1i64, |n, d| n.checked_mul(*d)) != i64::try_from(texts.len()).ok() {
+        let text = format!("the shape is {} and the data has {} texts", shape_text(&only.shape), texts.len());
+        return Err(Refusal::invalid("text", text));
+    }
+    model.encode(texts.into_iter().map(Text::Text).collect(), |index| format!("text[{index}]"))
+}
+
+fn unknown_input(model: &Served, name: &str) -> Refusal {
+    let names: Vec<&str> =
+        if model.is_text() { vec!["text"] } else { model.spec.inputs.iter().map(|i| i.name.as_str()).collect() };
+    let shown: String = name.chars().take(64).collect();
+    Refusal::invalid(shown, format!("there is no such input; the model takes {}", names.join(", ")))
+}
+
+fn wanted_outputs(model: &Served, asked: &Asked) -> Result<Vec<Wanted>, Refusal> {
+    let all = &model.spec.outputs;
+    if asked.outputs.is_empty() {
+        return Ok((0..all.len()).map(|index| Wanted { index, binary: asked.binary_output }).collect());
+    }
+    let find = |given: &Given| {
+        let index = all.iter().position(|o| o.name == given.name).ok_or_else(|| {
+            let known: Vec<&str> = all.iter().map(|o| o.name.as_str()).collect();
+            let shown: String = given.name.chars().take(64).collect();
+            Refusal::invalid(shown, format!("there is no such output; the model gives {}", known.join(", ")))
+        })?;
+        Ok(Wanted { index, binary: given.binary.unwrap_or(asked.binary_output) })
+    };
+    asked.outputs.iter().map(find).collect()
+}
