@@ -5,16 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from pass_models import Array, B, Builder, T, bert, has, i64, node, op, random_inputs
-from ragged_cases import CASES, Case, deberta, eager, selecting
+from ragged_cases import CASES, Case, deberta, eager, selecting, text_input
 
 from infc.compiler.ir.dims import sym
 from infc.compiler.ir.graph import Graph
 from infc.compiler.ir.interpret import run
+from infc.compiler.ir.ops.attention import Attention
 from infc.compiler.ir.ops.concat import Concat
 from infc.compiler.ir.ops.embedding import Embedding
 from infc.compiler.ir.ops.expand import Expand
 from infc.compiler.ir.ops.leaf import Input
 from infc.compiler.ir.ops.masked_mean import MaskedMean
+from infc.compiler.ir.ops.reshape import Reshape
 from infc.compiler.ir.ops.slice import Slice
 from infc.compiler.passes.pipeline import default_passes, run_passes
 from infc.compiler.passes.ragged import Place, Placement, analyse, explain
@@ -198,6 +200,16 @@ def test_tokens_read_out_of_their_order_are_an_island() -> None:
     gather = graph.outputs[0][1]
     assert not placement.flat[gather]
     assert placement.reasons[gather] == "it reads other positions than its own"
+
+
+def test_attention_with_a_bias_of_each_row_is_an_island() -> None:
+    b, x, keep = text_input()
+    bias = node(Reshape((B, 2, 1, 1)), b.input("bias", B, 2))
+    q = node(Reshape((B, T, 2, 4)), x)
+    graph = b.graph("tokens", out=node(Attention(0.5, mask=True, bias=True), q, q, q, keep, bias))
+    placement = analyse(graph)
+    well_formed(graph, placement)
+    assert placement.reasons[graph.outputs[0][1]] == "its bias differs from row to row"
 
 
 def test_a_text_model_without_a_mask_input_is_not_trimmed() -> None:
