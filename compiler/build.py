@@ -13,7 +13,7 @@ from typing import Any
 from ..dsl.spec import Model, Spec
 from .build_key import build_key, find_build, remember_build
 from .bundle.content import bundle_content, lock_sections, manifest_of
-from .bundle.lock import check_lock, lock_text
+from .bundle.lock import check_lock, lock_beside, lock_text, read_lock
 from .bundle.manifest import bundle_digest
 from .bundle.server import find as find_server
 from .bundle.write import check_replaceable, finish, publish, temporary_beside, write_content
@@ -43,6 +43,8 @@ def build(request: Request) -> Outcome:
     out = request.output or request.spec.parent / f"{request.spec.stem}.bundle"
     check_replaceable(out)
     find_server(machine.platform.arch)
+    if request.locked:
+        read_lock(lock_beside(request.spec), f"infc build {request.spec}")
     key = build_key(request, spec, machine)
     found = find_build(request.cache, key) if request.cache is not None else None
     if found is not None:
@@ -65,7 +67,7 @@ def _build_into(
     try:
         sections = lock_sections(spec, compiled.imported.used_files, machine, versions(machine))
         lock = lock_text(sections)
-        lock_path = request.spec.with_name(f"{request.spec.name}.lock")
+        lock_path = lock_beside(request.spec)
         if request.locked:
             check_lock(lock_path, sections, f"infc build {request.spec}")
         request.report("writing the bundle")
@@ -110,7 +112,7 @@ def _reuse(request: Request, spec: Spec, machine: Machine, found: Path, out: Pat
     request.report("nothing changed: using the bundle built before")
     digest = bundle_digest(found)
     lock = (found / "infer.lock").read_text(encoding="utf-8")
-    lock_path = request.spec.with_name(f"{request.spec.name}.lock")
+    lock_path = lock_beside(request.spec)
     if request.locked and (not lock_path.exists() or lock_path.read_text(encoding="utf-8") != lock):
         raise InfcError(f"{lock_path} is not the lock of this build", hint=f"infc build {request.spec} writes it")
     if not (out.exists() and (out / "evidence" / "targets.json").exists() and bundle_digest(out) == digest):
@@ -137,6 +139,7 @@ def build_report(compiled: Compiled, model: Model, machine: Machine, folder: Pat
         "format": 1,
         "model": model.name,
         "ops": [row.as_json() for row in ops],
+        "tail": {plan.steps[i].name: why for i, why in sorted(compiled.rendered.reasons.items())},
         "islands": [{"steps": [s.name for s in u.steps], "why": u.reason} for u in plan.units if u.island],
         "batchable": placement.batchable,
         "batchable_reason": placement.batchable_reason,

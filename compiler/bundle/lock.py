@@ -40,17 +40,25 @@ def _value(value: object) -> str:
     return repr(value) if isinstance(value, int | float) else json.dumps(str(value))
 
 
+def lock_beside(spec: Path) -> Path:
+    """Where the lock of a spec lies."""
+    return spec.with_name(f"{spec.name}.lock")
+
+
+def read_lock(path: Path, command: str) -> Mapping[str, object]:
+    """The lock at `path`. Raises InfcError (exit 2) that names the command that writes it where there is none."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise InfcError(f"--locked needs {path}, which does not exist", hint=f"{command} writes it") from None
+    except ValueError as error:
+        raise InfcError(f"{path} is no lock: {error}", hint=f"{command} writes a new one") from None
+
+
 def check_lock(path: Path, sections: Sections, command: str) -> None:
     """Compares the lock at `path` with this build's. Raises InfcError (exit 2) that names each input or tool that is not the
     locked one, and the command that writes a new lock."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError:
-        raise InfcError(f"--locked needs {path}, which does not exist", hint=f"{command} writes it") from None
-    try:
-        locked = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InfcError(f"{path} is no lock: {error}", hint=f"{command} writes a new one") from None
+    locked = read_lock(path, command)
     now = tomllib.loads(lock_text(sections))
     differences = [
         f"{section}: {key} was {_at(locked, section).get(key)!r} and is {_at(now, section).get(key)!r}"

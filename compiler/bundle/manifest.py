@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -196,3 +197,18 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate_json(data)
     except (ValueError, AttributeError, ValidationError) as error:
         raise InfcError(f"{path} is damaged: {str(error).splitlines()[0]}", exit_code=Exit.DAMAGED) from None
+
+
+def verify_files(folder: Path, manifest: Manifest, paths: Iterable[str]) -> None:
+    """Compares those content files with their digests. Raises InfcError (exit 7) that names the first damaged one."""
+    wanted = {file.path: file for file in manifest.files}
+    for path in paths:
+        try:
+            found = digest_file(folder, folder / path)
+        except OSError as error:
+            text = f"{folder / path} cannot be read: {error.strerror}"
+            raise InfcError(text, exit_code=Exit.DAMAGED, hint="build it again, or copy it again") from None
+        said = wanted.get(path)
+        if said is None or (found.bytes, found.sha256) != (said.bytes, said.sha256):
+            text = f"{folder / path} is damaged: it is not what the manifest says"
+            raise InfcError(text, exit_code=Exit.DAMAGED, hint="build it again, or copy it again")

@@ -56,9 +56,11 @@ def run(argv: Sequence[str]) -> int:
 
 def _run_arrays(bundle: Path, inputs: Sequence[str], model: str | None, threads: int) -> dict[str, NDArray[Any]]:
     from ...runtime import InferError, load
-    from ..bundle.manifest import read_manifest
+    from ..bundle.manifest import read_manifest, verify_files
 
-    read_manifest(bundle)
+    manifest = read_manifest(bundle)
+    used = [v for m in manifest.models if model in (None, m.name) for v in m.variants]
+    verify_files(bundle, manifest, [path for v in used for path in (v.library, v.weights)])
     arrays: dict[str, NDArray[Any]] = {}
     try:
         with load(bundle, threads=threads, model=model) as loaded:
