@@ -54,6 +54,8 @@ class Rendered:
     write_weights: Callable[[Path], str]
     """Writes weights.bin and returns its sha256."""
     objects: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    reasons: Mapping[int, str] = field(default_factory=dict[int, str])
+    """By step index, why the usual provider of the tail did not take it."""
 
 
 @dataclass(frozen=True, slots=True)

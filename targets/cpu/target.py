@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ...compiler.codegen.describe import describe
 from ...compiler.codegen.plan import Plan
-from ...compiler.errors import InfcError
+from ...compiler.errors import Exit, InfcError
 from ...compiler.target import Built, Platform, Rendered, Variant
 from .compile import compile_objects, link, zig_version
 from .isa import GLIBC, ISAS, Isa, isa, machine_features, native
@@ -25,6 +26,8 @@ class CpuTarget:
 
     name: str = "cpu"
     title: str = "x86-64 and aarch64 CPUs: C through zig cc"
+    tvm: bool = True
+    """Whether TVM compiles what it can of the tail; the printed C gives the same bits."""
 
     def variants(self) -> tuple[Variant, ...]:
         """One an instruction set."""
@@ -67,7 +70,7 @@ class CpuTarget:
 
     def tools(self) -> Mapping[str, str]:
         """Versions that decide the bytes of model.so."""
-        return {"ziglang": zig_version()}
+        return {"ziglang": zig_version(), "apache-tvm": _tvm_version() if self.tvm else "off"}
 
     def render(self, plan: Plan, variant: str) -> Rendered:
         """The C of plan, and who provides each step's kernel."""
@@ -76,7 +79,7 @@ class CpuTarget:
         from .kernels.runtime import cpu_check, pool_sources
 
         found = ISAS[variant]
-        rendered = render(plan, found, lambda providers: describe(plan, variant, providers))
+        rendered = render(plan, found, lambda providers: describe(plan, variant, providers), tvm=self.tvm)
         sources = {
             "infc_model.h": HEADER.read_text(encoding="utf-8"),
             **{path.name: path.read_text(encoding="utf-8") for path in (ABI / "rt.h", ABI / "abi.c")},
@@ -85,7 +88,14 @@ class CpuTarget:
             "cpu_check.c": cpu_check(found),
             **rendered.sources,
         }
-        return Rendered(sources, rendered.providers, rendered.description, rendered.weights.write, rendered.objects)
+        return Rendered(
+            sources,
+            rendered.providers,
+            rendered.description,
+            rendered.weights.write,
+            rendered.objects,
+            rendered.reasons,
+        )
 
     def compile(self, rendered: Rendered, variant: str, workdir: Path, jobs: int) -> Built:
         """Compiles and links model.so and writes weights.bin in workdir."""
@@ -103,6 +113,17 @@ def _write_objects(objects: Mapping[str, bytes], workdir: Path) -> list[Path]:
         (workdir / name).write_bytes(data)
         written.append(workdir / name)
     return written
+
+
+def _tvm_version() -> str:
+    try:
+        return version("apache-tvm")
+    except PackageNotFoundError:
+        raise InfcError(
+            "building needs the Python package 'apache-tvm', which is not installed",
+            exit_code=Exit.MISSING,
+            hint="pip install 'infc[build]'",
+        ) from None
 
 
 def _missing_tool() -> str:

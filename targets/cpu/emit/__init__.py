@@ -31,14 +31,16 @@ class Rendered:
     providers: dict[int, str]
     description: str
     objects: dict[str, bytes]
+    reasons: dict[int, str]
 
 
-def render(plan: Plan, isa: Isa, describe: Callable[[dict[int, str]], str]) -> Rendered:
-    """The C of a plan. `describe` gives the JSON text that infc_describe returns, from each step's provider."""
-    em = Emission(plan, isa, WeightTable(plan.graph.weights))
+def render(plan: Plan, isa: Isa, describe: Callable[[dict[int, str]], str], *, tvm: bool) -> Rendered:
+    """The C of a plan; `tvm`: TVM compiles what it can of the tail. `describe` gives the JSON text that infc_describe returns, from each step's provider."""
+    em = Emission(plan, isa, WeightTable(plan.graph.weights), tvm)
     steps: list[str] = []
     run: list[str] = ["static void run(rt_env *e) {"]
     providers: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     for unit in plan.units:
         if unit.island:
             run.append("    for (int64_t r = 0; r < e->rows; ++r) {\n        if (!rt_enter_row(e, r)) continue;")
@@ -46,6 +48,8 @@ def render(plan: Plan, isa: Isa, describe: Callable[[dict[int, str]], str]) -> R
         for step in unit.steps:
             body = _body(em, step, island=unit.island)
             providers[step.index] = body.provider
+            if body.reason:
+                reasons[step.index] = body.reason
             steps.append(_function(step, body))
             run.append(f"{indent}rt_step(e, {step.index}, step_{step.index}, {body.rows}, {body.work});")
         if unit.island:
@@ -60,7 +64,7 @@ def render(plan: Plan, isa: Isa, describe: Callable[[dict[int, str]], str]) -> R
     tables = render_tables(em, description)
     kernels = "\n".join(em.functions.values())
     source = HEADER.format(name="the model") + kernels + "\n" + "\n".join(steps) + "\n" + "\n".join(run) + "\n" + tables
-    return Rendered({"model.c": source}, em.weights, providers, description, em.objects)
+    return Rendered({"model.c": source}, em.weights, providers, description, em.objects, reasons)
 
 
 def _store_local(em: Emission, unit: Unit | None) -> list[str]:

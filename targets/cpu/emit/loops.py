@@ -29,7 +29,7 @@ def render_loop(em: Emission, step: Step, *, island: bool) -> Body:
         tail.OperandDesc(storage_type(r, em.plan), r.place if flat else Place.SHARED) for r in step.operands
     )
     mode = tail.Mode.FLAT if flat else tail.Mode.DENSE
-    kernel = tail.render(loop, operands, mode, em.symbols, em.isa, em.plan.graph.dims)
+    kernel = tail.render(loop, operands, mode, em.symbols, em.isa, em.plan.graph.dims, tvm=em.tvm)
     em.functions.setdefault(kernel.symbol, kernel.source)
     if kernel.object is not None:
         em.objects[kernel.object[0]] = kernel.object[1]
@@ -45,7 +45,7 @@ def render_loop(em: Emission, step: Step, *, island: bool) -> Body:
 """
     elements = f"rt_tokens(e) * {product(step.out.type.shape[2:])}" if flat else em.dim(product(step.out.type.shape))
     rows = total if flat else elements
-    return Body(text, rows, elements, kernel.provider)
+    return Body(text, rows, elements, kernel.provider, kernel.reason)
 
 
 def _by_rows(em: Emission, step: Step, kernel: tail.LoopKernel) -> Body:
@@ -75,7 +75,7 @@ def _by_rows(em: Emission, step: Step, kernel: tail.LoopKernel) -> Body:
 """
     elements = f"e->rows * {stride_of(step.out)}"
     assert LONGEST in symbols
-    return Body(text, "e->rows", elements, kernel.provider)
+    return Body(text, "e->rows", elements, kernel.provider, kernel.reason)
 
 
 def _inline_constants(expr: Expr, step: Step) -> Expr:

@@ -23,6 +23,8 @@ class Emission:
     plan: Plan
     isa: Isa
     weights: WeightTable
+    tvm: bool = True
+    """Whether TVM compiles what it can of the tail."""
     functions: dict[str, str] = field(default_factory=dict[str, str])
     scratch_floats: int = 0
     objects: dict[str, bytes] = field(default_factory=dict[str, bytes])

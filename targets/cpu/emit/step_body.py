@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ....compiler.codegen.plan import Step
+from ....compiler.errors import Exit, InfcError
 from ....compiler.ir.dims import Dim
 from .. import kernels
 from .operands import Emission
@@ -16,19 +17,24 @@ FLOP_PER_NS = 32
 
 @dataclass(frozen=True)
 class Body:
-    """A step's C statements. `rows`: C expression of the rows it computes; `work`: of its time on one core, about, in ns."""
+    """A step's C statements. `rows`: C expression of the rows it computes; `work`: of its time on one core, about, in ns;
+    `reason`: why another provider did not take it."""
 
     text: str
     rows: str
     work: str
     provider: str
+    reason: str = ""
 
 
 Render = Callable[[Emission, Step], Body | None]
 
 
 def use(em: Emission, kernel: kernels.Kernel) -> str:
-    """The kernel's symbol, its source added to the translation unit once."""
+    """The kernel's symbol, its source added to the translation unit once. Raises InfcError (exit 1) for a kernel that no
+    test has executed on the ISA."""
+    if not kernels.selectable(kernel.kind, em.isa):
+        raise InfcError(f"kernel {kernel.kind} is not tested on {em.isa.name}", exit_code=Exit.INTERNAL)
     em.functions.setdefault(kernel.symbol, kernel.source)
     return kernel.symbol
 

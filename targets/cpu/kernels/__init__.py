@@ -15,6 +15,7 @@ from .prelude import prelude
 from .reduce import argmax, argmin, cumsum, group_norm, l2_normalize, masked_mean
 from .render import Kernel
 from .rows import embedding, softmax
+from .table import selectable
 
 __all__ = [
     "Kernel",
@@ -37,5 +38,6 @@ __all__ = [
     "pool",
     "prelude",
     "rms_norm",
+    "selectable",
     "softmax",
 ]
