@@ -1,6 +1,6 @@
 """One small spec a diagnostic: `broken/*.infer`, with what `infc check` prints as its trailing comment (`#> ...`).
 
-A first line `# args: --profile ci` gives the options. `pytest tests/dsl --update-golden` rewrites the comments.
+A first line `# args: --profile ci` gives the options. `pytest tests/dsl --update-golden` rewrites the comments (reviewers read the difference).
 """
 
 from __future__ import annotations
