@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .sources import is_library
 
@@ -102,7 +102,7 @@ class Audit:
             for value in (*arguments[:1], named.get("filename"), named.get("path")):
                 if isinstance(value, (str, bytes, os.PathLike)):
                     self._seen.add(
-                        os.path.abspath(os.fsdecode(str(value) if isinstance(value, os.PathLike) else value))
+                        os.path.abspath(os.fsdecode(value if isinstance(value, bytes) else str(cast(Any, value))))
                     )
 
         if isinstance(original, type):

@@ -15,7 +15,7 @@ import inspect
 import logging
 import warnings
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -97,14 +97,39 @@ def export_module(
     flat = Flat(module, fields, picked).eval()
     if not fields:
         raise FrontendError("the model has no inputs", hint="declare them: `input x: float32[batch, 64]`")
+    wide = {name: _widened(limits) for name, limits in bounds.items()}
     try:
-        program = _export(flat, fields, bounds, example_inputs(fields, bounds))
+        program = _traced(flat, fields, wide)
+    except FrontendError:
+        if wide == dict(bounds):
+            raise
+        fields = [_pinned(f, bounds) for f in fields]
+        flat = Flat(module, fields, picked).eval()
+        program = _traced(flat, fields, {name: limits for name, limits in bounds.items() if limits[0] != limits[1]})
+    return Exported(program, tuple(fields), flat.names.found, dict(bounds))
+
+
+def _widened(bounds: Range) -> Range:
+    """Bounds of two values at least: a dimension of one value is traced as one that varies, so that it stays one."""
+    low, high = bounds
+    return bounds if low < high else (low - 1, high) if low > 2 else (low, high + 1)
+
+
+def _pinned(field: Field, bounds: Mapping[str, Range]) -> Field:
+    """field with symbols of one value replaced by it."""
+    shape = tuple(bounds[d][0] if isinstance(d, str) and bounds[d][0] == bounds[d][1] else d for d in field.shape)
+    return replace(field, shape=shape)
+
+
+def _traced(flat: Flat, fields: Sequence[Field], bounds: Mapping[str, Range]) -> ExportedProgram:
+    """The program, traced with sizes that differ from each other."""
+    try:
+        return _export(flat, fields, bounds, example_inputs(fields, bounds))
     except RuntimeError as error:
         equal = _needs_equal(flat, fields, bounds) if "must match" in str(error) else None
         if equal is None:
             raise
         raise equal from None
-    return Exported(program, tuple(fields), flat.names.found, dict(bounds))
 
 
 def _export(

@@ -19,9 +19,19 @@ from .sources import model_source
 
 _GUARD = re.compile(r"Not all values of .*? satisfy the generated guard (?P<guard>.+?)\.?$", re.MULTILINE)
 _SIZE = re.compile(r"L\['tensors'\]\[(\d+)\]\.size\(\)\[(\d+)\]")
+
+
+def _floordiv(a: int, b: int) -> int:
+    return a // b
+
+
+def _pow(a: int, b: int) -> int:
+    return a ** max(b, 0)
+
+
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: lambda a, b: a // b,
-    ast.Mod: operator.mod, ast.Pow: lambda a, b: a**b, ast.USub: operator.neg, ast.Eq: operator.eq, ast.NotEq: operator.ne,
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: _floordiv,
+    ast.Mod: operator.mod, ast.Pow: _pow, ast.USub: operator.neg, ast.Eq: operator.eq, ast.NotEq: operator.ne,
     ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Not: operator.not_,
 }  # fmt: skip
 

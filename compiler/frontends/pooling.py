@@ -69,7 +69,7 @@ def pool(hidden: Array, mask: Array, pooling: Pooling, normalize: bool) -> Array
     else:
         last: Array = np.max(np.where(kept, np.arange(x.shape[1])[None, :], 0), axis=1)
         picked: Array = x[np.arange(x.shape[0]), last]
-        any_kept: Array = np.max(kept, axis=1, keepdims=True)
+        any_kept: Any = np.max(kept, axis=1, keepdims=True)
         out = np.where(any_kept, picked, np.zeros_like(picked))
     if normalize:
         out = out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), EPS)

@@ -19,6 +19,8 @@ from infc.compiler.frontends import FrontendError, Options, load
 from infc.compiler.frontends.fields import Field, bounds_of, expected_outputs, field_of
 from infc.compiler.frontends.fx_export import export_module
 from infc.compiler.frontends.guards import evaluate, longest
+from infc.compiler.frontends.import_mlir import import_program
+from infc.compiler.frontends.to_mlir import to_mlir
 from infc.compiler.frontends.wire import (
     bounds_from_json,
     expected_to_json,
@@ -293,6 +295,20 @@ def test_dimensions_that_must_be_equal_are_named() -> None:
         export_module(Sum(), fields, {"a": (2, 9), "b": (2, 9)})
     assert caught.value.message == "the model needs the dimensions 'b' and 'a' to be equal"
     assert caught.value.hint == "use one symbol for both: write 'a' in place of 'b'"
+
+
+def test_a_dimension_of_one_value_stays_a_dimension_where_it_can() -> None:
+    fields = (Field("x", "x", "float32", ("batch", 4)), Field("y", "y", "float32", ("batch", 4)))
+    graph = import_program(to_mlir(export_module(Sum(), fields, {"batch": (1, 1)})), "sum")
+    assert str(graph.outputs[0][1].type) == "f32[batch,4]"
+    assert graph.dims == {"batch": (1, 1)}
+
+    class Fixed(torch.nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return x.reshape(12) + y.reshape(12)
+
+    graph = import_program(to_mlir(export_module(Fixed(), fields, {"batch": (3, 3)})), "fixed")
+    assert str(graph.inputs[0].type) == "f32[3,4]"
 
 
 def test_guards_are_tried_for_every_value() -> None:
