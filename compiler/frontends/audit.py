@@ -92,7 +92,7 @@ class Audit:
             original = getattr(owner, last, None) if owner is not None else None
             if original is None:
                 continue
-            with contextlib.suppress(TypeError, AttributeError):
+            if _settable(owner, last):
                 setattr(owner, last, self._recording(original))
                 undo.append(lambda owner=owner, last=last, original=original: setattr(owner, last, original))
         return undo
@@ -105,20 +105,20 @@ class Audit:
                         os.path.abspath(os.fsdecode(value if isinstance(value, bytes) else str(cast(Any, value))))
                     )
 
-        if isinstance(original, type):
-
-            class Recording(original):  # type: ignore[misc, valid-type]
-                def __new__(cls, *arguments: Any, **named: Any) -> Any:
-                    note(arguments, named)
-                    return original(*arguments, **named)
-
-            return Recording
-
         def recording(*arguments: Any, **named: Any) -> Any:
             note(arguments, named)
             return original(*arguments, **named)
 
         return recording
+
+
+def _settable(owner: Any, name: str) -> bool:
+    """Whether an attribute can be replaced: classes of extension modules may refuse."""
+    try:
+        setattr(owner, name, getattr(owner, name))
+    except TypeError:
+        return False
+    return True
 
 
 def _is_users(path: Path) -> bool:

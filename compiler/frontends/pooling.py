@@ -68,9 +68,9 @@ def pool(hidden: Array, mask: Array, pooling: Pooling, normalize: bool) -> Array
         out = np.where(some, top, np.zeros_like(top))
     else:
         last: Array = np.max(np.where(kept, np.arange(x.shape[1])[None, :], 0), axis=1)
-        picked: Array = x[np.arange(x.shape[0]), last]
+        picked: Any = x[np.arange(x.shape[0]), last]
         any_kept: Any = np.max(kept, axis=1, keepdims=True)
-        out = np.where(any_kept, picked, np.zeros_like(picked))
+        out: Any = np.where(any_kept, picked, 0.0)
     if normalize:
         out = out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), EPS)
     return out.astype(np.float32)

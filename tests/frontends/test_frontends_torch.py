@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from infc.compiler.errors import Exit
 from infc.compiler.frontends import FrontendError, Options, load
@@ -45,6 +47,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "helper_of_tests.py").write_text("def wrap(module):\n    return module\n")
     torch.manual_seed(1)
     save_file({"w": torch.randn(4, 64)}, folder / "weights.safetensors")
+    torch.save(torch.ones(2), folder / "saved.pt")
+    Tokenizer(WordLevel({"a": 0}, unk_token="a")).save(str(folder / "tokenizer.json"))
     path = folder / "factories_of_tests.py"
     path.write_text(FACTORIES)
     return path
@@ -115,7 +119,8 @@ def test_every_file_that_a_factory_reads_is_known(file: Path, tmp_path: Path) ->
         model_of(file, "reads_files", Input(name="input", dtype="float32", dims=("batch", 64))), tmp_path
     )
     names = {Path(f).name for f in said["used_files"]}
-    assert {"factories_of_tests.py", "helper_of_tests.py", "settings.json", "weights.safetensors"} <= names
+    assert {"helper_of_tests.py", "settings.json", "weights.safetensors", "saved.pt", "tokenizer.json"} <= names
+    assert "factories_of_tests.py" in names
     assert not any("site-packages" in f and f.endswith(".py") for f in said["used_files"])
 
 
