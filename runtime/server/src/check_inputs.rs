@@ -16,6 +16,13 @@ pub struct Cost {
     pub longest: usize,
 }
 
+impl Cost {
+    /// What the time in the model grows with: tokens, or rows where there are none.
+    pub fn units(self) -> usize {
+        self.tokens.max(self.rows)
+    }
+}
+
 /// Checks shapes, bounds, ranges and NaN of all inputs and returns their cost.
 pub fn check_inputs(model: &Model, inputs: &Inputs) -> Result<Cost, Refusal> {
     let mut bound: BTreeMap<&str, (usize, &str)> = BTreeMap::new();

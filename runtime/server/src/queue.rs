@@ -26,6 +26,28 @@ pub struct Queue<T> {
     wait: Duration,
     limits: Limits,
     merge: bool,
+    pace: Pace,
+}
+
+/// How long the model takes for a unit of work (a token, or a row where there are no tokens), learned from its batches.
+///
+/// With it a batch is made no larger than its earliest deadline allows, and under overload what could only come too late
+/// makes room for what can still come in time. It never keeps the last waiting request from running, so that a wrong pace
+/// is always corrected.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace(f64);
+
+impl Pace {
+    fn learn(&mut self, units: usize, time: Duration) {
+        if units > 0 {
+            let seconds = time.as_secs_f64() / units as f64;
+            self.0 = if self.0 == 0.0 { seconds } else { 0.8 * self.0 + 0.2 * seconds };
+        }
+    }
+
+    fn time(self, units: usize) -> Duration {
+        Duration::try_from_secs_f64(self.0 * units as f64).unwrap_or(Duration::MAX)
+    }
 }
 
 /// What the queue gives a free instance.
@@ -43,7 +65,7 @@ pub enum Next<T> {
 impl<T> Queue<T> {
     /// `capacity` counts waiting requests. `merge` is false for models whose requests never share a batch.
     pub fn new(capacity: usize, wait: Duration, limits: Limits, merge: bool) -> Self {
-        Queue { jobs: VecDeque::new(), waiting: 0, capacity, wait, limits, merge }
+        Queue { jobs: VecDeque::new(), waiting: 0, capacity, wait, limits, merge, pace: Pace::default() }
     }
 
     /// Adds all parts of a request, or none where the queue is full.
@@ -67,17 +89,22 @@ impl<T> Queue<T> {
         }
     }
 
+    /// A batch of so many units took this long.
+    pub fn learn(&mut self, units: usize, time: Duration) {
+        self.pace.learn(units, time);
+    }
+
     /// The next batch in order of arrival, within the limits on requests, rows and tokens.
     pub fn next(&mut self, now: Instant) -> Next<T> {
         let mut expired = Vec::new();
-        while self.jobs.front().is_some_and(|j| j.deadline <= now) {
+        while self.jobs.front().is_some_and(|j| self.is_hopeless(j, now)) {
             expired.extend(self.pop());
         }
         let Some(first) = self.jobs.front() else {
             return if expired.is_empty() { Next::Empty } else { Next::Batch { jobs: vec![], expired } };
         };
         let ripe = first.queued + self.wait;
-        let (count, full) = self.fitting();
+        let (count, full) = self.fitting(now);
         if ripe > now && !full && expired.is_empty() {
             return Next::At(ripe.min(first.deadline));
         }
@@ -89,14 +116,24 @@ impl<T> Queue<T> {
         Next::Batch { jobs, expired }
     }
 
+    /// Whether a job's time is over, or will be before its answer while others wait.
+    fn is_hopeless(&self, job: &Job<T>, now: Instant) -> bool {
+        let left = job.deadline.saturating_duration_since(now);
+        left.is_zero() || (self.jobs.len() > 1 && self.pace.time(job.cost.units()) > left)
+    }
+
     /// How many jobs from the front fit into one batch, and whether no further job could join them.
-    fn fitting(&self) -> (usize, bool) {
+    fn fitting(&self, now: Instant) -> (usize, bool) {
         let most = if self.merge { self.limits.requests } else { 1 };
-        let (mut count, mut rows, mut tokens) = (0, 0, 0);
+        let (mut count, mut rows, mut tokens, mut work) = (0, 0, 0, 0);
+        let mut left = Duration::MAX;
         for job in self.jobs.iter().take(most) {
             rows += job.cost.rows;
             tokens += job.cost.tokens;
-            if count > 0 && (rows > self.limits.rows || tokens > self.limits.tokens) {
+            work += job.cost.units();
+            left = left.min(job.deadline.saturating_duration_since(now));
+            let beyond = rows > self.limits.rows || tokens > self.limits.tokens || self.pace.time(work) > left;
+            if count > 0 && beyond {
                 return (count, true);
             }
             count += 1;
@@ -190,6 +227,32 @@ mod tests {
         assert!(q.push(vec![job(2, 1, 1, now)]).is_ok());
         let later = now + Duration::from_secs(2);
         assert_eq!(tickets(q.next(later)), (vec![1], vec![0, 2]));
+    }
+
+    #[test]
+    fn a_batch_is_no_larger_than_its_earliest_deadline_allows() {
+        let now = Instant::now();
+        let mut q = queue(0, true);
+        q.learn(10, Duration::from_millis(40));
+        for ticket in 0..4 {
+            assert!(
+                q.push(vec![Job { deadline: now + Duration::from_millis(100), ..job(ticket, 1, 10, now) }]).is_ok()
+            );
+        }
+        assert_eq!(tickets(q.next(now)).0, [0, 1]); // 80 ms of 100; three would take 120
+    }
+
+    #[test]
+    fn what_would_come_too_late_makes_room_but_the_last_always_runs() {
+        let now = Instant::now();
+        let mut q = queue(0, true);
+        q.learn(10, Duration::from_millis(40));
+        for (ticket, ms) in [(0, 20), (1, 39), (2, 50)] {
+            assert!(q.push(vec![Job { deadline: now + Duration::from_millis(ms), ..job(ticket, 1, 10, now) }]).is_ok());
+        }
+        assert_eq!(tickets(q.next(now)), (vec![2], vec![0, 1]));
+        assert!(q.push(vec![Job { deadline: now + Duration::from_millis(1), ..job(3, 1, 10, now) }]).is_ok());
+        assert_eq!(tickets(q.next(now)), (vec![3], vec![]));
     }
 
     #[test]

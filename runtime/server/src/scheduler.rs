@@ -157,16 +157,20 @@ impl Scheduler {
         };
         let failed = answers.iter().filter(|a| a.is_err()).count();
         let mut queued = Duration::ZERO;
-        let (count, mut rows, mut tokens) = (jobs.len(), 0, 0);
+        let (count, mut rows, mut tokens, mut units) = (jobs.len(), 0, 0, 0);
         let mut waits = Vec::with_capacity(count);
         for (job, answer) in jobs.into_iter().zip(answers) {
             waits.push(start - job.queued);
             rows += job.cost.rows;
             tokens += job.cost.tokens;
+            units += job.cost.units();
             // A client that left needs no answer.
             let _ = job.payload.reply.send(answer);
         }
-        // Measured after the answers are on their way.
+        // All that follows is done after the answers are on their way.
+        if failed < count {
+            self.lock().queue.learn(units, compute);
+        }
         for wait in waits {
             queued += wait;
             self.meters.queue_duration.observe(wait.as_secs_f64());
