@@ -363,17 +363,15 @@ static void scatter(rt_env *e) {
     for (uint32_t o = 0; o < e->info->outputs; ++o) {
         const rt_output *out = &e->info->output[o];
         if (out->place == RT_LOCAL) continue;
-        int64_t item = item_bytes(out->dtype), inner = out->inner * item, stride = out->row_stride * item;
+        int64_t item = item_bytes(out->dtype), inner = out->inner * item;
         for (int64_t r = 0; r < e->rows; ++r) {
             const rt_row *row = &e->row_table[r];
             char *base = e->batch->outputs[(uint64_t)row->request * e->info->outputs + o].data;
             int64_t positions = out->place == RT_TOKEN ? row->full : 1;
             char *to = base + row->index * positions * inner;
-            const char *from = e->slot[out->slot] + out->column * item + (out->place == RT_TOKEN ? row->offset : r) * stride;
+            const char *from = e->slot[out->slot] + (out->place == RT_TOKEN ? row->offset : r) * inner;
             int64_t have = row->dead ? 0 : out->place == RT_TOKEN ? row->length : 1;
-            if (stride == inner) memcpy(to, from, (size_t)(have * inner));
-            else
-                for (int64_t p = 0; p < have; ++p) memcpy(to + p * inner, from + p * stride, (size_t)inner);
+            memcpy(to, from, (size_t)(have * inner));
             memset(to + have * inner, 0, (size_t)((positions - have) * inner));
             if (out->place == RT_TOKEN && e->info->mask >= 0 && have == row->full) {
                 const infc_tensor *mask = request_input(e, row->request, (uint32_t)e->info->mask);

@@ -34,7 +34,7 @@ typedef struct rt_output {
     const char *name;
     uint32_t dtype, rank;
     int32_t place, slot;
-    int64_t inner, row_stride, column; /* elements stored of one token or row; elements between two; first element */
+    int64_t inner; /* elements of one token (TOKEN) or of one row (ROW); 0 for LOCAL */
 } rt_output;
 
 typedef struct rt_symbol {

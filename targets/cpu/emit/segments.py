@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from ....compiler.codegen.plan import Ref
-from ....compiler.ir.dims import Dim
 from ....compiler.passes.placement import Place
 from .operands import Emission
+
+
+def segment(em: Emission, ref: Ref) -> tuple[str, str]:
+    """(first vector, length) of segment `seg` of ref [batch, length, ...], as C expressions; what has one batch row for all,
+    or is a prefix, starts at 0."""
+    batch, length = ref.type.shape[:2]
+    of_row = "(e->row ? e->row : &e->row_table[seg])->length"
+    if ref.place is Place.TOKEN:
+        return "(e->row ? 0 : e->row_table[seg].offset)", of_row
+    if ref.place is Place.PREFIX:
+        return "0", of_row
+    size = em.dim(length)
+    return ("0" if batch == 1 else f"seg * {size}"), size
 
 
 def open_segments(em: Emission, ref: Ref, tasks: str) -> str:
     """Opens a loop over the part of all tasks that belongs to this thread.
 
-    ref: [batch, length, ...]. Inside, `at` is the segment's first token in ref's buffer, `len` its length, `seg` its number, and
-    `t0`..`t1` its tasks to do; `tasks` is a C expression over `len`. Close with `}`.
+    ref: [batch, length, ...]. Inside, `at` is the segment's first vector in ref's buffer, `len` its length, `seg` its
+    number, and `t0`..`t1` its tasks to do; `tasks` is a C expression over `len`. Close with `}`.
     """
-    batch: Dim = ref.type.shape[0]
-    length: Dim = ref.type.shape[1]
-    if ref.place is Place.TOKEN:
-        count = "(e->row ? 1 : e->rows)"
-        at = "(e->row ? 0 : e->row_table[seg].offset)"
-        size = "(e->row ? e->row : &e->row_table[seg])->length"
-    else:
-        count = "rt_rows(e)" if ref.place is Place.ROW else em.dim(batch)
-        at = f"seg * {em.dim(length)}"
-        size = em.dim(length)
+    counts = {Place.TOKEN: "(e->row ? 1 : e->rows)", Place.ROW: "rt_rows(e)"}
+    count = counts.get(ref.place) or em.dim(ref.type.shape[0])
+    at, size = segment(em, ref)
     return f"""
     const int64_t segments = {count};
     int64_t total = 0, first, past;

@@ -30,7 +30,7 @@ from ....compiler.ir.ops.softmax import Softmax
 from ....compiler.passes.placement import Place
 from .. import kernels
 from .operands import Emission, pointer, spacing, storage_type, units, vectors
-from .segments import open_segments
+from .segments import open_segments, segment
 from .spatial import render_conv, render_group_norm, render_pool
 from .step_body import Body, Render, split_rows, use, work_of
 
@@ -171,10 +171,7 @@ def render_attention(em: Emission, step: Step) -> Body | None:
     heads_k, depth_v = k.type.shape[2], v.type.shape[3]
     if not all(isinstance(d, int) for d in (heads, depth, heads_k, depth_v)):
         return None
-    flat = q.place is Place.TOKEN
-    if flat and (k.place is not Place.TOKEN or v.place is not Place.TOKEN or (mask and mask.place is not Place.TOKEN)):
-        return None
-    if bias is not None and (bias.type.rank != 4 or bias.type.shape[3] != k.type.shape[1] or not bias.contiguous):
+    if bias is not None and (bias.type.shape[-1:] != k.type.shape[1:2] or not bias.contiguous):
         return None
     assert isinstance(heads, int)
     assert isinstance(depth, int)
@@ -183,15 +180,16 @@ def render_attention(em: Emission, step: Step) -> Body | None:
     kernel = kernels.attention(
         em.isa, heads, heads_k, depth, depth_v, op.scale, op.causal, op.window, mask is not None, bias is not None
     )
-    keys = "len" if k.type.shape[1] == q.type.shape[1] else em.dim(k.type.shape[1])
+    (at_k, keys), (at_v, _) = segment(em, k), segment(em, v)
+    at_mask = segment(em, mask)[0] if mask is not None else ""
     ldq, ldk, ldv = (em.dim(r.spacing or product(r.type.shape[2:])) for r in (q, k, v))
     ldo = em.dim(product(step.out.type.shape[2:]))
-    key_at = "at" if keys == "len" else f"seg * {keys}"
     if bias is None:
         bias_args = "NULL, 0, 0"
     else:
         shape = storage_type(bias, em.plan).shape
-        steps = [em.dim(product(shape[a + 1 :])) if bias.type.shape[a] != 1 else "0" for a in range(3)]
+        steps = ["0"] * (4 - len(shape))
+        steps += [em.dim(product(shape[a + 1 :])) if bias.type.shape[a] != 1 else "0" for a in range(len(shape) - 1)]
         bias_args = f"{pointer(em, bias)} + seg * {steps[0]}, {steps[1]}, {steps[2]}"
     em.need_scratch(kernel, k.type.shape[1])
     block = kernel.block
@@ -199,8 +197,8 @@ def render_attention(em: Emission, step: Step) -> Body | None:
     text = (
         open_segments(em, q, tasks)
         + f"""        {use(em, kernel)}({pointer(em, q)} + at * {ldq}, {ldq},
-            {pointer(em, k)} + {key_at} * {ldk}, {ldk}, {pointer(em, v)} + {key_at} * {ldv}, {ldv},
-            {f"{pointer(em, mask)} + {key_at}" if mask else "NULL"}, {bias_args},
+            {pointer(em, k)} + {at_k} * {ldk}, {ldk}, {pointer(em, v)} + {at_v} * {ldv}, {ldv},
+            {f"{pointer(em, mask)} + {at_mask}" if mask else "NULL"}, {bias_args},
             {pointer(em, step.out, const=False)} + at * {ldo}, {ldo}, len, {keys}, t0, t1, scratch);
     }}
 """

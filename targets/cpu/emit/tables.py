@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ....compiler.codegen.plan import Ref, inner_elements
+from ....compiler.codegen.plan import Ref
 from ....compiler.ir.dims import Dim
 from ....compiler.ir.graph import InputSpec
 from ....compiler.ir.ops.leaf import Input
 from ....compiler.passes.placement import Place
 from .cexpr import c_string
-from .operands import Emission
+from .operands import Emission, stride_of
 
 DTYPE = {"float32": "INFC_FLOAT32", "int64": "INFC_INT64", "int32": "INFC_INT32", "bool": "INFC_BOOL"}
 PLACE = {
@@ -43,7 +43,7 @@ def render_tables(em: Emission, describe: str) -> str:
         )
     outputs = [
         f"    {{{c_string(name)}, {DTYPE[ref.type.dtype]}, {ref.type.rank}, {PLACE[ref.place]}, "
-        f"{ref.number if ref.where == 'slot' else -1}, {_inner(ref)}, {_stride(ref)}, {ref.column}}},"
+        f"{ref.number if ref.where == 'slot' else -1}, {_inner(ref)}}},"
         for name, ref in plan.outputs
     ]
     symbols = [f"    {{{c_string(s)}, {graph.dims[s][0]}, {graph.dims[s][1]}}}," for s in plan.symbols]
@@ -86,16 +86,12 @@ def _slot(em: Emission, node: object, ref: Ref) -> int:
     return em.plan.default_slots.get(ref.number, -1)
 
 
-def _inner(ref: Ref) -> str:
+def _inner(ref: Ref) -> int:
+    """Elements of one token or row; inputs and outputs are contiguous."""
     if ref.place not in (Place.TOKEN, Place.ROW):
-        return "0"
-    inner = inner_elements(ref.type, ref.place)
-    assert isinstance(inner, int)
-    return str(inner)
-
-
-def _stride(ref: Ref) -> str:
-    return str(ref.spacing or ref.stride) if ref.place in (Place.TOKEN, Place.ROW) else "0"
+        return 0
+    assert ref.contiguous
+    return stride_of(ref)
 
 
 def _slot_bytes(em: Emission) -> str:
