@@ -14,7 +14,7 @@ from ..dsl.spec import Model, Spec
 from .build_key import build_key, find_build, remember_build
 from .bundle.content import bundle_content, lock_sections, manifest_of
 from .bundle.lock import check_lock, lock_beside, lock_text, read_lock
-from .bundle.manifest import bundle_digest
+from .bundle.manifest import Manifest, bundle_digest
 from .bundle.server import find as find_server
 from .bundle.write import check_replaceable, finish, publish, temporary_beside, write_content
 from .driver import Compiled, Machine, Request, check_spec, choose_machine, compile_model, versions
@@ -73,7 +73,9 @@ def _build_into(
         request.report("writing the bundle")
         content, executables = bundle_content(spec, model, compiled, machine, lock)
         files = write_content(folder, content, executables)
-        finish(folder, manifest_of(spec, model, compiled, machine, files))
+        manifest = manifest_of(spec, model, compiled, machine, files)
+        check_memory(machine, manifest)
+        finish(folder, manifest)
         request.report("measuring" if machine.runs_here else "not measuring: this machine cannot run the code")
         measured = measure(spec, model, compiled.imported, machine, folder)
     finally:
@@ -92,6 +94,28 @@ def _build_into(
     if request.cache is not None:
         remember_build(request.cache, key, compiled.imported.used_files, folder)
     return Outcome(out, bundle_digest(folder), code, measured, report)
+
+
+def unused_statements(model: Model) -> list[str]:
+    """What the spec says that has no effect on a float32 build that is measured and not proved."""
+    notes: list[str] = []
+    if model.data.calibrate is not None:
+        notes.append("`calibrate` has no effect: float32 needs no calibration")
+    if model.targets.at("confidence") is not None and model.targets.confidence != 0.95:
+        notes.append("`confidence` has no effect: values are measured, not proved")
+    return notes
+
+
+def check_memory(machine: Machine, manifest: Manifest) -> None:
+    """Raises InfcError (exit 3) where the declared machine has less memory than serving takes."""
+    have = machine.hardware.memory_bytes
+    if have is not None and manifest.memory.serving_bytes > have:
+        need = manifest.memory.serving_bytes
+        raise InfcError(
+            f"serving takes up to {need / 2**20:.0f} MiB, and the machine has {have / 2**20:.0f} MiB",
+            exit_code=Exit.UNMET,
+            hint="use a machine with more memory, or lower the bounds of `dim` lines",
+        )
 
 
 class Missed(InfcError):
@@ -145,6 +169,6 @@ def build_report(compiled: Compiled, model: Model, machine: Machine, folder: Pat
         "batchable_reason": placement.batchable_reason,
         "trim": plan.trim,
         "trim_reason": placement.trim_reason,
-        "notes": list(compiled.imported.notes),
+        "notes": [*compiled.imported.notes, *unused_statements(model)],
         "bytes": {p.name: p.stat().st_size for p in sorted(folder.glob("models/0/variants/0/*"))},
     }

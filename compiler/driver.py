@@ -155,7 +155,10 @@ def emit(request: Request, stage: str) -> str:
     if stage == "ast":
         from ..dsl.explain import print_ast
 
-        return print_ast(request.spec)
+        try:
+            return print_ast(request.spec)
+        except OSError as error:
+            raise InfcError(f"cannot read {request.spec}: {error.strerror}") from error
     spec = check_spec(request)
     if stage == "spec":
         return spec.resolved
