@@ -60,6 +60,13 @@ class Ref:
     spacing: Dim = 0
     column: int = 0
     weight: str = ""
+    local: bool = False
+    """Whether an island sees its row's part of flat storage as a LOCAL value: its axes are not the storage's."""
+
+    @property
+    def extent(self) -> Place:
+        """How the value's elements are counted: as the storage's, or from its own shape."""
+        return Place.LOCAL if self.local else self.place
 
     @property
     def contiguous(self) -> bool:
@@ -386,9 +393,10 @@ class _Allocation:
         if isinstance(stored.op, Input) and place is Place.LOCAL:
             return Ref("input", self.graph.inputs.index(stored), place, node.type)
         stride = inner_elements(stored.type, place) if place in (Place.TOKEN, Place.ROW) else 0
+        local = self.placement.place[node] is Place.LOCAL and place is not Place.LOCAL
         if view is not None and view.spacing != 0:
-            return Ref("slot", self.home[stored], place, node.type, stride, view.spacing, view.column)
-        return Ref("slot", self.home[stored], place, node.type, stride)
+            return Ref("slot", self.home[stored], place, node.type, stride, view.spacing, view.column, local=local)
+        return Ref("slot", self.home[stored], place, node.type, stride, local=local)
 
 
 def print_plan(plan: Plan, providers: Mapping[int, str] | None = None) -> str:

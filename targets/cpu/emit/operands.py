@@ -79,7 +79,7 @@ def vectors(em: Emission, type_: TensorType, place: Place) -> str:
 
 def units(em: Emission, ref: Ref) -> str:
     """Number of tokens of a value [batch, length, ...], as a C expression."""
-    return vectors(em, TensorType(ref.type.dtype, (*ref.type.shape[:2], 1)), ref.place)
+    return vectors(em, TensorType(ref.type.dtype, (*ref.type.shape[:2], 1)), ref.extent)
 
 
 def spacing(ref: Ref) -> Dim:

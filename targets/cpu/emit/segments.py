@@ -12,9 +12,9 @@ def segment(em: Emission, ref: Ref) -> tuple[str, str]:
     or is a prefix, starts at 0."""
     batch, length = ref.type.shape[:2]
     of_row = "(e->row ? e->row : &e->row_table[seg])->length"
-    if ref.place is Place.TOKEN:
+    if ref.extent is Place.TOKEN:
         return "(e->row ? 0 : e->row_table[seg].offset)", of_row
-    if ref.place is Place.PREFIX:
+    if ref.extent is Place.PREFIX:
         return "0", of_row
     size = em.dim(length)
     return ("0" if batch == 1 else f"seg * {size}"), size
@@ -27,7 +27,7 @@ def open_segments(em: Emission, ref: Ref, tasks: str) -> str:
     number, and `t0`..`t1` its tasks to do; `tasks` is a C expression over `len`. Close with `}`.
     """
     counts = {Place.TOKEN: "(e->row ? 1 : e->rows)", Place.ROW: "rt_rows(e)"}
-    count = counts.get(ref.place) or em.dim(ref.type.shape[0])
+    count = counts.get(ref.extent) or em.dim(ref.type.shape[0])
     at, size = segment(em, ref)
     return f"""
     const int64_t segments = {count};

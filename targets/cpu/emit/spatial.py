@@ -16,7 +16,7 @@ from .step_body import Body, use, work_of
 
 
 def _images(em: Emission, ref: Ref) -> str:
-    return "rt_rows(e)" if ref.place is Place.ROW else em.dim(ref.type.shape[0])
+    return "rt_rows(e)" if ref.extent is Place.ROW else em.dim(ref.type.shape[0])
 
 
 def _static(shape: tuple[object, ...]) -> tuple[int, ...] | None:

@@ -53,7 +53,7 @@ def render_linear(em: Emission, step: Step) -> Body | None:
     packed = kernels.panels(em.isa, n) * em.isa.nr * k * 4
     isa = em.isa
     at = em.weights.offset(f"linear {weight.weight}", packed, lambda: kernels.pack_linear(isa, load()))
-    rows = vectors(em, x.type, x.place)
+    rows = vectors(em, x.type, x.extent)
     bias = pointer(em, step.operands[2]) if op.bias else "NULL"
     residual = step.operands[-1]
     res = at_row(em, residual) if op.residual else "NULL"
@@ -91,7 +91,7 @@ def render_norm(em: Emission, step: Step) -> Body | None:
         kernel = kernels.layer_norm(em.isa, width, op.eps, op.weight, op.bias, op.residual)
     else:
         kernel = kernels.rms_norm(em.isa, width, op.eps, op.weight)
-    rows = vectors(em, step.out.type, step.out.place)
+    rows = vectors(em, step.out.type, step.out.extent)
     x = step.operands[0]
     text = (
         split_rows(rows)
@@ -111,7 +111,7 @@ def render_softmax(em: Emission, step: Step) -> Body | None:
     if op.axis != x.type.rank - 1 or not x.contiguous:
         return None
     kernel = kernels.softmax(em.isa, isinstance(op, LogSoftmax))
-    rows, n = vectors(em, x.type, x.place), em.dim(x.type.shape[-1])
+    rows, n = vectors(em, x.type, x.extent), em.dim(x.type.shape[-1])
     text = (
         split_rows(rows)
         + f"""    if (r0 < r1)
@@ -128,7 +128,7 @@ def render_l2(em: Emission, step: Step) -> Body | None:
     if width is None:
         return None
     kernel = kernels.l2_normalize(em.isa, width, op.eps)
-    rows = vectors(em, x.type, x.place)
+    rows = vectors(em, x.type, x.extent)
     text = (
         split_rows(rows)
         + f"""    if (r0 < r1)
@@ -149,7 +149,7 @@ def render_embedding(em: Emission, step: Step) -> Body | None:
     if not isinstance(width, int) or not isinstance(entries, int):
         return None
     kernel = kernels.embedding(em.isa, width, ids.type.dtype, entries)
-    rows = vectors(em, step.out.type, step.out.place)
+    rows = vectors(em, step.out.type, step.out.extent)
     text = (
         split_rows(rows)
         + f"""    if (r0 < r1)
@@ -223,7 +223,7 @@ def render_masked_mean(em: Emission, step: Step) -> Body | None:
     }}
 """
     )
-    rows = vectors(em, x.type, x.place)
+    rows = vectors(em, x.type, x.extent)
     return Body(text, rows, work_of(rows, width, em), "template:masked_mean")
 
 
@@ -234,9 +234,9 @@ def render_matmul(em: Emission, step: Step) -> Body | None:
     a, b = step.operands
     if a.type.rank < 2 or b.type.rank < 2 or not (a.contiguous and b.contiguous) or a.type.dtype != "float32":
         return None
-    if Place.TOKEN in (a.place, b.place, step.out.place) and step.out.type.rank < 4:
+    if Place.TOKEN in (a.extent, b.extent, step.out.extent) and step.out.type.rank < 4:
         return None
-    if len({r.place for r in (a, b, step.out)} & {Place.TOKEN, Place.ROW}) and not _same_flat(a, b, step.out):
+    if len({r.extent for r in (a, b, step.out)} & {Place.TOKEN, Place.ROW}) and not _same_flat(a, b, step.out):
         return None
     m, k = a.type.shape[-2:]
     n = step.out.type.shape[-1]
@@ -278,12 +278,12 @@ def render_along(em: Emission, step: Step) -> Body | None:
     """cumsum, argmax, argmin along one axis; threads split what lies before it."""
     op, x = step.op, step.operands[0]
     assert isinstance(op, Cumsum | Argmax | Argmin)
-    flat_axes = {Place.TOKEN: 2, Place.ROW: 1}.get(x.place, 0)
-    if not x.contiguous or op.axis < flat_axes and step.out.place is not Place.LOCAL and x.place is not Place.LOCAL:
+    flat_axes = {Place.TOKEN: 2, Place.ROW: 1}.get(x.extent, 0)
+    if not x.contiguous or op.axis < flat_axes:
         return None
     make = kernels.cumsum if isinstance(op, Cumsum) else kernels.argmax if isinstance(op, Argmax) else kernels.argmin
     kernel = make(em.isa, x.type.dtype)
-    count = {Place.TOKEN: "rt_tokens(e) * ", Place.ROW: "rt_rows(e) * "}.get(x.place, "")
+    count = {Place.TOKEN: "rt_tokens(e) * ", Place.ROW: "rt_rows(e) * "}.get(x.extent, "")
     outer = count + em.dim(product(x.type.shape[flat_axes : op.axis]))
     n, inner = em.dim(x.type.shape[op.axis]), em.dim(product(x.type.shape[op.axis + 1 :]))
     out_step = f"({n}) * ({inner})" if isinstance(op, Cumsum) else f"({inner})"
@@ -299,15 +299,15 @@ def render_along(em: Emission, step: Step) -> Body | None:
 
 def _same_flat(*refs: Ref) -> bool:
     """Flat operands have the batch as their own leading axis; others may be shared."""
-    flat = [r for r in refs if r.place in (Place.TOKEN, Place.ROW)]
-    return len({r.place for r in flat}) == 1 and len({r.type.rank for r in flat}) == 1 and refs[-1] in flat
+    flat = [r for r in refs if r.extent in (Place.TOKEN, Place.ROW)]
+    return len({r.extent for r in flat}) == 1 and len({r.type.rank for r in flat}) == 1 and refs[-1] in flat
 
 
 def _lead_count(em: Emission, out: Ref) -> str:
     lead = out.type.shape[:-2]
-    if out.place is Place.TOKEN:
+    if out.extent is Place.TOKEN:
         return f"rt_tokens(e) * {em.dim(product(lead[2:]))}"
-    if out.place is Place.ROW:
+    if out.extent is Place.ROW:
         return f"rt_rows(e) * {em.dim(product(lead[1:]))}"
     return em.dim(product(lead))
 
