@@ -60,11 +60,17 @@ def answered(result: Mapping[str, Array] | InferError) -> Mapping[str, Array]:
     return result
 
 
+def kept_of(model: Model, output: str, inputs: Mapping[str, Array]) -> Array | None:
+    """The mask, where there is one and the output has a value for each position."""
+    (shape,) = [info.shape for info in model.outputs if info.name == output]
+    return inputs.get("attention_mask") if shape[:2] == ("batch", "tokens") else None
+
+
 def agree(got: Array, want: Array, what: str, kept: Array | None = None, tolerance: float = TOLERANCE) -> None:
-    """Compares where `kept` [batch, tokens] keeps, if the output has positions; integers and bools must be equal."""
+    """Compares where `kept` [batch, tokens] keeps (None: everywhere); integers and bools must be equal."""
     assert got.shape == want.shape, f"{what}: shape {got.shape}, and torch gives {want.shape}"
     assert got.dtype == want.dtype, f"{what}: {got.dtype}, and torch gives {want.dtype}"
-    if kept is not None and want.ndim >= 3 and want.shape[:2] == kept.shape:
+    if kept is not None:
         got, want = got[kept == 1], want[kept == 1]
     if want.dtype != np.float32:
         assert np.array_equal(got, want), what
