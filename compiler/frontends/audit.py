@@ -24,7 +24,7 @@ READERS = (
     ("safetensors.numpy", "safe_open"),
     ("tokenizers", "Tokenizer.from_file"),
     ("torch", "from_file"),
-    ("torch._C", "PyTorchFileReader"),
+    ("torch.jit", "load"),
 )
 """Module and function; the first argument (or `filename`, `path`) is the file."""
 

@@ -64,13 +64,13 @@ def pool(hidden: Array, mask: Array, pooling: Pooling, normalize: bool) -> Array
         out = x[:, 0]
     elif pooling == "max":
         top: Array = np.max(np.where(kept[:, :, None], x, -np.inf), axis=1)
-        some: Array = np.max(kept, axis=1, keepdims=True)
-        out = np.where(some, top, np.zeros_like(top))
+        some: Any = np.max(kept, axis=1, keepdims=True)
+        out: Any = np.where(some, top, 0.0)
     else:
         last: Array = np.max(np.where(kept, np.arange(x.shape[1])[None, :], 0), axis=1)
         picked: Any = x[np.arange(x.shape[0]), last]
-        any_kept: Any = np.max(kept, axis=1, keepdims=True)
-        out: Any = np.where(any_kept, picked, 0.0)
+        some = np.max(kept, axis=1, keepdims=True)
+        out = np.where(some, picked, 0.0)
     if normalize:
         out = out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), EPS)
     return out.astype(np.float32)

@@ -107,6 +107,7 @@ def test_a_factory_runs_in_its_own_process_and_agrees_with_torch(file: Path, tmp
         found.close()
 
 
+@pytest.mark.full
 def test_a_factory_that_ends_its_process_is_an_error(file: Path, tmp_path: Path) -> None:
     ends = tmp_path / "ends.py"
     ends.write_text("import os\n\n\ndef make():\n    os._exit(9)\n")
