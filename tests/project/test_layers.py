@@ -35,6 +35,7 @@ IN_BUILD_FOLDER: dict[str, str] = {
     "compiler/passes/pipeline.py": "stages, where INFC__DUMP asks for them",
     "targets/cpu/compile.py": "sources and objects",
     "targets/cpu/emit/weights.py": "packed weights",
+    "targets/cpu/tail/tvm_object.py": "an object on its way from TVM, in a temporary folder",
     "targets/cpu/target.py": "objects",
 }
 """Modules that write, and only into a folder that they are given: module → what."""
