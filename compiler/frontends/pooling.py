@@ -67,7 +67,8 @@ def pool(hidden: Array, mask: Array, pooling: Pooling, normalize: bool) -> Array
         some: Any = np.max(kept, axis=1, keepdims=True)
         out: Any = np.where(some, top, 0.0)
     else:
-        last: Array = np.max(np.where(kept, np.arange(x.shape[1])[None, :], 0), axis=1)
+        places: Array = np.arange(x.shape[1])[None, :]
+        last: Array = np.max(kept * places, axis=1)
         picked: Any = x[np.arange(x.shape[0]), last]
         some = np.max(kept, axis=1, keepdims=True)
         out = np.where(some, picked, 0.0)

@@ -150,9 +150,10 @@ class Worker:
         self._answers.close()
 
     def __del__(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        process = getattr(self, "_process", None)
+        if process is not None and process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def _has_descriptor(stream: Any) -> bool:
