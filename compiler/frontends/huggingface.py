@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import logging
+import traceback
 import warnings
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ import transformers
 from torch import nn
 
 from ...dsl.spec import Model, Policy
+from ..errors import InfcError
 from ..ir.dims import Range
 from ..ir.graph import Array, Graph, InputSpec, Weight
 from ..ir.types import TensorType
@@ -35,6 +37,7 @@ from .import_mlir import import_program, tensor_weight
 from .imported import EmbedTask, Imported, Options, Reference
 from .pooling import append_pooling, pool
 from .sentence import Settings, read_json, read_settings
+from .sources import model_source
 from .to_mlir import Program, to_mlir
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -326,7 +329,7 @@ def position_limit(module: Any) -> int | None:
         if name.rsplit(".", 1)[-1] == "position_embeddings" and isinstance(table, nn.Embedding):
             return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
     limit = getattr(module.config, "max_position_embeddings", None)
-    return int(limit) if limit else None
+    return int(limit) if limit and limit > 0 else None
 
 
 def token_bounds(model: Model, fields: list[Field], module: Any, settings: Settings) -> dict[str, Range]:
@@ -371,10 +374,27 @@ def _traced(
     except Exception as error:
         reason = _plain_reason(error)
         if reason is None:
-            raise
-    with silent(), whole_attention.attention_as(module, _own_attention(module)):
-        program = to_mlir(export_module(module, fields, limits, picked=picked), root)
+            if isinstance(error, InfcError):
+                raise
+            raise _forward_failed(kind, error, root) from None
+    try:
+        with silent(), whole_attention.attention_as(module, _own_attention(module)):
+            program = to_mlir(export_module(module, fields, limits, picked=picked), root)
+    except InfcError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the model's code may raise anything
+        raise _forward_failed(kind, error, root) from None
     return program, (f"attention of {kind} is not kept whole: {reason}",)
+
+
+def _forward_failed(kind: str, error: BaseException, root: str) -> FrontendError:
+    """forward raised: the model does not take the inputs that a spec can give it, or not for every size."""
+    place = model_source("".join(traceback.format_tb(error.__traceback__)), root)
+    said = f"{type(error).__name__}: {_first_line(error)}"
+    return FrontendError(
+        f"{f'{place}: ' if place else ''}{kind} cannot be traced: {said}",
+        hint='give it inputs and sizes that it takes, or use `torch("file.py:factory")` with your own code',
+    )
 
 
 def _own_attention(module: Any) -> str:

@@ -67,7 +67,7 @@ def pool(hidden: Array, mask: Array, pooling: Pooling, normalize: bool) -> Array
         some: Any = np.max(kept, axis=1, keepdims=True)
         out: Any = np.where(some, top, 0.0)
     else:
-        places: Array = np.arange(x.shape[1])[None, :]
+        places: Array = np.arange(int(x.shape[1]), dtype=np.int64).reshape(1, -1)
         last: Array = np.max(kept * places, axis=1)
         picked: Any = x[np.arange(x.shape[0]), last]
         some = np.max(kept, axis=1, keepdims=True)
