@@ -37,9 +37,9 @@ class Fixture:
     cpu_features: tuple[str, ...] = ()
 
 
-def compile_model(folder: Path, kind: str, defines: tuple[str, ...]) -> Path:
-    """fixture_model.c as a shared library, once for each set of defines."""
-    stem = "-".join([kind, *(d.replace("=", "") for d in defines)])
+def compile_model(folder: Path, kind: str, defines: tuple[str, ...], arch: str = machine()) -> Path:
+    """fixture_model.c as a shared library, once for each architecture and set of defines."""
+    stem = "-".join([arch, kind, *(d.replace("=", "") for d in defines)])
     library = folder / f"{stem}.so"
     if not library.exists():
         source = Path(__file__).with_name("fixture_model.c")
@@ -50,6 +50,8 @@ def compile_model(folder: Path, kind: str, defines: tuple[str, ...]) -> Path:
             "ziglang",
             "cc",
             "-std=c11",
+            "-target",
+            f"{arch}-linux-gnu.2.28",
             "-shared",
             "-fPIC",
             "-O2",
@@ -124,14 +126,20 @@ def write_bundle(
     serve_binary: Path | None = None,
     tokenizer: Path | None = None,
     edit: Callable[[Json], None] | None = None,
+    arch: str = machine(),
 ) -> Path:
-    """A bundle of compiled fixtures in `folder`; `edit` changes the manifest after its digests were taken."""
+    """A bundle of compiled fixtures in `folder`; `edit` changes the manifest after its digests were taken.
+
+    For another architecture the libraries given are this machine's (they describe themselves), with the other's beside
+    them, compiled into the same folder.
+    """
     entries: list[Json] = []
     for index, (fixture, library) in enumerate(models):
         home = folder / "models" / str(index)
         variant = home / "variants" / "0"
         variant.mkdir(parents=True)
-        (variant / "model.so").write_bytes(library.read_bytes())
+        compiled = library if arch == machine() else compile_model(library.parent, fixture.kind, fixture.defines, arch)
+        (variant / "model.so").write_bytes(compiled.read_bytes())
         (variant / "weights.bin").write_bytes(WEIGHTS.tobytes())
         (home / "golden.json").write_text(json.dumps(_golden(fixture.kind)))
         if fixture.kind == "embed" and tokenizer is not None:
@@ -153,7 +161,7 @@ def write_bundle(
     ]
     serve: Json = {"protocols": ["kserve", "openai"], "queue": 256, "deadline_s": 10.0, "threads": 1, "instances": 1}
     serve |= {"batch": {"max_requests": 8, "max_rows": 16, "max_tokens": 256, "wait_s": 0.0}, "max_body_bytes": 1 << 20}
-    platform = {"os": "linux", "arch": machine(), "glibc": "2.28"}
+    platform = {"os": "linux", "arch": arch, "glibc": "2.28"}
     manifest: Json = {"format": 1, "infc": "0.1.0", "platform": platform, "models": entries, "files": files}
     manifest |= {"serve": serve, "traffic": None, "targets": [], "memory": {}}
     for fixture, _ in models:

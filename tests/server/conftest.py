@@ -60,9 +60,14 @@ def tokenizer() -> Path:
 def make_bundle(tmp_path_factory: pytest.TempPathFactory, libraries: Path, tokenizer: Path) -> MakeBundle:
     """`make_bundle(Fixture(...), ...)`: a bundle's folder, new on each call."""
 
-    def make(*fixtures: Fixture, edit: Callable[[Json], None] | None = None, serve: Path | None = None) -> Path:
+    def make(
+        *fixtures: Fixture,
+        edit: Callable[[Json], None] | None = None,
+        serve: Path | None = None,
+        arch: str = machine(),
+    ) -> Path:
         models = [(f, compile_model(libraries, f.kind, f.defines)) for f in fixtures or (Fixture(),)]
-        return write_bundle(tmp_path_factory.mktemp("bundle"), models, serve, tokenizer, edit)
+        return write_bundle(tmp_path_factory.mktemp("bundle"), models, serve, tokenizer, edit, arch)
 
     return make
 

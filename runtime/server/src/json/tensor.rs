@@ -226,6 +226,43 @@ mod tests {
     }
 
     #[test]
+    fn mutated_documents_are_read_or_refused_and_never_panic() {
+        let seeds = [
+            r#"[[1, 2.5e-3, -0], [NaN, -Infinity, 4]]"#,
+            r#"[["a\u00e9\ud83d\ude00", true], [null, {"k": []}]]"#,
+            "[[],[]]",
+        ];
+        let bytes = br#"[]{}",:.0123456789eE+-aNIu\ tfn"#;
+        let mut state = 88_172_645_463_325_252_u64;
+        let mut next = move |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below as u64) as usize
+        };
+        for round in 0..30_000 {
+            let mut text = seeds[round % seeds.len()].as_bytes().to_vec();
+            for _ in 0..=next(4) {
+                let at = next(text.len());
+                match next(3) {
+                    0 => text[at] = bytes[next(bytes.len())],
+                    1 => text.insert(at, bytes[next(bytes.len())]),
+                    _ => text.truncate(at.max(1)),
+                }
+            }
+            let text = String::from_utf8(text).unwrap();
+            for dtype in [DType::Float32, DType::Int64, DType::Int32, DType::Bool] {
+                if let Ok(tensor) = read(&text, dtype, &[0, 3]) {
+                    assert_eq!(crate::tensor::elements(&tensor.shape), Some(tensor.data.len()), "{text}");
+                }
+            }
+            if let Ok(value) = Reader::new(&text).skip() {
+                assert!(text.trim_start().starts_with(value));
+            }
+        }
+    }
+
+    #[test]
     fn a_scalar_is_a_bare_value() {
         assert_eq!(read("2.5", DType::Float32, &[]).unwrap().shape, Vec::<usize>::new());
     }

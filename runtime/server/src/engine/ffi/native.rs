@@ -30,7 +30,7 @@ impl Library {
     /// Loads the library with all its symbols resolved and kept to itself.
     pub fn load(path: &Path) -> Result<Self, String> {
         // SAFETY: the file's digest was checked before; generated libraries have no constructors.
-        let handle = unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(|e| e.to_string())?;
+        let handle = unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(|e| reason(&e))?;
         // SAFETY: the types are those of the header, whose version is checked before any other call.
         unsafe {
             let version: abi::AbiVersion = function(&handle, "infc_abi_version")?;
@@ -64,6 +64,11 @@ impl Library {
         };
         text.to_str().map(str::to_owned).map_err(|_| "infc_describe is not UTF-8".into())
     }
+}
+
+/// The loader's own words.
+fn reason(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// # Safety
