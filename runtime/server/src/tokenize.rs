@@ -132,7 +132,7 @@ fn whole_words(text: &str, bytes: usize) -> &str {
     if text.len() <= bytes {
         return text;
     }
-    let from = text.ceil_char_boundary(bytes);
+    let from = (bytes..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
     let end = text[from..].find(char::is_whitespace).map_or(text.len(), |at| from + at);
     &text[..end]
 }
