@@ -16,12 +16,14 @@ from .bundle.content import bundle_content, lock_sections, manifest_of
 from .bundle.lock import check_lock, lock_beside, lock_text, read_lock
 from .bundle.manifest import Manifest, bundle_digest
 from .bundle.server import find as find_server
+from .bundle.tokenizer import check_tokenizer
 from .bundle.write import check_replaceable, finish, publish, temporary_beside, write_content
 from .driver import Compiled, Machine, Request, check_spec, choose_machine, compile_model, versions
 from .errors import Exit, InfcError
 from .measure import Measured, measure
 from .measure.profile import profile_ops
 from .measure.table import exit_code_of
+from .passes.pipeline import parse_passes
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ def build(request: Request) -> Outcome:
     out = request.output or request.spec.parent / f"{request.spec.stem}.bundle"
     check_replaceable(out)
     find_server(machine.platform.arch)
+    if request.passes is not None:
+        parse_passes(request.passes)
     if request.locked:
         read_lock(lock_beside(request.spec), f"infc build {request.spec}")
     key = build_key(request, spec, machine)
@@ -65,6 +69,8 @@ def _build_into(
     model = spec.models[0]
     compiled = compile_model(request, spec, model, machine, work)
     try:
+        if compiled.imported.embed is not None:
+            check_tokenizer(compiled.imported.embed.tokenizer, compiled.imported.graph)
         sections = lock_sections(spec, compiled.imported.used_files, machine, versions(machine))
         lock = lock_text(sections)
         lock_path = lock_beside(request.spec)
