@@ -108,6 +108,8 @@ class Model:
     def run_batch(self, requests: Sequence[Mapping[str, ArrayLike]]) -> list[dict[str, Array] | InferError]:
         """Several requests in one run, each with rows and lengths of its own. A request at fault gives its InferError in
         place of outputs and its neighbours go on. Raises InferError where none could be run."""
+        if not self._context:
+            raise InferError("CALLER", CODE_ARGUMENT, "this model is closed")
         n_in, n_out = len(self.inputs), len(self.outputs)
         arrays = [self._arrays(request) for request in requests]
         tensors = (Tensor * max(1, len(requests) * n_in))()
@@ -175,8 +177,6 @@ class Model:
         self.close()
 
     def _call(self, name: str, *arguments: Any) -> None:
-        if name == "infc_run" and not self._context:
-            raise InferError("CALLER", CODE_ARGUMENT, "this model is closed")
         error = new_error()
         if getattr(self._library, name)(*arguments, c.byref(error)):
             raise_error(error)
