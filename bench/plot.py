@@ -1,6 +1,7 @@
 """The picture of docs/benchmarks.md: each peer's time over infc's (over the best peer's where infc did not run)."""
 
-# pyright: basic
+# pyright: basic, reportMissingImports=false
+# (the peers come with `make bench` only)
 
 from __future__ import annotations
 

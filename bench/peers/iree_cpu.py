@@ -1,6 +1,7 @@
 """IREE: compiled for this CPU, with and without its microkernels, whichever is faster; the local-task driver."""
 
-# pyright: basic
+# pyright: basic, reportMissingImports=false
+# (the peers come with `make bench` only)
 
 from __future__ import annotations
 

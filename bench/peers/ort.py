@@ -1,6 +1,7 @@
 """onnxruntime, as it comes and with its own transformer fusions."""
 
-# pyright: basic
+# pyright: basic, reportMissingImports=false
+# (the peers come with `make bench` only)
 
 from __future__ import annotations
 

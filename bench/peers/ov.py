@@ -1,6 +1,7 @@
 """OpenVINO: static shapes, the LATENCY hint; from ONNX or from torch, whichever is faster."""
 
-# pyright: basic
+# pyright: basic, reportMissingImports=false
+# (the peers come with `make bench` only)
 
 from __future__ import annotations
 
