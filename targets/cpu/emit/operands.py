@@ -69,7 +69,10 @@ def pointer(em: Emission, ref: Ref, *, const: bool = True, in_row: bool = True) 
 
 
 def vectors(em: Emission, type_: TensorType, place: Place) -> str:
-    """Number of last-axis vectors of a value, as a C expression."""
+    """Number of last-axis vectors of a value, as a C expression. Where the last axis is the length itself, the step runs
+    per row and a row is one vector."""
+    if place is Place.TOKEN and type_.rank == 2:
+        return "rt_rows(e)"
     if place is Place.TOKEN:
         return f"rt_tokens(e) * {em.dim(product(type_.shape[2:-1]))}"
     if place is Place.ROW:

@@ -278,13 +278,16 @@ def render_along(em: Emission, step: Step) -> Body | None:
     """cumsum, argmax, argmin along one axis; threads split what lies before it."""
     op, x = step.op, step.operands[0]
     assert isinstance(op, Cumsum | Argmax | Argmin)
-    flat_axes = {Place.TOKEN: 2, Place.ROW: 1}.get(x.extent, 0)
-    if not x.contiguous or op.axis < flat_axes:
+    if not x.contiguous:
         return None
     make = kernels.cumsum if isinstance(op, Cumsum) else kernels.argmax if isinstance(op, Argmax) else kernels.argmin
     kernel = make(em.isa, x.type.dtype)
-    count = {Place.TOKEN: "rt_tokens(e) * ", Place.ROW: "rt_rows(e) * "}.get(x.extent, "")
-    outer = count + em.dim(product(x.type.shape[flat_axes : op.axis]))
+    flat_axes = {Place.TOKEN: 2, Place.ROW: 1}.get(x.extent, 0)
+    if op.axis < flat_axes:  # along the length: the step runs per row, whose dimensions e->dim has
+        outer = em.dim(product(x.type.shape[: op.axis]))
+    else:
+        count = {Place.TOKEN: "rt_tokens(e) * ", Place.ROW: "rt_rows(e) * "}.get(x.extent, "")
+        outer = count + em.dim(product(x.type.shape[flat_axes : op.axis]))
     n, inner = em.dim(x.type.shape[op.axis]), em.dim(product(x.type.shape[op.axis + 1 :]))
     out_step = f"({n}) * ({inner})" if isinstance(op, Cumsum) else f"({inner})"
     text = (
