@@ -83,7 +83,7 @@ fn table() -> Vec<(&'static str, Kind, Option<Value>)> {
 const PROTOCOLS: [&str; 2] = ["kserve", "openai"];
 
 /// `INFC__…` variables that belong to the compiler.
-const FOREIGN_ENV: [&str; 5] = ["debug", "dump", "cache_dir", "serve_dir", "color"];
+const FOREIGN_ENV: [&str; 6] = ["debug", "dump", "cache_dir", "cache_limit", "serve_dir", "color"];
 
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Failure, Start};
+use super::{Failure, Start, emit};
 
 /// Prints one JSON line; fails with 7 for a damaged bundle and with 6 for one that is not for this machine.
 pub fn check(start: &Start) -> Result<(), Failure> {
@@ -17,7 +17,6 @@ pub fn check(start: &Start) -> Result<(), Failure> {
         "files": start.manifest.files.len(),
         "seconds": (begin.elapsed().as_secs_f64() * 1e3).round() / 1e3,
     });
-    println!("{line}");
     loaded.close();
-    Ok(())
+    emit(&format!("{line}\n"))
 }

@@ -5,6 +5,7 @@ pub mod one;
 pub mod prove;
 pub mod serve;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,15 +49,21 @@ pub struct Start {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let start = begin(&arguments)?;
     match arguments.command {
-        None if arguments.listen.print_config => {
-            println!("{:#}", start.settings.to_json());
-            Ok(())
-        }
+        None if arguments.listen.print_config => emit(&format!("{:#}\n", start.settings.to_json())),
         None => serve::serve(start),
         Some(Command::Check) => check::check(&start),
         Some(Command::Run(run)) => one::run_one(&start, &run),
         Some(Command::Prove(prove)) => prove::prove(&start, &arguments.common, &prove),
     }
+}
+
+/// Writes a result to stdout.
+pub fn emit(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|e| Failure::internal(format!("stdout: {e}")))
 }
 
 fn begin(arguments: &Arguments) -> Result<Start, Failure> {

@@ -1,10 +1,10 @@
 //! `serve run`: one inference, no port.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Failure, Start};
+use super::{Failure, Start, emit};
 use crate::bundle::golden::Encoded as EncodedTensor;
 use crate::cli::RunArguments;
 use crate::engine::Inputs;
@@ -37,9 +37,8 @@ pub fn run_one(start: &Start, arguments: &RunArguments) -> Result<(), Failure> {
     };
     let mut line = native::render(model, &outputs.map_err(refused)?, "run");
     line.push(b'\n');
-    std::io::stdout().write_all(&line).map_err(|e| Failure::internal(format!("stdout: {e}")))?;
     loaded.close();
-    Ok(())
+    emit(&String::from_utf8_lossy(&line))
 }
 
 fn run_texts(model: &Served, texts: &[String]) -> Result<Vec<Tensor>, Refusal> {

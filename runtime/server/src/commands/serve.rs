@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::{Failure, Start};
+use super::{Failure, Start, emit};
 use crate::app::App;
 use crate::cores;
 use crate::http::{Listener, Serving, accept};
@@ -43,7 +43,7 @@ async fn run(start: Start) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| Failure::internal(e.to_string()))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Failure::internal(e.to_string()))?;
     let open = listen(&start).await?;
-    println!("{}", open.line);
+    emit(&format!("{}\n", open.line))?;
 
     let metrics = start.metrics();
     let app = Arc::new(App::new(start.settings.clone(), metrics));

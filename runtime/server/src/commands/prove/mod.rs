@@ -18,7 +18,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use serde_json::{Map, Value, json};
 
-use super::{Failure, Start};
+use super::{Failure, Start, emit};
 use crate::bundle::manifest::{Manifest, Model, Target};
 use crate::cli::{Common, ProveArguments};
 use load::{Arrival, Outcome, closed_loop, open_loop, schedule};
@@ -44,10 +44,7 @@ pub fn prove(start: &Start, common: &Common, arguments: &ProveArguments) -> Resu
     text.push('\n');
     match &arguments.out {
         Some(path) => std::fs::write(path, text).map_err(|e| Failure::internal(format!("{}: {e}", path.display()))),
-        None => {
-            print!("{text}");
-            Ok(())
-        }
+        None => emit(&text),
     }
 }
 
