@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ class Built:
 
 
 @contextmanager
-def compiled(spec: Path, work: Path) -> Iterator[Built]:
+def compiled(spec: Path, work: Path) -> Generator[Built]:
     """The only model of spec, without a bundle around it."""
     request = Request(spec, jobs=1)
     checked = check_spec(request)

@@ -91,8 +91,12 @@ def test_an_empty_text_is_its_special_tokens_and_a_long_one_is_cut_as_declared(
 def test_concurrent_requests_each_get_their_own_bits(minilm_server: Server, sentences: list[str]) -> None:
     texts = sentences[:48]
     alone = [embeddings(minilm_server, [text])[0] for text in texts]
+
+    def embed(text: str) -> Array:
+        return embeddings(minilm_server, [text])[0]
+
     with ThreadPoolExecutor(12) as pool:
-        together = list(pool.map(lambda text: embeddings(minilm_server, [text])[0], texts * 2))
+        together = list(pool.map(embed, texts * 2))
     for number, got in enumerate(together):
         assert np.array_equal(got, alone[number % len(texts)]), number
     accepted, outcomes = minilm_server.metric("infc_accepted_total"), minilm_server.metric("infc_outcomes_total")

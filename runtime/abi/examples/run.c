@@ -58,8 +58,14 @@ int main(int argc, char **argv) {
     if (argc < 3) die(argv[0], "expected model.so weights.bin [INPUT ...]");
     void *library = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
     if (!library) die(argv[1], dlerror());
-    FUNCTION(infc_open), FUNCTION(infc_close), FUNCTION(infc_context_open), FUNCTION(infc_context_close);
-    FUNCTION(infc_workspace), FUNCTION(infc_output_shapes), FUNCTION(infc_run), FUNCTION(infc_describe);
+    FUNCTION(infc_open);
+    FUNCTION(infc_close);
+    FUNCTION(infc_context_open);
+    FUNCTION(infc_context_close);
+    FUNCTION(infc_workspace);
+    FUNCTION(infc_output_shapes);
+    FUNCTION(infc_run);
+    FUNCTION(infc_describe);
     infc_error error = {.size = sizeof error}, status = error;
     infc_open_args open_args = {.size = sizeof open_args};
     open_args.weights = map_file(argv[2], &open_args.weights_bytes);
