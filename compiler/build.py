@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..dsl.spec import Model, Spec
+from ..runtime import load
 from .build_key import build_key, find_build, remember_build
 from .bundle.content import bundle_content, lock_sections, manifest_of
+from .bundle.golden import golden_sizes, random_inputs
 from .bundle.lock import check_lock, lock_beside, lock_text, read_lock
 from .bundle.manifest import Manifest, bundle_digest
 from .bundle.server import find as find_server
@@ -21,8 +24,10 @@ from .bundle.write import check_replaceable, finish, publish, temporary_beside, 
 from .driver import Compiled, Machine, Request, check_spec, choose_machine, compile_model, versions
 from .errors import Exit, InfcError
 from .measure import Measured, measure
-from .measure.profile import profile_ops
 from .measure.table import exit_code_of
+from .report.profile import profile
+
+PROFILE_RUNS = 7
 from .passes.pipeline import parse_passes
 
 
@@ -161,14 +166,12 @@ def _reuse(request: Request, spec: Spec, machine: Machine, found: Path, out: Pat
 def build_report(compiled: Compiled, model: Model, machine: Machine, folder: Path) -> dict[str, Any]:
     """Per op: steps, provider of the kernel, share of the time; islands with their reasons; whether rows may be merged
     and cut."""
-    plan, graph = compiled.plan, compiled.imported.graph
-    description = compiled.rendered.description
-    ops = profile_ops(folder, graph, description, machine.cores, runs=machine.runs_here)
+    plan = compiled.plan
     placement = plan.placement
     return {
         "format": 1,
         "model": model.name,
-        "ops": [row.as_json() for row in ops],
+        "ops": op_rows(compiled, machine, folder),
         "tail": {plan.steps[i].name: why for i, why in sorted(compiled.rendered.reasons.items())},
         "islands": [{"steps": [s.name for s in u.steps], "why": u.reason} for u in plan.units if u.island],
         "batchable": placement.batchable,
@@ -178,3 +181,14 @@ def build_report(compiled: Compiled, model: Model, machine: Machine, folder: Pat
         "notes": [*compiled.imported.notes, *unused_statements(model)],
         "bytes": {p.name: p.stat().st_size for p in sorted(folder.glob("models/0/variants/0/*"))},
     }
+
+
+def op_rows(compiled: Compiled, machine: Machine, folder: Path) -> list[dict[str, Any]]:
+    """For each op and provider: its steps, and their share of one request's time (None: this machine cannot run it)."""
+    if machine.runs_here:
+        graph = compiled.imported.graph
+        with load(folder, threads=machine.cores) as model:
+            kinds = profile(model, random_inputs(graph, golden_sizes(graph)[-1]), runs=PROFILE_RUNS)
+        return [{"op": k.op, "provider": k.provider, "steps": k.steps, "share": round(k.share, 3)} for k in kinds]
+    counts = Counter((step.op.name, compiled.rendered.providers[step.index]) for step in compiled.plan.steps)
+    return [{"op": op, "provider": who, "steps": n, "share": None} for (op, who), n in counts.most_common()]

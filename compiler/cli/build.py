@@ -115,7 +115,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     rows: list[tuple[str, str, str, str]] = []
     for row in report["ops"]:
         share = "" if row["share"] is None else f"{100 * row['share']:.1f} %"
-        rows.append((row["op"], str(row["steps"]), row["provider"] + (" (island)" if row["islands"] else ""), share))
+        rows.append((row["op"], str(row["steps"]), row["provider"], share))
     lines = format_table(rows, header=("op", "steps", "kernel", "time")).splitlines()
     lines += [f"island of {len(island['steps'])} steps: {island['why']}" for island in report["islands"]]
     if not report["batchable"]:
