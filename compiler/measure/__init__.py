@@ -26,7 +26,7 @@ def measure(spec: Spec, model: Model, imported: Imported, machine: Machine, bund
         return ()
     if not machine.runs_here:
         why = f"this machine cannot run {machine.variant} code"
-        return tuple(_offline(target, model, machine, bundle) or unmeasured(target, why) for target in targets)
+        return tuple(_size_of(target, bundle) or unmeasured(target, why) for target in targets)
     measured: list[Measured] = []
     timed = [t for t in targets if not isinstance(t, AccuracyTarget | BundleSizeTarget)]
     evidence = prove(model, bundle, timed) if timed else None
@@ -35,18 +35,13 @@ def measure(spec: Spec, model: Model, imported: Imported, machine: Machine, bund
     )
     for target in targets:
         if isinstance(target, AccuracyTarget):
-            measured.append(judge(target, scores[target], rows_note(scores[target].rows)))
-        elif isinstance(target, BundleSizeTarget):
-            measured.append(judge(target, float(_size(bundle)), "arithmetic"))
+            measured.append(judge(target, scores[target], f"{scores[target].rows} rows"))
+        elif (size := _size_of(target, bundle)) is not None:
+            measured.append(size)
         else:
             assert evidence is not None
             measured.append(_from_evidence(target, evidence, model, machine))
     return tuple(measured)
-
-
-def rows_note(rows: int) -> str:
-    """How many rows a score was taken over."""
-    return f"{rows} rows"
 
 
 def _from_evidence(target: Target, evidence: Evidence, model: Model, machine: Machine) -> Measured:
@@ -67,8 +62,8 @@ def _from_evidence(target: Target, evidence: Evidence, model: Model, machine: Ma
     return measured
 
 
-def _offline(target: Target, model: Model, machine: Machine, bundle: Path) -> Measured | None:
-    """What is known without running anything."""
+def _size_of(target: Target, bundle: Path) -> Measured | None:
+    """A bundle_size target's value; None for any other."""
     return judge(target, float(_size(bundle)), "arithmetic") if isinstance(target, BundleSizeTarget) else None
 
 
