@@ -36,6 +36,9 @@ VECTOR = 16
 """Most lanes of a vectorized loop; LLVM cuts them into registers."""
 LARGEST_BODY = 400
 """Values of a body, beyond which clang does better in less time."""
+_LONG = frozenset({"exp", "log", "tanh", "erf", "pow", "sin", "cos", "gelu", "gelu_tanh", "silu", "sigmoid"})
+"""Functions of several statements. TVM's vectorizer repeats names for what they stand for: one function of another takes it
+10 s to compile, one of two others minutes."""
 _TYPES: dict[DType, str] = {"float32": "float32", "int64": "int64", "int32": "int32", "bool": "uint8"}
 _COMPARE: dict[str, str] = {"eq": "EQ", "ne": "NE", "lt": "LT", "le": "LE", "gt": "GT", "ge": "GE"}
 
@@ -79,6 +82,12 @@ def _suitable(program: Program) -> Nest:
     reachable = values.reachable(program.body)
     if len(reachable) > LARGEST_BODY:
         raise Refuse(f"the body has {len(reachable)} values, more than {LARGEST_BODY}")
+    chain: dict[int, int] = {}
+    for v in reachable:
+        inside = max((chain.get(child, 0) for child in values.children(v)), default=0)
+        chain[v] = inside + (values[v].op == "prim" and values[v].data in _LONG)
+    if chain[program.body] > 1:
+        raise Refuse("a function of a function takes TVM too long to compile")
     if any(values[v].op == "load" and not values.truth(values[v].args[1]) for v in reachable):
         raise Refuse("a load is guarded against leaving its operand")
     return nest
@@ -267,6 +276,8 @@ class _Builder(Arithmetic):
             return self.cast(args[0], source, dtype, block)
         if source == "bool":
             return self.logic(name, args)
+        if name == "ne" and source == "float32":
+            return tir.Not(tir.EQ(*args))  # TVM's NE of floats is false where one is NaN
         if name in _COMPARE:
             return getattr(tir, _COMPARE[name])(*args)
         if dtype == "float32":
@@ -299,7 +310,7 @@ class _Builder(Arithmetic):
         tir = self.tir
         if dtype == "bool":
             zero = self.literal(0, source)
-            return tir.NE(value, zero)
+            return tir.Not(tir.EQ(value, zero))
         if source == "bool":
             return tir.Select(value, self.literal(1, dtype), self.literal(0, dtype))
         if source == "float32" and dtype == "int64":
