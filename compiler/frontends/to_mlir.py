@@ -62,6 +62,7 @@ def to_mlir(exported: Exported, root: str = "") -> Program:
     names = _names_of(exported)
     importer = _importer(context, weights, names)
     program = exported.program
+    _refuse_mutation(program)
     _erase_asserts(program)
     try:
         importer.import_program(program, func_name=FUNCTION)
@@ -72,6 +73,18 @@ def to_mlir(exported: Exported, root: str = "") -> Program:
         node.name: NodeInfo(_origin(node, root), _shapes(node.meta.get("val"), symbols)) for node in program.graph.nodes
     }
     return Program(importer.module, weights, nodes, exported)
+
+
+def _refuse_mutation(program: Any) -> None:
+    """Raises FrontendError where forward changes a buffer or an input: each request is computed alone."""
+    signature = program.graph_signature
+    changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
+    if changed:
+        name = str(changed[0]).removeprefix("module.")
+        raise FrontendError(
+            f"forward changes {name!r}, and nothing is kept from one request to the next",
+            hint="make a new tensor instead of changing one in place; call `.eval()` where a layer counts in training",
+        )
 
 
 def _importer(context: Any, weights: dict[str, torch.Tensor], names: Mapping[int, str]) -> Any:
