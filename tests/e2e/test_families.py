@@ -14,15 +14,12 @@ from .support import Array, Built, agree, answered, compiled, kept_of, write_spe
 TEXT = tuple(name for name, family in FAMILIES.items() if family.image is None)
 ISLANDS = ("mpnet", "deberta-v2")
 """Families whose attention, with its relative positions, may run per row."""
-QUICK = ("bert", "roberta", "modernbert", "vit", "resnet")
 LENGTHS = (1, 8, 31, MOST_TOKENS)
 MOST_NEIGHBOURS = 29
 """More than two tiles of rows of every kernel (14 rows at most), and one."""
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(n, marks=() if n in QUICK else pytest.mark.full) for n in FAMILIES]
-)
+@pytest.fixture(scope="module", params=list(FAMILIES))
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Built]]:
     """A family's name, and its model compiled from a spec."""
     name: str = request.param

@@ -28,6 +28,11 @@ IMAGE: dict[str, Any] = {
 PIXELS = "input pixel_values: float32[batch, 3, 32, 32]"
 
 
+def text(**changes: Any) -> dict[str, Any]:
+    """The families' small configuration with more settings."""
+    return {**TEXT, **changes}
+
+
 def compare_with_torch(built: Built, *, edit: Callable[[dict[str, Array]], None] = lambda _: None) -> None:
     """Both bounds of every dimension and a size between; with several rows two of them are padded."""
     graph = built.compiled.imported.graph
@@ -49,14 +54,14 @@ def compare_with_torch(built: Built, *, edit: Callable[[dict[str, Array]], None]
 QUICK = ("bert for questions", "swin")
 CLASSES: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "bert for questions": (lambda: hf.BertForQuestionAnswering(hf.BertConfig(**TEXT)), ()),
-    "bert for sequences": (lambda: hf.BertForSequenceClassification(hf.BertConfig(**TEXT, num_labels=3)), ()),
+    "bert for sequences": (lambda: hf.BertForSequenceClassification(hf.BertConfig(**text(num_labels=3))), ()),
     "bert for masked words": (lambda: hf.BertForMaskedLM(hf.BertConfig(**TEXT)), ()),
     "bert for tokens": (lambda: hf.BertForTokenClassification(hf.BertConfig(**TEXT)), ()),
     "roberta for sequences": (lambda: hf.RobertaForSequenceClassification(hf.RobertaConfig(**TEXT)), ()),
     "camembert": (lambda: hf.CamembertModel(hf.CamembertConfig(**TEXT, pad_token_id=1)), ()),
     "modernbert for sequences": (
         lambda: hf.ModernBertForSequenceClassification(
-            hf.ModernBertConfig(**TEXT, **IDS, local_attention=8, global_attn_every_n_layers=2)
+            hf.ModernBertConfig(**text(**IDS, local_attention=8, global_attn_every_n_layers=2))
         ),
         (),
     ),
