@@ -1,6 +1,6 @@
 """`infc compare`: a model layer by layer, to the first value that differs.
 
-    source framework  --outputs-->  imported graph  --outputs-->  optimized graph  --every value-->  compiled code
+    source framework  --layers, outputs-->  imported graph  --outputs-->  optimized graph  --every value-->  compiled code
 
 The graphs run in the reference interpreter in double precision; the compiled code is built once more with every value
 that has rows as an output.
@@ -22,6 +22,7 @@ from .frontends import Imported
 from .ir.graph import Array, Graph, Node
 from .ir.interpret import run as interpret
 from .ir.ops.leaf import Constant, Input, WeightRef
+from .ir.printer import number_nodes
 from .passes.placement import Place
 from .passes.ragged import analyse
 
@@ -62,11 +63,28 @@ def compare_stages(imported: Imported, optimized: Graph, machine: Machine, work:
     sizes = golden_sizes(imported.graph)[-1]
     inputs = random_inputs(imported.graph, sizes)
     source = imported.reference(inputs)
+    found = compare_layers(imported, inputs)
     first = interpret(imported.graph, inputs, double=True)
-    found = [difference("import", name, "output", first[name], source[name]) for name, _ in imported.graph.outputs]
+    found += [difference("import", name, "output", first[name], source[name]) for name, _ in imported.graph.outputs]
     second = interpret(optimized, inputs, double=True)
     found += [difference("passes", name, "output", second[name], first[name]) for name, _ in optimized.outputs]
     return found + compare_compiled(optimized, machine, inputs, work)
+
+
+def compare_layers(imported: Imported, inputs: Mapping[str, Array]) -> list[Difference]:
+    """Each layer of the source's model against the last value of the imported graph that comes from it, in the graph's
+    order. A layer whose output the graph holds in another shape is not compared."""
+    if imported.layers is None:
+        return []
+    values = imported.layers(inputs)
+    last = {node.origin.name: node for node in imported.graph.nodes() if node.origin.name in values}
+    names = number_nodes(imported.graph)
+    ours = interpret(imported.graph, dict(inputs), double=True, keep=tuple(last.values()))
+    return [
+        difference("layer", name, node.op.name, ours[names[node]], values[name])
+        for name, node in last.items()
+        if ours[names[node]].shape == values[name].shape
+    ]
 
 
 def compare_compiled(graph: Graph, machine: Machine, inputs: Mapping[str, Array], work: Path) -> list[Difference]:

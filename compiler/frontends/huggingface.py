@@ -35,6 +35,7 @@ from .fields import Field, bounds_of, expected_outputs, field_of
 from .fx_export import export_module, flatten_outputs
 from .import_mlir import import_program, tensor_weight
 from .imported import EmbedTask, Imported, Options, Reference
+from .layers import recorded
 from .pooling import append_pooling, pool
 from .sentence import Settings, read_json, read_settings
 from .sources import model_source
@@ -95,6 +96,7 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
         graph=graph,
         mlir=text,
         reference=_reference(loaded.module, fields, outputs, graph, settings if embed else None),
+        layers=_layers(loaded.module, fields),
         used_files=tuple(sorted(used)),
         embed=task,
         notes=(*plain, *loader.notes()),
@@ -445,6 +447,19 @@ def _reference(
             return {name: found[key].numpy() for name, key in zip(names, outputs, strict=False)}
         mask = tensors["attention_mask"].numpy()
         return {"embedding": pool(found[HIDDEN].numpy(), mask, settings.pooling, settings.normalize)}
+
+    return run
+
+
+def _layers(module: Any, fields: list[Field]) -> Reference:
+    """The output of each of the module's layers."""
+
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        tensors = {f.parameter: _tensor(inputs, f, fields) for f in fields}
+        own = whole_attention.attention_as(module, _own_attention(module))
+        with torch.no_grad(), silent(), own, recorded(module) as values:
+            module(**tensors)
+        return values
 
     return run
 

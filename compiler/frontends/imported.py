@@ -37,6 +37,9 @@ class Imported:
     embed: EmbedTask | None = None
     notes: tuple[str, ...] = ()
     close: Callable[[], None] = lambda: None
+    layers: Reference | None = None
+    """The output of each layer of the original model, by module path, as the reference runs it; None where the source has
+    no modules (an exported program)."""
 
     @property
     def tokenizer(self) -> Path | None:

@@ -71,10 +71,15 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
         rows = write_arrays(inputs, worker.folder, "in")
         return read_arrays(worker.ask({"do": "run", "inputs": rows})["outputs"])
 
+    def layers(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        rows = write_arrays(inputs, worker.folder, "in")
+        return read_arrays(worker.ask({"do": "run", "inputs": rows, "layers": True})["outputs"])
+
     return Imported(
         graph=graph,
         mlir=str(said["mlir"]),
         reference=reference,
+        layers=layers,
         used_files=tuple(Path(f) for f in said["used_files"]),
         notes=tuple(said["notes"]),
         close=worker.close,

@@ -54,6 +54,7 @@ def import_factory(request: Mapping[str, Any]) -> tuple[dict[str, Any], Callable
 
     from .fx_export import bind, export_module, flatten_outputs
     from .import_mlir import import_program
+    from .layers import recorded
     from .to_mlir import to_mlir
 
     file, entry, folder = Path(request["file"]), str(request["entry"]), Path(request["folder"])
@@ -81,10 +82,10 @@ def import_factory(request: Mapping[str, Any]) -> tuple[dict[str, Any], Callable
         arrays = read_arrays(asked["inputs"])
         tensors = [torch.from_numpy(np.array(arrays[f.name], dtype=f.dtype)) for f in fields]
         positional, named = bind(module, fields, tensors)
-        with torch.no_grad():
+        with torch.no_grad(), recorded(module) as layers:
             found = flatten_outputs(module(*positional, **named))
         outputs = {name: found[key].numpy() for name, key in zip(names, wanted, strict=True)}
-        return {"outputs": write_arrays(outputs, folder, "out")}
+        return {"outputs": write_arrays(layers if asked.get("layers") else outputs, folder, "out")}
 
     return said, run
 
