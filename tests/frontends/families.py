@@ -20,10 +20,10 @@ from infc.dsl.spec import Dim, Input, Model, Source, Task
 hf: Any = transformers
 TEXT: dict[str, Any] = {
     "vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
-    "max_position_embeddings": 40,
+    "max_position_embeddings": 258,
 }  # fmt: skip
 IDS: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
-MOST_TOKENS = 38
+MOST_TOKENS = 256
 MOST_ROWS = 8
 SHAPES = ((1, 1), (3, 17), (MOST_ROWS, MOST_TOKENS))
 """(rows, tokens): both bounds and one between."""
@@ -43,7 +43,7 @@ FAMILIES: dict[str, Family] = {
     "distilbert": Family(
         lambda: hf.DistilBertModel(
             hf.DistilBertConfig(
-                vocab_size=120, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=40
+                vocab_size=120, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=258
             )
         )
     ),
@@ -111,7 +111,7 @@ def save_family(name: str, folder: Path) -> Path:
 
 
 def model_of(name: str, folder: Path, *, task: Task | None = None, **changes: Any) -> Model:
-    """A spec's model over the saved folder: rows 1..8, tokens 1..38."""
+    """A spec's model over the saved folder: rows 1..8, tokens 1..256."""
     family = FAMILIES[name]
     dims = [Dim(name="batch", lo=1, hi=MOST_ROWS)]
     inputs: tuple[Input, ...] = ()

@@ -247,12 +247,12 @@ def test_a_config_that_is_no_json_is_refused(folder: Path, tmp_path: Path) -> No
 
 
 def test_more_tokens_than_positions_are_refused(folder: Path, tmp_path: Path) -> None:
-    error = refused(model_of("bert", folder, dims=(Dim(name="tokens", lo=1, hi=64),)), tmp_path)
-    assert error.message == "the spec says tokens in 1..64, and BertModel has positions for 40"
-    assert error.hint == "write `dim tokens in 1..40`"
+    error = refused(model_of("bert", folder, dims=(Dim(name="tokens", lo=1, hi=300),)), tmp_path)
+    assert error.message == "the spec says tokens in 1..300, and BertModel has positions for 258"
+    assert error.hint == "write `dim tokens in 1..258`"
     roberta = save_family("roberta", tmp_path / "roberta")
-    error = refused(model_of("roberta", roberta, dims=(Dim(name="tokens", lo=1, hi=40),)), tmp_path)
-    assert "positions for 38" in error.message
+    error = refused(model_of("roberta", roberta, dims=(Dim(name="tokens", lo=1, hi=258),)), tmp_path)
+    assert "positions for 256" in error.message
 
 
 def test_an_input_that_the_class_does_not_take_is_refused(bert: Path, tmp_path: Path) -> None:
@@ -397,4 +397,4 @@ def test_a_folder_without_settings_gets_mean_and_normalize(folder: Path, tmp_pat
     (folder / "tokenizer.json").write_text("{}")
     found = load(embed_model(folder, limit=None), tmp_path)
     assert found.embed is not None
-    assert (found.embed.pooling, found.embed.normalize, found.embed.limit) == ("mean", True, 40)
+    assert (found.embed.pooling, found.embed.normalize, found.embed.limit) == ("mean", True, 258)
