@@ -157,8 +157,8 @@ def plan_graph(graph: Graph, placement: Placement) -> Plan:
                 f"output '{name}' is the same for every request: it has no batch dimension",
                 hint="leave it out of the model's outputs, or let it depend on an input",
             )
-    units = _units(graph, placement)
     views = _views(graph, placement)
+    units = _units(graph, placement, views)
     allocation = _Allocation(graph, placement, views)
     allocation.allocate(units)
     built: list[Unit] = []
@@ -197,9 +197,8 @@ def _is_leaf(node: Node) -> bool:
     return isinstance(node.op, Input | WeightRef | Constant)
 
 
-def _units(graph: Graph, placement: Placement) -> list[_Group]:
+def _units(graph: Graph, placement: Placement, views: Mapping[Node, _View]) -> list[_Group]:
     """Units in an order in which each finds its operands: islands as grouped by the analysis, other nodes one by one."""
-    views = _views(graph, placement)
     nodes = [n for n in graph.nodes() if not _is_leaf(n)]
     position = {node: i for i, node in enumerate(graph.nodes())}
     groups: list[_Group] = []
