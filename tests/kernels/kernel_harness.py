@@ -144,6 +144,23 @@ def normal(rng: np.random.Generator, *shape: int) -> Array:
     return rng.standard_normal(shape).astype(np.float32)
 
 
+def double(*arrays: Array) -> list[Array]:
+    """The arrays, float32 ones as float64."""
+    return [a.astype(np.float64) if a.dtype == np.float32 else a for a in arrays]
+
+
+def strided(array: Array, extra: int) -> Array:
+    """array[rows, n] with NaN in `extra` columns behind each row: what must not be read or written."""
+    padded = np.full((array.shape[0], array.shape[1] + extra), np.nan, np.float32)
+    padded[:, : array.shape[1]] = array
+    return padded
+
+
+def blank(*shape: int) -> Out:
+    """A float32 buffer to write, NaN before."""
+    return Out(np.full(shape, np.nan, np.float32))
+
+
 EPS = float(np.finfo(np.float32).eps)
 
 

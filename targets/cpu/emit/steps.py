@@ -199,7 +199,7 @@ def render_attention(em: Emission, step: Step) -> Body | None:
         + f"""        {use(em, kernel)}({pointer(em, q)} + at * {ldq}, {ldq},
             {pointer(em, k)} + {at_k} * {ldk}, {ldk}, {pointer(em, v)} + {at_v} * {ldv}, {ldv},
             {f"{pointer(em, mask)} + {at_mask}" if mask else "NULL"}, {bias_args},
-            {pointer(em, step.out, const=False)} + at * {ldo}, {ldo}, len, {keys}, t0, t1, scratch);
+            {pointer(em, step.out, const=False)} + at * {ldo}, {ldo}, len, {keys}, 0, t0, t1, scratch);
     }}
 """
     )

@@ -62,10 +62,11 @@ def attention(
     mask: bool,
     bias: bool,
 ) -> Kernel:
-    """`void S(q, ldq, k, ldk, v, ldv, mask, bias, bias_h, bias_i, out, ldo, queries, keys, task0, task1, scratch)`.
+    """`void S(q, ldq, k, ldk, v, ldv, mask, bias, bias_h, bias_i, out, ldo, queries, keys, first_query, task0, task1, scratch)`.
 
-    One segment: q[queries, heads_q * d], k[keys, heads_k * d], v[keys, heads_k * dv], out[queries, heads_q * dv] with
-    row strides ldq.. in elements; mask[keys] bytes; bias element (h, i, j) at bias[h * bias_h + i * bias_i + j].
+    Queries first_query.. of one segment, as many as `queries` says: q[queries, heads_q * d], out[queries, heads_q * dv]
+    hold these alone, k[keys, heads_k * d], v[keys, heads_k * dv], mask[keys] bytes the whole segment, with row strides
+    ldq.. in elements; bias for head h, position i of the segment and key j at bias[h * bias_h + i * bias_i + j].
     A task is one head and `Kernel.block` queries: heads_q * ceil(queries / block) tasks. `Kernel.scratch(keys)` floats.
     A query that keeps no key gives zeros.
     """
