@@ -16,7 +16,7 @@ import numpy as np
 
 from ..runtime import Model
 from .bundle.golden import golden_sizes, random_inputs
-from .codegen.plan import plan_graph
+from .codegen.plan_graph import plan_graph
 from .driver import Machine
 from .frontends import Imported
 from .ir.graph import Array, Graph, Node

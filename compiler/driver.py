@@ -142,7 +142,7 @@ def _verified(step: Step) -> None:
 
 def plan_model(imported: Imported) -> Plan:
     """Graph -> Plan."""
-    from .codegen.plan import plan_graph
+    from .codegen.plan_graph import plan_graph
     from .passes.ragged import analyse
 
     return plan_graph(imported.graph, analyse(imported.graph))

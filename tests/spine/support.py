@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from infc.compiler.codegen.plan import Plan, plan_graph
+from infc.compiler.codegen.plan import Plan
+from infc.compiler.codegen.plan_graph import plan_graph
 from infc.compiler.ir.graph import Array, Graph
 from infc.compiler.ir.interpret import run as interpret
 from infc.compiler.passes.pipeline import default_passes, run_passes

@@ -21,7 +21,7 @@ FAULTS = {
     "tail mask off by one": (r"(int columns = panel == \d+ \? )16( : 32;)", r"\g<1>15\2"),
     "lost bias": (r"(vf x\d = vld\(out \+ r \* 32 \+ \d+\)) \+ bias\d;", r"\1;"),
     "wrong segment offset": (r"e->row_table\[seg\]\.offset", "(e->row_table[seg].offset + (seg > 0))"),
-    "dropped step": (r"    rt_step\(e, 5, step_5, .*\n", ""),
+    "dropped step": (r"        part_5\(e, scratch, r0, r1, .*\n", ""),
 }
 
 

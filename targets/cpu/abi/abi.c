@@ -19,8 +19,8 @@ struct infc_context {
     const struct infc_model *model;
     infc_pool *pool;
     uint32_t threads;
-    char *scratch;
-    uint64_t scratch_stride;
+    char *scratch, *blocks;
+    uint64_t scratch_stride, block_stride;
     int profile;
     infc_step_time *times;
 };
@@ -116,10 +116,13 @@ EXPORT int infc_context_open(infc_model *model, const infc_context_args *args, i
     c->scratch_stride = aligned(model->info->scratch_bytes);
     uint64_t bytes = c->scratch_stride * args->threads;
     c->scratch = bytes ? aligned_alloc(RT_ALIGN, bytes) : NULL;
+    c->block_stride = aligned(model->info->block_bytes);
+    uint64_t block_bytes = c->block_stride * args->threads;
+    c->blocks = block_bytes ? aligned_alloc(RT_ALIGN, block_bytes) : NULL;
     c->times = calloc(model->info->steps ? model->info->steps : 1, sizeof *c->times);
-    if ((bytes && !c->scratch) || !c->times) {
+    if ((bytes && !c->scratch) || (block_bytes && !c->blocks) || !c->times) {
         infc_context_close(c);
-        FAIL(error, INFC_INTERNAL, INFC_CODE_MEMORY, -1, "out of memory for %llu bytes", (unsigned long long)bytes);
+        FAIL(error, INFC_INTERNAL, INFC_CODE_MEMORY, -1, "out of memory for %llu bytes", (unsigned long long)(bytes + block_bytes));
     }
     c->pool = infc_pool_open(args->threads, args->cpus, args->n_cpus, error);
     if (!c->pool) {
@@ -134,6 +137,7 @@ EXPORT void infc_context_close(infc_context *context) {
     if (!context) return;
     if (context->pool) infc_pool_close(context->pool);
     free(context->scratch);
+    free(context->blocks);
     free(context->times);
     free(context);
 }
@@ -428,21 +432,42 @@ void rt_leave_rows(rt_env *e) {
     if (e->info->length_symbol >= 0) e->dim[e->info->length_symbol] = e->longest;
 }
 
-static uint64_t now(void) {
+uint64_t rt_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-void rt_step(rt_env *e, uint32_t step, rt_step_fn fn, int64_t rows, int64_t work) {
+/* Nanoseconds of work from which the pool is worth its turnaround. */
+#define WORTH_SHARING 4000
+/* Rows a thread needs so that reading all weights itself costs less than a barrier a step. */
+#define ENOUGH_ROWS 8
+
+static void run_shared(rt_env *e, rt_step_fn fn, int64_t work) {
     infc_context *c = e->context;
-    uint64_t start = c->profile ? now() : 0;
-    if (c->threads == 1 || work < 4000) fn(e, 0, 1);
+    if (c->threads == 1 || work < WORTH_SHARING) fn(e, 0, 1);
     else infc_pool_run(c->pool, fn, e);
-    if (c->profile) {
-        c->times[step].nanoseconds += now() - start;
-        c->times[step].rows += (uint64_t)rows;
-    }
+}
+
+void rt_step(rt_env *e, uint32_t step, rt_step_fn fn, int64_t rows, int64_t work) {
+    uint64_t start = rt_start(e, 0);
+    run_shared(e, fn, work);
+    if (e->times) e->times[step].rows += (uint64_t)rows;
+    rt_lap(e, 0, step, start);
+}
+
+int rt_narrow(const rt_env *e, int64_t rows, int64_t work) {
+    uint32_t threads = e->context->threads;
+    return threads > 1 && work >= WORTH_SHARING && rows < (int64_t)threads * ENOUGH_ROWS;
+}
+
+/* A thread that waits at the end for others waits in the last step's time. */
+void rt_chain(rt_env *e, uint32_t first, uint32_t last, rt_step_fn fn, int64_t work) {
+    uint64_t start = rt_start(e, 0), before = 0, after = 0;
+    for (uint32_t s = first; e->times && s <= last; ++s) before += e->times[s].nanoseconds;
+    run_shared(e, fn, work);
+    for (uint32_t s = first; e->times && s <= last; ++s) after += e->times[s].nanoseconds;
+    if (e->times) e->times[last].nanoseconds += rt_now() - start - (after - before);
 }
 
 EXPORT int infc_run(infc_context *context, const infc_batch *batch, infc_error *error) {
@@ -515,6 +540,9 @@ EXPORT int infc_run(infc_context *context, const infc_batch *batch, infc_error *
     env.longest = info->length_symbol >= 0 ? longest : 1;
     env.scratch = context->scratch;
     env.scratch_stride = context->scratch_stride;
+    env.blocks = context->blocks;
+    env.block_stride = context->block_stride;
+    env.times = context->profile ? context->times : NULL;
     env.batch = batch;
     env.info = info;
     env.context = context;
@@ -524,7 +552,11 @@ EXPORT int infc_run(infc_context *context, const infc_batch *batch, infc_error *
     uint64_t *bytes = (uint64_t *)(slot + info->slots);
     info->slot_bytes(largest, r, offset, bytes);
     char *at = base + l.data;
-    for (uint32_t s = 0; s < info->slots; ++s) slot[s] = at, at += aligned(bytes[s]);
+    for (uint32_t s = 0; s < info->slots; ++s) {
+        /* The steps of a chain that run one by one share all threads' block buffers: its rows fit into one of them a thread. */
+        slot[s] = info->block_at[s] < 0 ? at : env.blocks + info->block_at[s] * context->threads;
+        at += aligned(bytes[s]);
+    }
     gather(&env);
     info->run(&env);
     scatter(&env);

@@ -62,6 +62,9 @@ typedef struct rt_env {
     const void *local_input[RT_MAX_INPUTS];
     char *scratch;
     uint64_t scratch_stride;
+    char *blocks; /* each thread's block buffer, for the values of a chain */
+    uint64_t block_stride;
+    infc_step_time *times; /* of each step; NULL where nothing is profiled */
     const infc_batch *batch;
     const struct rt_model_info *info;
     struct infc_context *context;
@@ -77,6 +80,8 @@ typedef struct rt_model_info {
     uint8_t batchable, trim;
     int32_t mask; /* index of the mask input, or -1 */
     uint64_t weights_bytes, scratch_bytes; /* scratch: of one thread */
+    const int64_t *block_at;               /* by slot: where it lies in a thread's block buffer; -1: it is in the arena */
+    uint64_t block_bytes;
     void (*slot_bytes)(const int64_t *dim, int64_t rows, int64_t tokens, uint64_t *bytes);
     int64_t (*output_dim)(uint32_t output, uint32_t axis, const int64_t *dim);
     void (*run)(rt_env *env);
@@ -89,12 +94,25 @@ const char *infc_cpu_missing(void);       /* cpu_check.c */
 typedef void (*rt_step_fn)(void *env, uint32_t tid, uint32_t threads);
 /* Runs one step on the pool, or on the caller alone where `work` (about: nanoseconds of one core) is small; keeps its time. */
 void rt_step(rt_env *env, uint32_t step, rt_step_fn fn, int64_t rows, int64_t work);
+/* Runs the steps first..last as one chain on the pool, or on the caller alone where `work` is small. */
+void rt_chain(rt_env *env, uint32_t first, uint32_t last, rt_step_fn fn, int64_t work);
+/* Whether a chain of so many rows has too few for the threads: its steps then run one by one and split columns. */
+int rt_narrow(const rt_env *env, int64_t rows, int64_t work);
+uint64_t rt_now(void);
 /* Makes row r the current row of an island; 0 where there is nothing to compute. */
 int rt_enter_row(rt_env *env, int64_t r);
 void rt_leave_rows(rt_env *env);
 /* Copies the current row's value of a LOCAL output to its request. */
 void rt_store_local(rt_env *env, uint32_t output, const void *from);
 
+/* The time a chain's steps are measured from, and the time that step has taken since; thread 0 stands for all. */
+static inline uint64_t rt_start(const rt_env *e, uint32_t tid) { return e->times && tid == 0 ? rt_now() : 0; }
+static inline uint64_t rt_lap(const rt_env *e, uint32_t tid, uint32_t step, uint64_t since) {
+    if (!e->times || tid) return 0;
+    uint64_t at = rt_now();
+    e->times[step].nanoseconds += at - since;
+    return at;
+}
 /* Bytes before the current row in a flat buffer of `inner` bytes a token (or a row); 0 outside islands. */
 static inline int64_t rt_token_at(const rt_env *e, int64_t inner) { return e->row ? e->row->offset * inner : 0; }
 static inline int64_t rt_row_at(const rt_env *e, int64_t inner) { return e->row ? (e->row - e->row_table) * inner : 0; }

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from ....compiler.codegen.plan import Plan, Ref, Step, Unit
 from ....compiler.passes.placement import Place
 from ..isa import Isa
+from .chain import lay_out_blocks, render_chain
 from .loops import render_loop
 from .operands import Emission, pointer
-from .step_body import Body
+from .step_body import Body, split_rows
 from .steps import RENDER, render_along
 from .tables import render_tables
 from .weights import WeightTable
@@ -41,16 +42,23 @@ def render(plan: Plan, isa: Isa, describe: Callable[[dict[int, str]], str], *, t
     run: list[str] = ["static void run(rt_env *e) {"]
     providers: dict[int, str] = {}
     reasons: dict[int, str] = {}
-    for unit in plan.units:
+    blocks = lay_out_blocks(plan, isa)
+    for number, unit in enumerate(plan.units):
         if unit.island:
             run.append("    for (int64_t r = 0; r < e->rows; ++r) {\n        if (!rt_enter_row(e, r)) continue;")
-        indent = "        " if unit.island else "    "
-        for step in unit.steps:
-            body = _body(em, step, island=unit.island)
+        bodies = [_body(em, step, island=unit.island) for step in unit.steps]
+        for step, body in zip(unit.steps, bodies, strict=True):
             providers[step.index] = body.provider
             if body.reason:
                 reasons[step.index] = body.reason
-            steps.append(_function(step, body))
+            steps.append(_function(em, step, body))
+        if unit.chain:
+            chain, calls = render_chain(em, number, unit, bodies, blocks)
+            steps.append(chain)
+            run += [f"    {line}" for line in calls]
+            continue
+        indent = "        " if unit.island else "    "
+        for step, body in zip(unit.steps, bodies, strict=True):
             run.append(f"{indent}rt_step(e, {step.index}, step_{step.index}, {body.rows}, {body.work});")
         if unit.island:
             run += [f"        {line}" for line in _store_local(em, unit)]
@@ -61,7 +69,7 @@ def render(plan: Plan, isa: Isa, describe: Callable[[dict[int, str]], str], *, t
         run += [*(f"        {line}" for line in unwritten), "    }", "    rt_leave_rows(e);"]
     run.append("}\n")
     description = describe(providers)
-    tables = render_tables(em, description)
+    tables = render_tables(em, blocks, description)
     kernels = "\n".join(em.functions.values())
     source = HEADER.format(name="the model") + kernels + "\n" + "\n".join(steps) + "\n" + "\n".join(run) + "\n" + tables
     return Rendered({"model.c": source}, em.weights, providers, description, em.objects, reasons)
@@ -90,12 +98,32 @@ def _body(em: Emission, step: Step, *, island: bool) -> Body:
     return body if body is not None else render_loop(em, step, island=island)
 
 
-def _function(step: Step, body: Body) -> str:
-    scratch = (
-        "    float *scratch = (float *)(e->scratch + tid * e->scratch_stride);\n" if "scratch" in body.text else ""
-    )
+def _function(em: Emission, step: Step, body: Body) -> str:
+    """The C of a step: `part_N` over a range of rows, where it has one, and `step_N` for the share of thread tid."""
+    name = f"/* {step.index}: {step.op.name} ({body.provider}) */\n"
+    scratch = "    float *scratch = (float *)(e->scratch + tid * e->scratch_stride);\n"
+    part = ""
+    if body.part:
+        part = (
+            f"static void part_{step.index}(rt_env *e, float *scratch, int64_t r0, int64_t r1, int64_t p0, int64_t p1) {{\n"
+            f"    (void)e, (void)scratch, (void)p0, (void)p1;\n{body.part}}}\n"
+        )
+    text = body.text or _share(em, step, body)
+    used = scratch if "scratch" in text else ""
     return (
-        f"/* {step.index}: {step.op.name} ({body.provider}) */\n"
-        f"static void step_{step.index}(void *env, uint32_t tid, uint32_t threads) {{\n"
-        f"    rt_env *e = env;\n    (void)tid, (void)threads;\n{scratch}{body.text}}}\n"
+        f"{name}{part}static void step_{step.index}(void *env, uint32_t tid, uint32_t threads) {{\n"
+        f"    rt_env *e = env;\n    (void)tid, (void)threads;\n{used}{text}}}\n"
     )
+
+
+def _share(em: Emission, step: Step, body: Body) -> str:
+    """Thread tid's rows, or where there are too few of them its panels, of a step that has a part."""
+    call = f"    if (r0 < r1) part_{step.index}(e, scratch, r0, r1, 0, {body.panels});\n"
+    if not body.panels:
+        return split_rows(body.rows) + call
+    return f"""    const int64_t rows = {body.rows};
+    int64_t r0 = 0, r1 = rows, p0 = 0, p1 = {body.panels};
+    if (rows >= (int64_t)threads * {em.isa.max_rows} || {body.panels} < (int64_t)threads) rt_split(rows, 1, tid, threads, &r0, &r1);
+    else rt_split({body.panels}, 1, tid, threads, &p0, &p1);
+    if (r0 < r1 && p0 < p1) part_{step.index}(e, scratch, r0, r1, p0, p1);
+"""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ....compiler.codegen.plan import LONGEST, Step
 from ....compiler.errors import InfcError
 from ....compiler.ir.dims import product
@@ -9,7 +11,7 @@ from ....compiler.ir.loops import Expr, Literal, Load, Loop, map_children
 from ....compiler.passes.placement import Place
 from .. import tail
 from .operands import Emission, pointer, storage_type, stride_of
-from .step_body import Body
+from .step_body import Body, part_of
 from .weights import parse_constant
 
 
@@ -35,7 +37,9 @@ def render_loop(em: Emission, step: Step, *, island: bool) -> Body:
         em.objects[kernel.object[0]] = kernel.object[1]
     if by_rows:
         return _by_rows(em, step, kernel)
-    total = "rt_tokens(e)" if flat else em.dim(kernel.outer)
+    if flat:
+        return _flat(em, step, kernel)
+    total = em.dim(kernel.outer)
     pointers = ", ".join(pointer(em, r) for r in step.operands) or "NULL"
     text = f"""    const void *const in[] = {{{pointers}}};
     int64_t begin, end;
@@ -43,9 +47,34 @@ def render_loop(em: Emission, step: Step, *, island: bool) -> Body:
     if (begin < end)
         {kernel.symbol}({pointer(em, step.out, const=False)}, in, e->dim, e->row_of, e->pos_of, begin, end);
 """
-    elements = f"rt_tokens(e) * {product(step.out.type.shape[2:])}" if flat else em.dim(product(step.out.type.shape))
-    rows = total if flat else elements
-    return Body(text, rows, elements, kernel.provider, kernel.reason)
+    elements = em.dim(product(step.out.type.shape))
+    part = _rows_part(em, step, kernel) if step.out.place is Place.ROW and not island else ""
+    return Body(text, elements, elements, kernel.provider, kernel.reason, part)
+
+
+def _flat(em: Emission, step: Step, kernel: tail.LoopKernel) -> Body:
+    """A TOKEN value, token by token."""
+    pointers = ", ".join(pointer(em, r) for r in step.operands) or "NULL"
+    part = f"""    const void *const in[] = {{{pointers}}};
+    {kernel.symbol}({pointer(em, step.out, const=False)}, in, e->dim, e->row_of, e->pos_of, r0, r1);
+"""
+    elements = f"rt_tokens(e) * ({em.dim(product(step.out.type.shape[2:]))})"
+    return replace(part_of(part, None, "rt_tokens(e)", elements, kernel.provider), reason=kernel.reason)
+
+
+def _rows_part(em: Emission, step: Step, kernel: tail.LoopKernel) -> str:
+    """The dense kernel over batch rows r0..r1 of a ROW value that reads no tokens."""
+    symbols = em.symbols
+    pointers = ", ".join(
+        pointer(em, r) + (f" + r0 * {stride_of(r)}" if r.place is Place.ROW else "") for r in step.operands
+    )
+    out = f"{pointer(em, step.out, const=False)} + r0 * {stride_of(step.out)}"
+    return f"""    const void *const in[] = {{{pointers or "NULL"}}};
+    int64_t d[{len(symbols)}];
+    for (int k = 0; k < {len(symbols)}; ++k) d[k] = e->dim[k];
+    d[0] = r1 - r0;
+    {kernel.symbol}({out}, in, d, NULL, NULL, 0, {em.dim(kernel.outer, "d")});
+"""
 
 
 def _by_rows(em: Emission, step: Step, kernel: tail.LoopKernel) -> Body:

@@ -44,3 +44,23 @@ def open_segments(em: Emission, ref: Ref, tasks: str) -> str:
         before += own;
         if (t0 >= t1) continue;
 """
+
+
+def open_own_segments(em: Emission, ref: Ref) -> str:
+    """Opens a loop over the segments that vectors r0..r1 of ref [batch, length, ...], which is stored flat, belong to.
+
+    Inside, the vectors at hand are `first` and the `len` - 1 that follow it: those from `position` on of segment `seg`.
+    Close with `}`.
+    """
+    if ref.extent is Place.TOKEN:
+        own = """        const int64_t seg = e->row_of[first], start = e->row_table[seg].offset;
+        const int64_t stop = start + e->row_table[seg].length;
+"""
+    else:
+        size = em.dim(ref.type.shape[1])
+        own = f"""        const int64_t seg = first / ({size}), start = seg * ({size}), stop = start + ({size});
+"""
+    return f"""    for (int64_t first = r0, past; first < r1; first = past) {{
+{own}        past = stop < r1 ? stop : r1;
+        const int64_t position = first - start, len = past - first;
+"""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ....compiler.codegen.plan import Step
 from ....compiler.errors import Exit, InfcError
 from ....compiler.ir.dims import Dim
+from ....compiler.ir.types import TensorType
 from .. import kernels
 from .operands import Emission
 
@@ -17,14 +18,22 @@ FLOP_PER_NS = 32
 
 @dataclass(frozen=True)
 class Body:
-    """A step's C statements. `rows`: C expression of the rows it computes; `work`: of its time on one core, about, in ns;
-    `reason`: why another provider did not take it."""
+    """A step's C statements.
+
+    `part` computes rows r0..r1, and of them panels p0..p1 where it has panels: what a chain calls for a block. `text` computes
+    thread tid's part of the whole step; "": what follows from `part`. `rows`: C expression of the rows it computes;
+    `work`: of its time on one core, about, in ns; `reason`: why another provider did not take it.
+    """
 
     text: str
     rows: str
     work: str
     provider: str
     reason: str = ""
+    part: str = ""
+    over: TensorType | None = None
+    """The type whose last-axis vectors are the rows of `part`; None: they are tokens, or batch rows."""
+    panels: int = 0
 
 
 Render = Callable[[Emission, Step], Body | None]
@@ -37,6 +46,11 @@ def use(em: Emission, kernel: kernels.Kernel) -> str:
         raise InfcError(f"kernel {kernel.kind} is not tested on {em.isa.name}", exit_code=Exit.INTERNAL)
     em.functions.setdefault(kernel.symbol, kernel.source)
     return kernel.symbol
+
+
+def part_of(text: str, over: TensorType | None, rows: str, work: str, provider: str, panels: int = 0) -> Body:
+    """A step that is its parts and nothing else."""
+    return Body("", rows, work, provider, part=text, over=over, panels=panels)
 
 
 def split_rows(rows: str) -> str:

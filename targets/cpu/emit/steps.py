@@ -30,9 +30,9 @@ from ....compiler.ir.ops.softmax import Softmax
 from ....compiler.passes.placement import Place
 from .. import kernels
 from .operands import Emission, pointer, spacing, storage_type, units, vectors
-from .segments import open_segments, segment
+from .segments import open_own_segments, open_segments, segment
 from .spatial import render_conv, render_group_norm, render_pool
-from .step_body import Body, Render, split_rows, use, work_of
+from .step_body import Body, Render, part_of, split_rows, use, work_of
 
 
 def at_row(em: Emission, ref: Ref, *, const: bool = True) -> str:
@@ -59,15 +59,10 @@ def render_linear(em: Emission, step: Step) -> Body | None:
     res = at_row(em, residual) if op.residual else "NULL"
     ldr = em.dim(spacing(residual)) if op.residual else "0"
     panels = kernels.panels(em.isa, n)
-    text = f"""    const int64_t rows = {rows};
-    int64_t r0 = 0, r1 = rows, p0 = 0, p1 = {panels};
-    if (rows >= (int64_t)threads * {em.isa.max_rows} || {panels} < (int64_t)threads) rt_split(rows, 1, tid, threads, &r0, &r1);
-    else rt_split({panels}, 1, tid, threads, &p0, &p1);
-    if (r0 < r1 && p0 < p1)
-        {use(em, kernel)}({at_row(em, x)}, {em.dim(spacing(x))}, (const float *)(e->weights + {at}), {bias},
-            {res}, {ldr}, {at_row(em, step.out, const=False)}, {em.dim(spacing(step.out))}, r1 - r0, p0, p1);
+    part = f"""    {use(em, kernel)}({at_row(em, x)}, {em.dim(spacing(x))}, (const float *)(e->weights + {at}), {bias},
+        {res}, {ldr}, {at_row(em, step.out, const=False)}, {em.dim(spacing(step.out))}, r1 - r0, p0, p1);
 """
-    return Body(text, rows, work_of(rows, 2 * n * k, em), "template:linear")
+    return part_of(part, x.type, rows, work_of(rows, 2 * n * k, em), "template:linear", panels)
 
 
 def _static_width(step: Step) -> int | None:
@@ -93,15 +88,11 @@ def render_norm(em: Emission, step: Step) -> Body | None:
         kernel = kernels.rms_norm(em.isa, width, op.eps, op.weight)
     rows = vectors(em, step.out.type, step.out.extent)
     x = step.operands[0]
-    text = (
-        split_rows(rows)
-        + f"""    if (r0 < r1)
-        {use(em, kernel)}({at_row(em, x)}, {em.dim(spacing(x))}, {at_row(em, residual) if residual else "NULL"},
-            {em.dim(spacing(residual)) if residual else "0"}, {weight}, {bias},
-            {at_row(em, step.out, const=False)}, {em.dim(spacing(step.out))}, r1 - r0);
+    part = f"""    {use(em, kernel)}({at_row(em, x)}, {em.dim(spacing(x))}, {at_row(em, residual) if residual else "NULL"},
+        {em.dim(spacing(residual)) if residual else "0"}, {weight}, {bias},
+        {at_row(em, step.out, const=False)}, {em.dim(spacing(step.out))}, r1 - r0);
 """
-    )
-    return Body(text, rows, work_of(rows, 8 * width, em), f"template:{op.name}")
+    return part_of(part, step.out.type, rows, work_of(rows, 8 * width, em), f"template:{op.name}")
 
 
 def render_softmax(em: Emission, step: Step) -> Body | None:
@@ -112,13 +103,8 @@ def render_softmax(em: Emission, step: Step) -> Body | None:
         return None
     kernel = kernels.softmax(em.isa, isinstance(op, LogSoftmax))
     rows, n = vectors(em, x.type, x.extent), em.dim(x.type.shape[-1])
-    text = (
-        split_rows(rows)
-        + f"""    if (r0 < r1)
-        {use(em, kernel)}({at_row(em, x)}, {at_row(em, step.out, const=False)}, r1 - r0, {n});
-"""
-    )
-    return Body(text, rows, f"({rows}) * ({n}) * 2", f"template:{op.name}")
+    part = f"    {use(em, kernel)}({at_row(em, x)}, {at_row(em, step.out, const=False)}, r1 - r0, {n});\n"
+    return part_of(part, x.type, rows, f"({rows}) * ({n}) * 2", f"template:{op.name}")
 
 
 def render_l2(em: Emission, step: Step) -> Body | None:
@@ -129,14 +115,10 @@ def render_l2(em: Emission, step: Step) -> Body | None:
         return None
     kernel = kernels.l2_normalize(em.isa, width, op.eps)
     rows = vectors(em, x.type, x.extent)
-    text = (
-        split_rows(rows)
-        + f"""    if (r0 < r1)
-        {use(em, kernel)}({at_row(em, x)}, {em.dim(spacing(x))}, {at_row(em, step.out, const=False)},
-            {em.dim(spacing(step.out))}, r1 - r0);
+    part = f"""    {use(em, kernel)}({at_row(em, x)}, {em.dim(spacing(x))}, {at_row(em, step.out, const=False)},
+        {em.dim(spacing(step.out))}, r1 - r0);
 """
-    )
-    return Body(text, rows, work_of(rows, 4 * width, em), "template:l2_normalize")
+    return part_of(part, x.type, rows, work_of(rows, 4 * width, em), "template:l2_normalize")
 
 
 def render_embedding(em: Emission, step: Step) -> Body | None:
@@ -150,13 +132,9 @@ def render_embedding(em: Emission, step: Step) -> Body | None:
         return None
     kernel = kernels.embedding(em.isa, width, ids.type.dtype, entries)
     rows = vectors(em, step.out.type, step.out.extent)
-    text = (
-        split_rows(rows)
-        + f"""    if (r0 < r1)
-        {use(em, kernel)}({pointer(em, table)}, {pointer(em, ids)} + r0, {at_row(em, step.out, const=False)}, r1 - r0);
+    part = f"""    {use(em, kernel)}({pointer(em, table)}, {pointer(em, ids)} + r0, {at_row(em, step.out, const=False)}, r1 - r0);
 """
-    )
-    return Body(text, rows, f"({rows}) * {width // 8}", "template:embedding")
+    return part_of(part, step.out.type, rows, f"({rows}) * {width // 8}", "template:embedding")
 
 
 def render_attention(em: Emission, step: Step) -> Body | None:
@@ -194,17 +172,22 @@ def render_attention(em: Emission, step: Step) -> Body | None:
     em.need_scratch(kernel, k.type.shape[1])
     block = kernel.block
     tasks = f"{heads} * ((len + {block - 1}) / {block})"
-    text = (
-        open_segments(em, q, tasks)
-        + f"""        {use(em, kernel)}({pointer(em, q)} + at * {ldq}, {ldq},
+    out = pointer(em, step.out, const=False)
+
+    def call(first: str, queries: str, position: str, t0: str, t1: str) -> str:
+        return f"""        {use(em, kernel)}({pointer(em, q)} + {first} * {ldq}, {ldq},
             {pointer(em, k)} + {at_k} * {ldk}, {ldk}, {pointer(em, v)} + {at_v} * {ldv}, {ldv},
             {f"{pointer(em, mask)} + {at_mask}" if mask else "NULL"}, {bias_args},
-            {pointer(em, step.out, const=False)} + at * {ldo}, {ldo}, len, {keys}, 0, t0, t1, scratch);
+            {out} + {first} * {ldo}, {ldo}, {queries}, {keys}, {position}, {t0}, {t1}, scratch);
     }}
 """
-    )
+
+    text = open_segments(em, q, tasks) + call("at", "len", "0", "t0", "t1")
+    part = ""
+    if q.extent in (Place.TOKEN, Place.ROW) and q.extent is step.out.extent:
+        part = open_own_segments(em, q) + call("first", "len", "position", "0", tasks)
     rows = units(em, q)
-    return Body(text, rows, f"({rows}) * {heads * (depth + depth_v) * 2}", "template:attention")
+    return Body(text, rows, f"({rows}) * {heads * (depth + depth_v) * 2}", "template:attention", part=part)
 
 
 def render_masked_mean(em: Emission, step: Step) -> Body | None:

@@ -8,6 +8,7 @@ from ....compiler.ir.graph import InputSpec
 from ....compiler.ir.ops.leaf import Input
 from ....compiler.passes.placement import Place
 from .cexpr import c_string
+from .chain import Blocks
 from .operands import Emission, stride_of
 
 DTYPE = {"float32": "INFC_FLOAT32", "int64": "INFC_INT64", "int32": "INFC_INT32", "bool": "INFC_BOOL"}
@@ -20,7 +21,7 @@ PLACE = {
 }
 
 
-def render_tables(em: Emission, describe: str) -> str:
+def render_tables(em: Emission, blocks: Blocks, describe: str) -> str:
     """C text of `infc_rt_model` and what it points to."""
     plan, graph = em.plan, em.plan.graph
     lines: list[str] = []
@@ -51,7 +52,8 @@ def render_tables(em: Emission, describe: str) -> str:
     lines += ["static const rt_input inputs[] = {", *inputs, "};"]
     lines += ["static const rt_output outputs[] = {", *outputs, "};"]
     lines += ["static const rt_symbol symbols[] = {", *symbols, "};", ""]
-    lines += [_slot_bytes(em), _output_dim(em)]
+    at = ", ".join(str(blocks.at.get(number, -1)) for number in range(len(plan.slots))) or "0"
+    lines += [_slot_bytes(em), _output_dim(em), f"static const int64_t block_at[] = {{{at}}};"]
     placement = plan.placement
     lines.append(
         f"""static const char describe[] =
@@ -64,6 +66,7 @@ const rt_model_info infc_rt_model = {{
     .length_symbol = {length}, .batchable = {int(placement.batchable)}, .trim = {int(plan.trim)}, .mask = {mask},
     .weights_bytes = {em.weights.size}u,
     .slot_bytes = slot_bytes, .scratch_bytes = {em.scratch_floats * 4}u, .output_dim = output_dim, .run = run,
+    .block_at = block_at, .block_bytes = {blocks.bytes}u,
 }};
 """
     )
@@ -101,6 +104,9 @@ def _slot_bytes(em: Emission) -> str:
     ]
     count = {Place.TOKEN: "tokens * ", Place.ROW: "rows * "}
     for number, slot in enumerate(em.plan.slots):
+        if slot.block:
+            lines.append(f"    bytes[{number}] = 0;")
+            continue
         first, *others = (f"(uint64_t)({count.get(slot.place, '')}{em.dim(s, 'd')})" for s in slot.sizes)
         lines.append(f"    bytes[{number}] = {first};")
         lines += [f"    if ({other} > bytes[{number}]) bytes[{number}] = {other};" for other in others]
