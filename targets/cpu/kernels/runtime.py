@@ -50,6 +50,7 @@ FEATURES: dict[str, Feature] = {
         Feature("avx512bw", 7, 30, _EBX, state=_AVX512),
         Feature("avx512vl", 7, 31, _EBX, state=_AVX512),
         Feature("avx512_vnni", 7, 11, _ECX, state=_AVX512),
+        Feature("avx_vnni", 7, 4, _EAX, subleaf=1, state=_AVX),
         Feature("avx512_bf16", 7, 5, _EAX, subleaf=1, state=_AVX512),
         Feature("amx_bf16", 7, 22, _EDX, state=_AMX),
         Feature("amx_tile", 7, 24, _EDX, state=_AMX),
@@ -76,5 +77,6 @@ def cpu_check(isa: Isa) -> str:
 
 
 def pool_sources() -> tuple[tuple[str, str], ...]:
-    """(file name, text) of pool.h and pool.c; they include `infc_model.h`."""
-    return tuple((name, (RUNTIME / name).read_text(encoding="utf-8")) for name in ("pool.h", "pool.c"))
+    """(file name, text) of the pool's sources; they include `infc_model.h`."""
+    names = ("cpus.h", "cpus.c", "pool.h", "pool.c")
+    return tuple((name, (RUNTIME / name).read_text(encoding="utf-8")) for name in names)
