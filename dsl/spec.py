@@ -37,7 +37,7 @@ DTYPES = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int16",
 """The element types that an `input` or `output` may have, as NumPy (and ml_dtypes) name them."""
 
 CPU_ISAS = (
-    "native", "x86-64-v3", "x86-64-v4", "x86-64-v4-vnni", "x86-64-v4-bf16", "x86-64-amx",
+    "native", "x86-64-v3", "x86-64-v3-vnni", "x86-64-v4", "x86-64-v4-vnni", "x86-64-v4-bf16", "x86-64-amx",
     "aarch64-neon", "aarch64-dotprod", "aarch64-i8mm",
 )  # fmt: skip
 """The values of a CPU's `isa`; `native` means the nearest of the others on the machine that builds."""

@@ -33,6 +33,29 @@ class Instruction:
 
 
 @dataclass(frozen=True)
+class Dot:
+    """How an ISA multiplies rows by weights of a reduced precision: one k-step takes `ks` elements of a row, 4 bytes,
+    against `ks` of each column. The instruction is the table's `vdot_bf16` or `vdot_q8`, `vldw_...` loads a vector of
+    weights for it."""
+
+    suffix: str
+    """bf16 or q8: the end of the operations' names."""
+    ks: int
+    item: str
+    """C type of a row's elements."""
+    item_bytes: int
+    weight: str
+    """C type of packed weights."""
+    weight_bytes: int
+    sum: str
+    """C type of the accumulators: float, or int32_t (exact)."""
+    offset: int = 0
+    """q8: an integer q is stored as q + offset (the dot product's first operand is unsigned)."""
+    lanes: int = 1
+    """k-steps of a row that are loaded at once: 1 where a load broadcasts, else a vector's."""
+
+
+@dataclass(frozen=True)
 class Isa:
     """An instruction set. Sizes are counts of float32 unless they say otherwise."""
 
@@ -56,6 +79,10 @@ class Isa:
     l2_bytes: int
     """L2 cache of one core that blocking may count on, bytes."""
     table: Mapping[str, Instruction] = field(compare=False, repr=False)
+    zig: tuple[str, ...] = ()
+    """zig's names of the features beyond `cpu` that code of reduced precision uses."""
+    dots: Mapping[str, Dot] = field(default_factory=dict[str, Dot], compare=False, repr=False)
+    """By the graph's dtype, bfloat16 or q8: the reduced precisions that the ISA multiplies."""
 
     @property
     def nr(self) -> int:
@@ -70,7 +97,7 @@ class Isa:
     @property
     def flags(self) -> tuple[str, ...]:
         """zig cc's flags that choose this ISA."""
-        return ("-target", self.triple, f"-mcpu={self.cpu}")
+        return ("-target", self.triple, "-mcpu=" + "+".join((self.cpu, *self.zig)))
 
     @property
     def baseline_flags(self) -> tuple[str, ...]:
@@ -131,13 +158,35 @@ _SPELLING: dict[str, tuple[str, str]] = {  # operation: signature, C
     "vround": ("vf (vf a)", "__builtin_elementwise_roundeven(a)"),
     "vmax": ("vf (vf a, vf b)", "a > b ? a : b"),
     "vmin": ("vf (vf a, vf b)", "a < b ? a : b"),
+    "vbf16": (
+        "vh (vf a)",
+        "({ vu b = (vu)a, r = b + 0x7fff + (b >> 16 & 1); __builtin_convertvector((a != a ? b | 0x400000 : r) >> 16, vh); })",
+    ),
+    "vldh": ("vf (const uint16_t *p)", "(vf)(__builtin_convertvector(*(const vhu *)p, vi) << 16)"),
+    "vldhn": (
+        "vf (const uint16_t *p, int n)",
+        "(vf)(__builtin_convertvector(__builtin_masked_load(LANES < (vi)(n), p, (vh)(0)), vi) << 16)",
+    ),
+    "vsth": ("void (uint16_t *p, vf a)", "*(vhu *)p = vbf16(a)"),
+    "vsthn": (
+        "void (uint16_t *p, vf a, int n)",
+        '({ __asm__("" : "+r"(n)); __builtin_masked_store(LANES < (vi)(n), vbf16(a), p); })',
+    ),
+    "vstq": ("void (infc_q8 *p, vi a)", "*(vqu *)p = __builtin_convertvector(a, vq)"),
 }
 """What each operation is. vldn and vstn touch the first n elements only (0 <= n <= vector) and read others as 0; vmax and
-vmin give b where either is NaN."""
+vmin give b where either is NaN. vbf16 rounds to nearest even and keeps NaN (the instruction takes subnormals for 0);
+...h load and store bfloat16 (n passes through an empty asm: LLVM makes a narrowing store whose mask is known to have one
+lane a 4-byte store); vstq stores the low bits of integers as elements of a q8 row."""
 
+_BF16_LOOP = {
+    "vldhn": "({ uint16_t t[VECTOR] = {0}; for (int i = 0; i < n; i++) t[i] = p[i]; vldh(t); })",
+    "vsthn": "({ uint16_t t[VECTOR]; vsth(t, a); for (int i = 0; i < n; i++) p[i] = t[i]; })",
+}
 _LOOP = {  # where the ISA has no masked loads and stores: element by element through a register's worth of stack
     "vldn": "({ float t[VECTOR] = {0}; for (int i = 0; i < n; i++) t[i] = p[i]; vld(t); })",
     "vstn": "({ float t[VECTOR]; vst(t, a); for (int i = 0; i < n; i++) p[i] = t[i]; })",
+    **_BF16_LOOP,
 }
 
 
@@ -181,6 +230,69 @@ _NEON_EMITS = {
     "vmin": "fcmgt",
 }
 
+
+_Q8_U8 = Dot("q8", 4, "uint8_t", 1, "int8_t", 1, "int32_t", offset=128)
+_Q8_PAIRS = Dot("q8", 2, "int16_t", 2, "int8_t", 1, "int32_t")
+_Q8_NEON = Dot("q8", 4, "int8_t", 1, "int8_t", 1, "int32_t", lanes=4)
+_BF16 = Dot("bf16", 2, "uint16_t", 2, "uint16_t", 2, "float")
+
+_LOAD = ("vi (const void *p)", "*(const viu *)p")
+_DOT_Q8, _DOT_BF16 = "vi (vi c, vi a, vi b)", "vf (vf c, vi a, vi b)"
+_DOTS: dict[str, dict[str, Instruction]] = {
+    # int8 weights become int16; pairs of products are summed exactly in 32 bits
+    "pmaddwd 256": {
+        "vldw_q8": Instruction(
+            _LOAD[0],
+            "(vi)__builtin_convertvector(*(const infc_bytes16 *)p, infc_words16)",
+            "vpmovsxbw",
+        ),
+        "vdot_q8": Instruction(
+            _DOT_Q8, "c + (vi)__builtin_ia32_pmaddwd256((infc_words16)a, (infc_words16)b)", "vpmaddwd"
+        ),
+    },
+    "pmaddwd 512": {
+        "vldw_q8": Instruction(
+            _LOAD[0],
+            "(vi)__builtin_convertvector(*(const infc_bytes32 *)p, infc_words32)",
+            "vpmovsxbw",
+        ),
+        "vdot_q8": Instruction(
+            _DOT_Q8, "c + (vi)__builtin_ia32_pmaddwd512((infc_words32)a, (infc_words32)b)", "vpmaddwd"
+        ),
+    },
+    # c + four products of unsigned bytes of a with signed bytes of b, a lane; nothing saturates
+    "vpdpbusd 256": {
+        "vldw_q8": Instruction(*_LOAD, "vmovups"),
+        "vdot_q8": Instruction(_DOT_Q8, "__builtin_ia32_vpdpbusd256(c, a, b)", "vpdpbusd"),
+    },
+    "vpdpbusd 512": {
+        "vldw_q8": Instruction(*_LOAD, "vmovups"),
+        "vdot_q8": Instruction(_DOT_Q8, "__builtin_ia32_vpdpbusd512(c, a, b)", "vpdpbusd"),
+    },
+    # c + two products of bfloat16, a lane: each product exact, the sums rounded to nearest even, subnormals taken for 0
+    "vdpbf16ps 512": {
+        "vldw_bf16": Instruction(*_LOAD, "vmovups"),
+        "vdot_bf16": Instruction(
+            _DOT_BF16, "__builtin_ia32_dpbf16ps_512(c, (infc_bf16x32)a, (infc_bf16x32)b)", "vdpbf16ps"
+        ),
+        "vbf16": Instruction("vh (vf a)", "(vh)__builtin_convertvector(a, infc_bf16x16)", "vcvtneps2bf16"),
+    },
+    # four signed products a lane in 16 bits: two of at most 127 * 127 fit, the two sums are widened
+    "smull 128": {
+        "vldw_q8": Instruction(*_LOAD, "ldr\tq"),
+        "vdot_q8": Instruction(
+            _DOT_Q8,
+            "(vi)vpadalq_s16(c, vpaddq_s16(vmull_s8(vget_low_s8((int8x16_t)a), vget_low_s8((int8x16_t)b)),"
+            " vmull_high_s8((int8x16_t)a, (int8x16_t)b)))",
+            "sadalp",
+        ),
+    },
+    "sdot 128": {
+        "vldw_q8": Instruction(*_LOAD, "ldr\tq"),
+        "vdot_q8": Instruction(_DOT_Q8, "(vi)vdotq_s32(c, (int8x16_t)a, (int8x16_t)b)", "sdot"),
+    },
+}
+
 _V3 = Isa(
     name="x86-64-v3",
     arch="x86_64",
@@ -192,7 +304,8 @@ _V3 = Isa(
     panel_vectors=2,
     max_rows=6,
     l2_bytes=512 << 10,
-    table=_table(8, _V3_EMITS),
+    table={**_table(8, _V3_EMITS, _BF16_LOOP), **_DOTS["pmaddwd 256"]},
+    dots={"q8": _Q8_PAIRS},
 )
 _V4 = replace(
     _V3,
@@ -204,7 +317,23 @@ _V4 = replace(
     registers=32,
     max_rows=14,
     l2_bytes=1 << 20,
-    table=_table(16, _V4_EMITS),
+    table={**_table(16, _V4_EMITS), **_DOTS["pmaddwd 512"]},
+)
+_VNNI = replace(
+    _V4,
+    name="x86-64-v4-vnni",
+    features=(*_V4.features, "avx512_vnni"),
+    zig=("avx512vnni",),
+    table={**_V4.table, **_DOTS["vpdpbusd 512"]},
+    dots={"q8": _Q8_U8},
+)
+_V4_BF16 = replace(
+    _VNNI,
+    name="x86-64-v4-bf16",
+    features=(*_VNNI.features, "avx512_bf16"),
+    zig=(*_VNNI.zig, "avx512bf16"),
+    table={**_VNNI.table, **_DOTS["vdpbf16ps 512"]},
+    dots={"q8": _Q8_U8, "bfloat16": _BF16},
 )
 _NEON = Isa(
     name="aarch64-neon",
@@ -217,24 +346,41 @@ _NEON = Isa(
     panel_vectors=4,
     max_rows=6,
     l2_bytes=512 << 10,
-    table=_table(4, _NEON_EMITS, _LOOP),
+    table={**_table(4, _NEON_EMITS, _LOOP), **_DOTS["smull 128"]},
+    dots={"q8": _Q8_NEON},
+)
+_DOTPROD = replace(
+    _NEON,
+    name="aarch64-dotprod",
+    features=(*_NEON.features, "asimddp"),
+    zig=("dotprod",),
+    table={**_NEON.table, **_DOTS["sdot 128"]},
 )
 
 ISAS: Mapping[str, Isa] = {
     i.name: i
     for i in (
         _V3,
-        _V4,
-        replace(_V4, name="x86-64-v4-vnni", features=(*_V4.features, "avx512_vnni")),
-        replace(_V4, name="x86-64-v4-bf16", features=(*_V4.features, "avx512_vnni", "avx512_bf16")),
         replace(
-            _V4,
+            _V3,
+            name="x86-64-v3-vnni",
+            features=(*_V3.features, "avx_vnni"),
+            zig=("avxvnni",),
+            table={**_V3.table, **_DOTS["vpdpbusd 256"]},
+            dots={"q8": _Q8_U8},
+        ),
+        _V4,
+        _VNNI,
+        _V4_BF16,
+        replace(
+            _V4_BF16,
             name="x86-64-amx",
-            features=(*_V4.features, "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"),
+            features=(*_V4_BF16.features, "amx_tile", "amx_int8", "amx_bf16"),
+            zig=(*_V4_BF16.zig, "amx_tile", "amx_int8", "amx_bf16"),
         ),
         _NEON,
-        replace(_NEON, name="aarch64-dotprod", features=(*_NEON.features, "asimddp")),
-        replace(_NEON, name="aarch64-i8mm", features=(*_NEON.features, "asimddp", "i8mm")),
+        _DOTPROD,
+        replace(_DOTPROD, name="aarch64-i8mm", features=(*_DOTPROD.features, "i8mm"), zig=("dotprod", "i8mm")),
     )
 }
 """Every ISA the language names, poorer ones first. float32 code of the richer ones is their base's."""

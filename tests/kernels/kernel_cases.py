@@ -124,9 +124,6 @@ def matmul_case(transpose_b: bool) -> Case:
     return Case(f"matmul-{'bt' if transpose_b else 'b'}", lambda isa: kernels.matmul(isa, transpose_b), check)
 
 
-# attention
-
-
 # convolution and pooling
 
 
@@ -463,13 +460,6 @@ def cases(isa: Isa) -> tuple[Case, ...]:
         *(linear_case(nr + 7, 5, activation) for activation in ACTIVATIONS),
         matmul_case(False),
         matmul_case(True),
-        attention_case((2, 2), 8, 8, mask=True),
-        attention_case((2, 2), 32, 32),
-        attention_case((4, 2), 20, 33, mask=True, bias=True),
-        attention_case((2, 1), 64, 64, causal=True),
-        attention_case((1, 1), 80, 5, window=(4, 2), mask=True),
-        attention_case((1, 1), 16, 96, causal=True, window=(9, 0), bias=True),
-        attention_case((1, 1), 256, 40, lengths=((3, 3), (20, 200))),
         *conv_cases(isa),
         *pool_cases(),
         *(norm_case(width) for width in (1, 2, vector - 1, vector, vector + 1, 4 * vector + 3, 384)),

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ....compiler.errors import Exit, InfcError
-from ..isa import Isa
+from ..isa import Dot, Isa
+from .dot import dot_steps, dot_tile, q8_row
+from .pack import panel_layout, panels, supports
 from .prelude import VECTOR_FUNCTIONS
 from .render import Kernel, kernel
 from .tile import tile
@@ -37,12 +35,56 @@ class LinearContext:
     plain: bool
 
 
-def linear(isa: Isa, n: int, k: int, activation: str | None, bias: bool, residual: bool) -> Kernel:
+@dataclass(frozen=True)
+class LinearDotContext:
+    """What linear_dot.c.j2 reads; bytes of a panel, of the scales and starts before it, of its part of a step, and of a
+    row up to its scale."""
+
+    symbol: str
+    tile: str
+    precision: str
+    dot: Dot
+    q8: bool
+    n: int
+    k: int
+    nr: int
+    vector: int
+    vectors: int
+    panels: int
+    tail: int
+    max_rows: int
+    chunk: int
+    steps: int
+    step_bytes: int
+    header: int
+    panel_bytes: int
+    row_bytes: int
+    result: str
+    activation: str | None
+    bias: bool
+    residual: bool
+
+
+def linear(
+    isa: Isa,
+    n: int,
+    k: int,
+    activation: str | None,
+    bias: bool,
+    residual: bool,
+    precision: str = "float32",
+    out: str = "float32",
+) -> Kernel:
     """`void S(a, lda, w, bias, res, ldr, c, ldc, rows, panel0, panel1)`: c[rows, n] from a[rows, k], panels panel0..panel1.
 
-    a, c, res have row strides lda, ldc, ldr (elements); w is `pack_linear`'s; c may be res, never a. Sums run in
-    order of k in one accumulator each. Raises InfcError for an activation without a vector form.
+    a, c, res have row strides lda, ldc, ldr, in elements; w is what `pack_linear` makes for `precision`; c may be res,
+    never a. bias and res are float32, c is `out` (float32, or bfloat16 where `precision` is reduced). Sums run in order
+    of k in one accumulator each. bfloat16: a are bfloat16 rows, products summed in float32. q8: a are q8 rows, lda their
+    stride in **bytes**; sums are exact. Raises InfcError for an activation without a vector form, or a precision, n and k
+    that `supports` refuses.
     """
+    if precision != "float32":
+        return _linear_dot(isa, n, k, activation, bias, residual, precision, out)
     micro = tile(isa)
     tail = n % isa.nr
     context = LinearContext(
@@ -65,22 +107,50 @@ def linear(isa: Isa, n: int, k: int, activation: str | None, bias: bool, residua
     return kernel("linear", "linear.c.j2", context, shared=[micro.source])
 
 
-def panels(isa: Isa, n: int) -> int:
-    """Panels of n columns."""
-    return -(-n // isa.nr)
-
-
-def pack_linear(isa: Isa, weight: NDArray[Any]) -> NDArray[np.float32]:
-    """weight[N, K] as panels [ceil(N/nr)][K][nr], zero padded; to be stored 64-byte aligned."""
-    n, k = weight.shape
-    padded = np.zeros((panels(isa, n) * isa.nr, k), np.float32)
-    padded[:n] = weight
-    return np.ascontiguousarray(padded.reshape(-1, isa.nr, k).transpose(0, 2, 1))
+def _linear_dot(
+    isa: Isa, n: int, k: int, activation: str | None, bias: bool, residual: bool, precision: str, out: str
+) -> Kernel:
+    refused = supports(isa, precision, n, k)
+    if refused:
+        raise InfcError(f"linear in {precision}: {refused}", exit_code=Exit.INTERNAL, hint="keep it in float32")
+    dot, micro = isa.dots[precision], dot_tile(isa, precision)
+    layout = panel_layout(isa, precision, k)
+    row_bytes = q8_row(isa, k) if precision == "q8" else 2 * k
+    context = LinearDotContext(
+        symbol="",
+        tile=micro.name,
+        precision=precision,
+        dot=dot,
+        q8=precision == "q8",
+        n=n,
+        k=k,
+        nr=isa.nr,
+        vector=isa.vector,
+        vectors=isa.panel_vectors,
+        panels=panels(isa, n),
+        tail=n % isa.nr,
+        max_rows=isa.max_rows,
+        chunk=_chunk(isa, row_bytes),
+        steps=dot_steps(isa, precision, k),
+        step_bytes=isa.nr * dot.ks * dot.lanes * dot.weight_bytes,
+        header=layout.header,
+        panel_bytes=layout.bytes,
+        row_bytes=row_bytes,
+        result="uint16_t" if out == "bfloat16" else "float",
+        activation=vector_function(activation),
+        bias=bias,
+        residual=residual,
+    )
+    return kernel(f"linear_{dot.suffix}", "linear_dot.c.j2", context, shared=[micro.source])
 
 
 def row_chunk(isa: Isa, k: int) -> int:
-    """Rows of the broadcast operand that stay in half of L2: whole tiles, at least one, at most 64."""
-    fit = isa.l2_bytes // 2 // (4 * max(k, 1) * isa.max_rows)
+    """Float32 rows of the broadcast operand that stay in half of L2: whole tiles, at least one, at most 64."""
+    return _chunk(isa, 4 * k)
+
+
+def _chunk(isa: Isa, row_bytes: int) -> int:
+    fit = isa.l2_bytes // 2 // (max(row_bytes, 1) * isa.max_rows)
     return isa.max_rows * min(max(fit, 1), 64)
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..isa import Isa
+from .dot import q8_row
+from .quantize import LANES, q8_source
 from .render import Kernel, kernel
-
-LANES = 4
-"""Vectors summed side by side: enough to hide an addition's latency."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +31,52 @@ class NormContext:
     weight: bool
     bias: bool
     residual: bool
+    also: str | None
+    keep: bool
+    padding: int
+    row_items: int
+    row_bytes: int
 
 
-def layer_norm(isa: Isa, width: int, eps: float, weight: bool, bias: bool, residual: bool) -> Kernel:
-    """`void S(x, ldx, res, ldr, w, b, y, ldy, rows)`: y = (v - mean) / sqrt(var + eps) * w + b with v = x + res."""
-    return _norm(isa, width, eps, weight, bias, residual, rms=False)
+def layer_norm(
+    isa: Isa,
+    width: int,
+    eps: float,
+    weight: bool,
+    bias: bool,
+    residual: bool,
+    also: str | None = None,
+    keep: bool = True,
+) -> Kernel:
+    """`void S(x, ldx, res, ldr, w, b, y, ldy, rows)`: y = (v - mean) / sqrt(var + eps) * w + b with v = x + res.
+
+    With `also`, q8 or bfloat16: `void S(x, ldx, res, ldr, w, b, y, ldy, z, ldz, rows)`, z being y as `quantize_rows` or
+    `cast_bf16` gives it (ldz in bytes for q8, in elements for bfloat16). Where not `keep`, y is not written and may be
+    NULL.
+    """
+    return _norm(isa, width, eps, weight, bias, residual, also, keep, rms=False)
 
 
-def rms_norm(isa: Isa, width: int, eps: float, weight: bool) -> Kernel:
-    """`void S(x, ldx, res, ldr, w, b, y, ldy, rows)`: y = x / sqrt(mean(x²) + eps) * w; res and b are not read."""
-    return _norm(isa, width, eps, weight, False, False, rms=True)
+def rms_norm(isa: Isa, width: int, eps: float, weight: bool, also: str | None = None, keep: bool = True) -> Kernel:
+    """`void S(x, ldx, res, ldr, w, b, y, ldy, rows)`: y = x / sqrt(mean(x²) + eps) * w; res and b are not read. `also` and
+    `keep` as for `layer_norm`."""
+    return _norm(isa, width, eps, weight, False, False, also, keep, rms=True)
 
 
-def _norm(isa: Isa, width: int, eps: float, weight: bool, bias: bool, residual: bool, *, rms: bool) -> Kernel:
+def _norm(
+    isa: Isa,
+    width: int,
+    eps: float,
+    weight: bool,
+    bias: bool,
+    residual: bool,
+    also: str | None,
+    keep: bool,
+    *,
+    rms: bool,
+) -> Kernel:
     full = width // isa.vector * isa.vector
+    row_bytes = q8_row(isa, width)
     context = NormContext(
         symbol="",
         rms=rms,
@@ -61,8 +92,14 @@ def _norm(isa: Isa, width: int, eps: float, weight: bool, bias: bool, residual: 
         weight=weight,
         bias=bias,
         residual=residual,
+        also=also,
+        keep=keep,
+        padding=-(-width // isa.vector) * isa.vector,
+        row_items=row_bytes // isa.dots["q8"].item_bytes,
+        row_bytes=row_bytes,
     )
-    return kernel("rms_norm" if rms else "layer_norm", "norm.c.j2", context)
+    kind = ("rms_norm" if rms else "layer_norm") + ({"q8": "_q8", "bfloat16": "_bf16", None: ""}[also])
+    return kernel(kind, "norm.c.j2", context, shared=[q8_source(isa)] if also == "q8" else [])
 
 
 def c_float(value: float) -> str:

@@ -1,14 +1,15 @@
 """Which kernels may be selected: those that a test has executed on the ISA.
 
-Rows are (kernel kind, ISA with float32 code of its own). tests/kernels runs each row, AVX2 and AVX-512 natively and NEON
-under qemu where the machine has no such CPU, and a test compares this table with what is run.
+Rows are (kernel kind, ISA). Kinds of `FLOAT32` have rows for the ISAs with float32 code of their own, which richer ISAs
+share; kinds of reduced precision have a row for each ISA. tests/kernels runs each row, x86-64 natively and aarch64 under
+qemu where the machine has no such CPU, and a test compares this table with what is run.
 """
 
 from __future__ import annotations
 
-from ..isa import Isa
+from ..isa import ISAS, Isa
 
-KINDS: tuple[str, ...] = (
+FLOAT32: tuple[str, ...] = (
     "linear",
     "matmul",
     "attention",
@@ -27,12 +28,25 @@ KINDS: tuple[str, ...] = (
     "argmax",
     "argmin",
 )
+REDUCED: tuple[str, ...] = (
+    "linear_q8",
+    "quantize_rows",
+    "cast_bf16",
+    "layer_norm_q8",
+    "layer_norm_bf16",
+    "rms_norm_q8",
+    "rms_norm_bf16",
+)
+"""On every ISA; those of `BF16` where there is an instruction for it."""
+BF16: tuple[str, ...] = ("linear_bf16", "attention_bf16")
 TESTED: frozenset[tuple[str, str]] = frozenset(
-    (kind, isa) for kind in KINDS for isa in ("x86-64-v3", "x86-64-v4", "aarch64-neon")
+    [(kind, isa) for kind in FLOAT32 for isa in ("x86-64-v3", "x86-64-v4", "aarch64-neon")]
+    + [(kind, isa) for kind in REDUCED for isa in ISAS]
+    + [(kind, isa) for kind in BF16 for isa in ("x86-64-v4-bf16", "x86-64-amx")]
 )
 """(kernel kind, ISA name) that a test executes."""
 
 
 def selectable(kernel: str, isa: Isa) -> bool:
     """Whether the kernel of this kind may be used on isa (float32 code of a richer ISA is its base's)."""
-    return (kernel, isa.float32) in TESTED
+    return (kernel, isa.float32 if kernel in FLOAT32 else isa.name) in TESTED

@@ -1,0 +1,123 @@
+"""Weights of linear layers as the panels that its kernels read, and which shapes have such panels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..isa import Isa
+from .dot import LINE, dot_steps
+
+Q8_MOST_K = (2**31 - 1) // (127 * 127)
+"""The longest sum of products of two q8 values that an int32 holds."""
+
+Q8_ZERO = 2.0**-120
+"""A row whose magnitudes are all below this is stored as zeros: 127 over its maximum could overflow."""
+
+
+def supports(isa: Isa, precision: str, n: int, k: int) -> str:
+    """Why linear[n, k] has no kernel in `precision` (float32, bfloat16, q8) on isa, or "" where it has one."""
+    if precision == "float32":
+        return ""
+    if precision not in isa.dots:
+        return f"{isa.name} has no {precision} dot product"
+    if precision == "bfloat16" and k % 2:
+        return f"K = {k} is odd, and bfloat16 values are multiplied in pairs"
+    if precision == "q8" and k > Q8_MOST_K:
+        return f"K = {k} can overflow an int32 sum (at most {Q8_MOST_K})"
+    return ""
+
+
+def panels(isa: Isa, n: int) -> int:
+    """Panels of n columns."""
+    return -(-n // isa.nr)
+
+
+@dataclass(frozen=True)
+class PanelLayout:
+    """A panel of reduced precision, in bytes: `header`, for q8 nr float32 column scales and nr int32 starts of the
+    accumulators (they cancel the rows' offset), then [steps][nr][ks] weights; `bytes` in all, whole lines."""
+
+    header: int
+    steps: int
+    bytes: int
+
+
+def panel_layout(isa: Isa, precision: str, k: int) -> PanelLayout:
+    """The layout of a panel over k."""
+    dot = isa.dots[precision]
+    header = 8 * isa.nr if precision == "q8" else 0
+    steps = dot_steps(isa, precision, k) * dot.lanes
+    data = steps * isa.nr * dot.ks * dot.weight_bytes
+    return PanelLayout(header, steps, -(-(header + data) // LINE) * LINE)
+
+
+def packed_bytes(isa: Isa, n: int, k: int, precision: str = "float32") -> int:
+    """Bytes of what `pack_linear` makes of weight[n, k]."""
+    each = 4 * isa.nr * k if precision == "float32" else panel_layout(isa, precision, k).bytes
+    return panels(isa, n) * each
+
+
+def pack_linear(isa: Isa, weight: NDArray[Any], precision: str = "float32") -> NDArray[Any]:
+    """weight[N, K] (float32) as panels, zero padded; to be stored 64-byte aligned.
+
+    float32: [ceil(N/nr)][K][nr] floats. bfloat16 and q8: bytes, [ceil(N/nr)] panels of `panel_layout`; bfloat16 rounds
+    to nearest even; q8 takes each row's scale as max|w|/127, so a weight that lies on that grid is stored exactly.
+    """
+    if precision == "float32":
+        return _panels_of(isa, weight.astype(np.float32, copy=False), 1)[..., 0]
+    dot = isa.dots[precision]
+    layout = panel_layout(isa, precision, weight.shape[1])
+    if precision == "bfloat16":
+        data = _panels_of(isa, to_bfloat16(weight), 2)
+        header = np.zeros((len(data), 0), np.uint8)
+    else:
+        q, scale = quantize(weight)
+        data = _panels_of(isa, q, dot.ks)
+        start = -dot.offset * q.sum(axis=1, dtype=np.int32)
+        columns = [_columns(isa, part).view(np.uint8) for part in (scale, start)]
+        header = np.concatenate(columns, axis=1)
+    packed = np.zeros((len(data), layout.bytes), np.uint8)
+    packed[:, : layout.header] = header
+    body = data.reshape(len(data), -1).view(np.uint8)
+    packed[:, layout.header : layout.header + body.shape[1]] = body
+    return packed
+
+
+def quantize(rows: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """(q, scale) of rows[N, K]: scale = max|row|/127, q = rint(row * (127/max|row|)); all in float32, rounded to nearest
+    even: the grid of the graph's dtype q8. A row of magnitudes below `Q8_ZERO` is zeros with scale 0; one with a NaN or
+    an infinity has scale NaN, so that whatever is computed from it is NaN."""
+    x = rows.astype(np.float32, copy=False)
+    most = np.abs(x).max(axis=1, initial=0.0)
+    usable = np.isfinite(most) & (most >= Q8_ZERO)
+    safe = np.where(usable, most, np.float32(1))
+    q = np.rint(np.where(usable[:, None], x, np.float32(0)) * (np.float32(127) / safe)[:, None])
+    scale = np.where(usable, most / np.float32(127), np.where(np.isfinite(most), np.float32(0), np.float32(np.nan)))
+    return q.astype(np.int8), scale.astype(np.float32)
+
+
+def to_bfloat16(x: NDArray[Any]) -> NDArray[np.uint16]:
+    """The bits of x (float32) rounded to bfloat16, to nearest even; NaN stays NaN."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
+    nan = (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
+    return np.where(nan, bits >> np.uint32(16) | np.uint32(0x40), rounded).astype(np.uint16)
+
+
+def _panels_of(isa: Isa, weight: NDArray[Any], ks: int) -> NDArray[Any]:
+    """weight[N, K] as [ceil(N/nr)][ceil(K/ks)][nr][ks], zero padded."""
+    n, k = weight.shape
+    padded = np.zeros((panels(isa, n) * isa.nr, -(-k // ks) * ks), weight.dtype)
+    padded[:n, :k] = weight
+    return np.ascontiguousarray(padded.reshape(-1, isa.nr, padded.shape[1] // ks, ks).transpose(0, 2, 1, 3))
+
+
+def _columns(isa: Isa, values: NDArray[Any]) -> NDArray[Any]:
+    """values[N] as [ceil(N/nr)][nr], zero padded."""
+    padded = np.zeros(panels(isa, len(values)) * isa.nr, values.dtype)
+    padded[: len(values)] = values
+    return padded.reshape(-1, isa.nr)
