@@ -64,6 +64,8 @@ class Isa:
     """As `uname -m` says it: x86_64 or aarch64."""
     float32: str
     """The ISA whose float32 kernels this one uses; its own name for the three base sets."""
+    reduced: str
+    """The ISA whose kernels of reduced precision this one uses; its own name where it has instructions for them."""
     cpu: str
     """zig's -mcpu, which compiles float32 code."""
     features: tuple[str, ...]
@@ -297,6 +299,7 @@ _V3 = Isa(
     name="x86-64-v3",
     arch="x86_64",
     float32="x86-64-v3",
+    reduced="x86-64-v3",
     cpu="x86_64_v3",
     features=("sse4_2", "popcnt", "cx16", "movbe", "xsave", "avx", "avx2", "f16c", "fma", "bmi1", "bmi2", "abm"),
     vector=8,
@@ -311,6 +314,7 @@ _V4 = replace(
     _V3,
     name="x86-64-v4",
     float32="x86-64-v4",
+    reduced="x86-64-v4",
     cpu="x86_64_v4-prefer_256_bit",  # v4 alone means 256-bit vectors to LLVM
     features=(*_V3.features, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
     vector=16,
@@ -322,6 +326,7 @@ _V4 = replace(
 _VNNI = replace(
     _V4,
     name="x86-64-v4-vnni",
+    reduced="x86-64-v4-vnni",
     features=(*_V4.features, "avx512_vnni"),
     zig=("avx512vnni",),
     table={**_V4.table, **_DOTS["vpdpbusd 512"]},
@@ -330,6 +335,7 @@ _VNNI = replace(
 _V4_BF16 = replace(
     _VNNI,
     name="x86-64-v4-bf16",
+    reduced="x86-64-v4-bf16",
     features=(*_VNNI.features, "avx512_bf16"),
     zig=(*_VNNI.zig, "avx512bf16"),
     table={**_VNNI.table, **_DOTS["vdpbf16ps 512"]},
@@ -339,6 +345,7 @@ _NEON = Isa(
     name="aarch64-neon",
     arch="aarch64",
     float32="aarch64-neon",
+    reduced="aarch64-neon",
     cpu="generic",
     features=("fp", "asimd"),
     vector=4,
@@ -352,6 +359,7 @@ _NEON = Isa(
 _DOTPROD = replace(
     _NEON,
     name="aarch64-dotprod",
+    reduced="aarch64-dotprod",
     features=(*_NEON.features, "asimddp"),
     zig=("dotprod",),
     table={**_NEON.table, **_DOTS["sdot 128"]},
@@ -364,6 +372,7 @@ ISAS: Mapping[str, Isa] = {
         replace(
             _V3,
             name="x86-64-v3-vnni",
+            reduced="x86-64-v3-vnni",
             features=(*_V3.features, "avx_vnni"),
             zig=("avxvnni",),
             table={**_V3.table, **_DOTS["vpdpbusd 256"]},
@@ -376,11 +385,15 @@ ISAS: Mapping[str, Isa] = {
             _V4_BF16,
             name="x86-64-amx",
             features=(*_V4_BF16.features, "amx_tile", "amx_int8", "amx_bf16"),
-            zig=(*_V4_BF16.zig, "amx_tile", "amx_int8", "amx_bf16"),
         ),
         _NEON,
         _DOTPROD,
-        replace(_DOTPROD, name="aarch64-i8mm", features=(*_DOTPROD.features, "i8mm"), zig=("dotprod", "i8mm")),
+        replace(
+            _DOTPROD,
+            name="aarch64-i8mm",
+            features=(*_DOTPROD.features, "i8mm"),
+        ),
     )
 }
-"""Every ISA the language names, poorer ones first. float32 code of the richer ones is their base's."""
+"""Every ISA the language names, poorer ones first. float32 code of the richer ones is their base's; AMX and I8MM have no
+kernels of their own, for no machine that tests here could run them."""

@@ -146,7 +146,7 @@ def _hard_rows(rng: np.random.Generator, width: int) -> Array:
     return x
 
 
-def quantize_case(width: int, dtype: str = "float32") -> Case:
+def quantize_case(width: int, dtype: str = "float32", smooth: bool = False) -> Case:
     def check(program: Program, kernel: Kernel) -> None:
         isa = program.isa
         x = _hard_rows(generator("quantize", width), width)
@@ -154,11 +154,21 @@ def quantize_case(width: int, dtype: str = "float32") -> Case:
         values = from_bfloat16(given[:, :width]) if dtype == "bfloat16" else x
         stride = kernels.q8_stride(isa, width)
         empty = np.full((len(x), stride + 64), 0xEE, np.uint8)
-        (got,) = program.call(kernel, given, width + 3, Out(empty), stride + 64, len(x))
+        factors = _smooth(width)
+        if smooth:
+            with np.errstate(over="ignore"):
+                values = values * factors
+        (got,) = program.call(kernel, given, width + 3, Out(empty), stride + 64, *[factors] * smooth, len(x))
         _compare_q8(isa, got[:, :stride], values)
         assert (got[:, stride:] == 0xEE).all()
 
-    return Case(f"quantize_rows-{dtype}-{width}", lambda isa: kernels.quantize_rows(isa, width, dtype), check)
+    name = f"quantize_rows-{dtype}-{width}{'-smooth' if smooth else ''}"
+    return Case(name, lambda isa: kernels.quantize_rows(isa, width, dtype, smooth), check)
+
+
+def _smooth(width: int) -> Array:
+    """Factors of a scale migration, float32[width]."""
+    return np.exp(normal(generator("smooth"), width))
 
 
 def _compare_q8(isa: Isa, got: Array, values: Array) -> None:
@@ -188,11 +198,13 @@ def cast_case(width: int) -> Case:
     return Case(f"cast_bf16-{width}", lambda isa: kernels.cast_bf16(isa, width), check)
 
 
-def norm_also_case(width: int, also: str, *, rms: bool = False, residual: bool = False, keep: bool = True) -> Case:
+def norm_also_case(
+    width: int, also: str, *, rms: bool = False, residual: bool = False, keep: bool = True, smooth: bool = False
+) -> Case:
     def build(isa: Isa) -> Kernel:
         if rms:
-            return kernels.rms_norm(isa, width, 1e-5, True, also, keep)
-        return kernels.layer_norm(isa, width, 1e-5, True, True, residual, also, keep)
+            return kernels.rms_norm(isa, width, 1e-5, True, also, keep, smooth)
+        return kernels.layer_norm(isa, width, 1e-5, True, True, residual, also, keep, smooth)
 
     def check(program: Program, kernel: Kernel) -> None:
         isa = program.isa
@@ -207,16 +219,17 @@ def norm_also_case(width: int, also: str, *, rms: bool = False, residual: bool =
         )
         y = Out(np.full((4, width + 3), np.nan, np.float32))
         given = (strided(x, 1), width + 1, strided(r, 2) if residual else None, width + 2, w, None if rms else b)
-        got = program.call(kernel, *given, *((y, width + 3) if keep else (None, 0)), z, ldz, 4)
+        factors = _smooth(width) if smooth else np.ones(width, np.float32)
+        got = program.call(kernel, *given, *((y, width + 3) if keep else (None, 0)), z, ldz, *[factors] * smooth, 4)
         bound = norm_bound(want, width) + 4 * EPS * np.abs(want)
         if keep:
             assert_close(got[0][:, :width], want, bound, f"width {width}")
             assert np.isnan(got[0][:, width:]).all()
         values = got[0][:, :width] if keep else want.astype(np.float32)
         if also == "q8" and keep:
-            _compare_q8(isa, got[-1], values)
+            _compare_q8(isa, got[-1], values * factors)
         elif also == "q8":
-            _close_q8(isa, got[-1], want, bound)
+            _close_q8(isa, got[-1], want * factors, (bound + EPS * np.abs(want)) * factors)
         else:
             assert (got[-1][:, width:] == UNTOUCHED).all()
             found = from_bfloat16(got[-1][:, :width])
@@ -229,6 +242,7 @@ def norm_also_case(width: int, also: str, *, rms: bool = False, residual: bool =
         str(width),
         "residual" if residual else "",
         "" if keep else "only",
+        "smooth" if smooth else "",
     ]
     return Case("-".join(p for p in parts if p), build, check)
 
@@ -261,9 +275,26 @@ def reduced_cases(isa: Isa) -> tuple[Case, ...]:
             dot_case(precision, nr + 3, 384, bias=False, residual=True),
             dot_case(precision, 2 * nr, 1536, residual=True, out="bfloat16"),
         ]
+        found += [
+            dot_case(precision, n, 6 * ks + 2, activation, bias=bias, residual=residual, out=out)
+            for activation, n in (
+                (None, nr + 7),
+                ("relu", nr + vector + 3),
+                ("gelu", 2 * nr),
+                ("gelu_tanh", nr + 7),
+                ("silu", nr + vector + 3),
+                ("tanh", 2 * nr),
+            )
+            for bias in (False, True)
+            for residual in (False, True)
+            for out in ("float32", "bfloat16")
+        ]
     widths = sorted({1, 2, vector - 1, vector, vector + 1, 4 * vector + 3, 63, 64, 65, 384})
     found += [quantize_case(width) for width in widths]
     found += [quantize_case(width, "bfloat16") for width in (1, vector + 1, 64, 130)]
+    found += [
+        quantize_case(width, dtype, smooth=True) for width in (vector + 3, 130) for dtype in ("float32", "bfloat16")
+    ]
     found += [cast_case(width) for width in (1, vector - 1, vector, vector + 1, 100)]
     for also in ("q8", "bfloat16"):
         found += [norm_also_case(width, also) for width in (1, vector, 4 * vector + 3, 384)]
@@ -272,4 +303,10 @@ def reduced_cases(isa: Isa) -> tuple[Case, ...]:
             norm_also_case(5 * vector + 2, also, rms=True),
             norm_also_case(vector + 1, also, rms=True, keep=False),
         ]
+    found += [
+        norm_also_case(width, "q8", rms=rms, keep=keep, smooth=True)
+        for width in (3, 5 * vector + 2)
+        for rms in (False, True)
+        for keep in (False, True)
+    ]
     return tuple(found)

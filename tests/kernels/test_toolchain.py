@@ -18,7 +18,7 @@ from infc.targets.cpu.kernels import linear, prelude
 from infc.targets.cpu.kernels.runtime import FEATURES
 
 
-@pytest.mark.parametrize("name", BASES)
+@pytest.mark.parametrize("name", ISAS)
 def test_every_row_of_the_table_becomes_its_instruction(name: str, tmp_path: Path) -> None:
     target = ISAS[name]
     text = ['#include "prelude.h"\n']

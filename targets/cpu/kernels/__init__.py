@@ -12,13 +12,16 @@ Reduced precision, by the graph's dtypes `bfloat16` and `q8`:
 * `linear(..., precision, out)`: the arguments of float32's `linear`, but that a are rows of that precision (lda in bytes
   for q8), w is `pack_linear(isa, weight, precision)` of `packed_bytes(isa, n, k, precision)` bytes, 64-byte aligned (q8:
   the column scales and zero-point corrections lie in the panels), and c is float32 or bfloat16.
-* `quantize_rows(isa, width, dtype)`: `S(x, ldx, z, ldz, rows)`, float32 or bfloat16 to q8.
+* `quantize_rows(isa, width, dtype, smooth)`: `S(x, ldx, z, ldz, rows)`, float32 or bfloat16 to q8; with smooth=True one
+  more argument before `rows`, float32 smooth[width], which multiplies every row before its maximum is taken.
 * `cast_bf16(isa, width)`: `S(x, ldx, z, ldz, rows)`, float32 to bfloat16.
+* `attention(..., dtype, out)`: q, k, v all float32 or all bfloat16 (`supports_attention(isa, dtype, d)`: why not, or "").
 * `layer_norm(..., also, keep)` and `rms_norm(..., also, keep)`: with also="q8" or "bfloat16" two more arguments before
-  `rows`: `S(x, ldx, res, ldr, w, b, y, ldy, z, ldz, rows)`, where z is y quantized or cast; keep=False: y is not written.
+  `rows`: `S(x, ldx, res, ldr, w, b, y, ldy, z, ldz, rows)`, where z is y quantized or cast; keep=False: y is not written. With also="q8", smooth=True
+  puts smooth[width] before `rows`: z is y * smooth quantized, y itself is not multiplied.
 """
 
-from .attention import attention
+from .attention import attention, supports_attention
 from .conv import conv, pack_conv
 from .dot import q8_row, q8_stride
 from .linear import linear
@@ -62,4 +65,5 @@ __all__ = [
     "selectable",
     "softmax",
     "supports",
+    "supports_attention",
 ]

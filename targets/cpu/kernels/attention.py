@@ -105,7 +105,7 @@ def attention(
     ldq.. in elements; bias for head h, position i of the segment and key j at bias[h * bias_h + i * bias_i + j].
     A task is one head and up to `Kernel.block` queries: heads_q * ceil(queries / block) tasks, those of a head one after
     the other. `Kernel.scratch(keys)` floats. A query that keeps no key gives zeros.
-    q, k, v are `dtype`, the result is `out`: float32, or bfloat16 where `takes_attention` says so (ldq even then).
+    q, k, v are `dtype`, the result is `out`: float32, or bfloat16 where `supports_attention` gives "" (ldq even then).
     Scores and softmax are float32; for bfloat16 inputs the weights are rounded to bfloat16 before the product with v.
 
     An int8 model uses these: they take what its QKV linear gives. An int8 product with v would round the weights of
@@ -113,12 +113,9 @@ def attention(
     where bfloat16 has 2^-8 of its own, and the row scales of q8 keys would have to be applied to every score; all to
     halve products that are not what the time goes to (powers of two are).
     """
-    if not takes_attention(isa, dtype, d):
-        raise InfcError(
-            f"no attention kernel for {isa.name} takes {dtype} heads of {d}",
-            exit_code=Exit.INTERNAL,
-            hint="ask takes_attention first and compute in float32",
-        )
+    refused = supports_attention(isa, dtype, d)
+    if refused:
+        raise InfcError(f"attention in {dtype}: {refused}", exit_code=Exit.INTERNAL, hint="compute it in float32")
     half = dtype == "bfloat16"
     ks, vector, nr = 2 if half else 1, isa.vector, isa.nr
     narrow = isa.panel_vectors // 2
@@ -168,10 +165,14 @@ def attention(
     return kernel(kind, "attention.c.j2", context, shared=shared, scratch=scratch, block=context.block)
 
 
-def takes_attention(isa: Isa, dtype: str, d: int) -> bool:
-    """Whether `attention` has a kernel for inputs of `dtype` and heads of d on isa. float32: always. bfloat16: where the
-    ISA multiplies it, and d is even (its products take elements by twos)."""
-    return dtype == "float32" or (dtype == "bfloat16" and "bfloat16" in isa.dots and d % 2 == 0)
+def supports_attention(isa: Isa, dtype: str, d: int) -> str:
+    """Why `attention` has no kernel for q, k, v of `dtype` (float32, bfloat16) and heads of d on isa, or "" where it has
+    one. Values (dv) may have any size."""
+    if dtype == "float32":
+        return ""
+    if dtype not in isa.dots or dtype != "bfloat16":
+        return f"{isa.name} has no {dtype} product for it"
+    return f"heads of {d} are odd, and bfloat16 values are multiplied in pairs" if d % 2 else ""
 
 
 def _bounds(causal: bool, window: tuple[int, int] | None) -> tuple[int | None, int | None]:

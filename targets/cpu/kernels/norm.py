@@ -33,6 +33,7 @@ class NormContext:
     residual: bool
     also: str | None
     keep: bool
+    smooth: bool
     padding: int
     row_items: int
     row_bytes: int
@@ -47,20 +48,29 @@ def layer_norm(
     residual: bool,
     also: str | None = None,
     keep: bool = True,
+    smooth: bool = False,
 ) -> Kernel:
     """`void S(x, ldx, res, ldr, w, b, y, ldy, rows)`: y = (v - mean) / sqrt(var + eps) * w + b with v = x + res.
 
     With `also`, q8 or bfloat16: `void S(x, ldx, res, ldr, w, b, y, ldy, z, ldz, rows)`, z being y as `quantize_rows` or
     `cast_bf16` gives it (ldz in bytes for q8, in elements for bfloat16). Where not `keep`, y is not written and may be
-    NULL.
+    NULL. With also="q8" and `smooth` a float32 smooth[width] follows ldz: z is y * smooth quantized, y stays as it is.
     """
-    return _norm(isa, width, eps, weight, bias, residual, also, keep, rms=False)
+    return _norm(isa, width, eps, weight, bias, residual, also, keep, smooth, rms=False)
 
 
-def rms_norm(isa: Isa, width: int, eps: float, weight: bool, also: str | None = None, keep: bool = True) -> Kernel:
-    """`void S(x, ldx, res, ldr, w, b, y, ldy, rows)`: y = x / sqrt(mean(x²) + eps) * w; res and b are not read. `also` and
-    `keep` as for `layer_norm`."""
-    return _norm(isa, width, eps, weight, False, False, also, keep, rms=True)
+def rms_norm(
+    isa: Isa,
+    width: int,
+    eps: float,
+    weight: bool,
+    also: str | None = None,
+    keep: bool = True,
+    smooth: bool = False,
+) -> Kernel:
+    """`void S(x, ldx, res, ldr, w, b, y, ldy, rows)`: y = x / sqrt(mean(x²) + eps) * w; res and b are not read. `also`,
+    `keep` and `smooth` as for `layer_norm`."""
+    return _norm(isa, width, eps, weight, False, False, also, keep, smooth, rms=True)
 
 
 def _norm(
@@ -72,6 +82,7 @@ def _norm(
     residual: bool,
     also: str | None,
     keep: bool,
+    smooth: bool,
     *,
     rms: bool,
 ) -> Kernel:
@@ -94,6 +105,7 @@ def _norm(
         residual=residual,
         also=also,
         keep=keep,
+        smooth=smooth and also == "q8",
         padding=-(-width // isa.vector) * isa.vector,
         row_items=row_bytes // isa.dots["q8"].item_bytes,
         row_bytes=row_bytes,

@@ -23,6 +23,7 @@ class QuantizeContext:
 
     symbol: str
     half: bool
+    smooth: bool
     width: int
     vector: int
     lanes: int
@@ -34,17 +35,19 @@ class QuantizeContext:
     row_bytes: int
 
 
-def quantize_rows(isa: Isa, width: int, dtype: str = "float32") -> Kernel:
+def quantize_rows(isa: Isa, width: int, dtype: str = "float32", smooth: bool = False) -> Kernel:
     """`void S(x, ldx, z, ldz, rows)`: q8 rows z (stride ldz **bytes**) of x[rows, width], float32 or bfloat16.
 
     scale = max|row|/127 and q = rint(row * (127/max|row|)), to nearest even. A row of magnitudes below 2^-120 is zeros
-    with scale 0; one with a NaN or an infinity has scale NaN.
+    with scale 0; one with a NaN or an infinity has scale NaN. With `smooth`, `void S(x, ldx, z, ldz, smooth, rows)`: each
+    row is multiplied by float32 smooth[width] first (the scale migration of SmoothQuant, Xiao et al. 2022).
     """
     full = width // isa.vector * isa.vector
     row_bytes = q8_row(isa, width)
     context = QuantizeContext(
         symbol="",
         half=dtype == "bfloat16",
+        smooth=smooth,
         width=width,
         vector=isa.vector,
         lanes=LANES,

@@ -1,13 +1,16 @@
 """Which kernels may be selected: those that a test has executed on the ISA.
 
 Rows are (kernel kind, ISA). Kinds of `FLOAT32` have rows for the ISAs with float32 code of their own, which richer ISAs
-share; kinds of reduced precision have a row for each ISA. tests/kernels runs each row, x86-64 natively and aarch64 under
+share; kinds of reduced precision for those of `WITH_REDUCED`. tests/kernels runs each row, x86-64 natively and aarch64 under
 qemu where the machine has no such CPU, and a test compares this table with what is run.
 """
 
 from __future__ import annotations
 
 from ..isa import ISAS, Isa
+
+WITH_REDUCED: tuple[str, ...] = tuple(name for name, isa in ISAS.items() if isa.reduced == name)
+"""ISAs with kernels of reduced precision of their own."""
 
 FLOAT32: tuple[str, ...] = (
     "linear",
@@ -41,12 +44,12 @@ REDUCED: tuple[str, ...] = (
 BF16: tuple[str, ...] = ("linear_bf16", "attention_bf16")
 TESTED: frozenset[tuple[str, str]] = frozenset(
     [(kind, isa) for kind in FLOAT32 for isa in ("x86-64-v3", "x86-64-v4", "aarch64-neon")]
-    + [(kind, isa) for kind in REDUCED for isa in ISAS]
-    + [(kind, isa) for kind in BF16 for isa in ("x86-64-v4-bf16", "x86-64-amx")]
+    + [(kind, isa) for kind in REDUCED for isa in WITH_REDUCED]
+    + [(kind, "x86-64-v4-bf16") for kind in BF16]
 )
 """(kernel kind, ISA name) that a test executes."""
 
 
 def selectable(kernel: str, isa: Isa) -> bool:
-    """Whether the kernel of this kind may be used on isa (float32 code of a richer ISA is its base's)."""
-    return (kernel, isa.float32 if kernel in FLOAT32 else isa.name) in TESTED
+    """Whether the kernel of this kind may be used on isa (a richer ISA's code is that of `float32` or `reduced`)."""
+    return (kernel, isa.float32 if kernel in FLOAT32 else isa.reduced) in TESTED
