@@ -78,6 +78,8 @@ class Isa:
     """Vectors in a weight panel: the micro-kernel computes rows x panel_vectors accumulators."""
     max_rows: int
     """Most rows of the micro-kernel."""
+    aliased_rows: int
+    """The same where rows lie a multiple of 4 KiB apart: all are in one set of the L1 cache, which has few ways."""
     l2_bytes: int
     """L2 cache of one core that blocking may count on, bytes."""
     table: Mapping[str, Instruction] = field(compare=False, repr=False)
@@ -306,6 +308,7 @@ _V3 = Isa(
     registers=16,
     panel_vectors=2,
     max_rows=6,
+    aliased_rows=6,
     l2_bytes=512 << 10,
     table={**_table(8, _V3_EMITS, _BF16_LOOP), **_DOTS["pmaddwd 256"]},
     dots={"q8": _Q8_PAIRS},
@@ -320,6 +323,7 @@ _V4 = replace(
     vector=16,
     registers=32,
     max_rows=14,
+    aliased_rows=8,
     l2_bytes=1 << 20,
     table={**_table(16, _V4_EMITS), **_DOTS["pmaddwd 512"]},
 )
@@ -352,6 +356,7 @@ _NEON = Isa(
     registers=32,
     panel_vectors=4,
     max_rows=6,
+    aliased_rows=6,
     l2_bytes=512 << 10,
     table={**_table(4, _NEON_EMITS, _LOOP), **_DOTS["smull 128"]},
     dots={"q8": _Q8_NEON},

@@ -56,6 +56,8 @@ KERNELS = {
     **{f"s_{name}": loop(name, f"{scalar_name(name)}(x[i])") for name in UNARY},
     **{f"v_{name}": vector_loop(name) for name in UNARY if name not in ("sin", "cos")},
     **{f"s_{name}": loop(name, f"infc_{name}f(x[i])") for name in ("floor", "ceil", "trunc", "round", "sqrt", "sign", "abs")},
+    **{f"s_{name}": loop(name, f"infc_{name}(x[i])") for name in ("gelu_short", "gelu_tanh_short")},
+    **{f"v_{name}": vector_loop(name) for name in ("gelu_short", "gelu_tanh_short")},
     "exp2_small": loop("exp2_small", "infc_exp2_smallf(x[i])"),
     "pow": loop("pow", "infc_powf(x[i], z[i])", TWO),
     "mod": loop("mod", "infc_modf(x[i], z[i])", TWO),
@@ -129,6 +131,20 @@ def test_nan_propagates_and_infinity_goes_to_the_limit(driver: Program, name: st
         want32 = want.astype(np.float32)
     assert np.array_equal(np.isnan(got), np.isnan(want32)), (got, want32)
     assert np.array_equal(np.isinf(got), np.isinf(want32)), (got, want32)
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh"])
+def test_short_gelu_is_close_everywhere_and_propagates_nan(driver: Program, name: str) -> None:
+    x = np.linspace(-1000, 1000, 2_000_000).astype(np.float32)
+    x = np.concatenate([x, np.linspace(-8, 8, 100_000).astype(np.float32), SPECIAL[[0, 1, 7, 9]]])
+    x = x[: len(x) // 16 * 16]
+    got = unary(driver, f"s_{name}_short", x)
+    assert np.abs(got - exact(name)(x)).max() <= 1.6e-4
+    assert np.array_equal(got, unary(driver, f"v_{name}_short", x)), "the vector form has other bits"
+    edges = unary(driver, f"s_{name}_short", SPECIAL)
+    assert edges[2] == np.inf
+    assert abs(edges[3]) <= 1.6e-4
+    assert np.isnan(edges[4])
 
 
 @pytest.mark.parametrize("name", ["sin", "cos"])

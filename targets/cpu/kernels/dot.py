@@ -7,6 +7,7 @@ from functools import cache
 
 from ..isa import Dot, Isa
 from .render import guarded, render
+from .tile import streamed_rows
 
 LINE = 64
 """Bytes of the line behind a q8 row whose first float is the row's scale."""
@@ -21,6 +22,7 @@ class DotContext:
     vector: int
     vectors: int
     counts: tuple[int, ...]
+    streamed: int
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ def dot_tile(isa: Isa, precision: str) -> DotTile:
     """Micro-kernels for `precision`, bfloat16 or q8, over the ISA's panel."""
     dot = isa.dots[precision]
     name = f"infc_dot_{dot.suffix}"
-    context = DotContext(name, dot, isa.vector, isa.panel_vectors, tuple(range(1, isa.max_rows + 1)))
+    context = DotContext(
+        name, dot, isa.vector, isa.panel_vectors, tuple(range(1, isa.max_rows + 1)), streamed_rows(isa)
+    )
     return DotTile(name, guarded(name.upper(), render("dot.c.j2", context)))
 
 

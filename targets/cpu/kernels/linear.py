@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ....compiler.errors import Exit, InfcError
 from ..isa import Dot, Isa
 from .dot import dot_steps, dot_tile, q8_row
 from .pack import panel_layout, panels, supports
-from .prelude import VECTOR_FUNCTIONS
+from .prelude import SHORT_FUNCTIONS, VECTOR_FUNCTIONS
 from .render import Kernel, kernel
 from .tile import tile
 
@@ -28,7 +29,8 @@ class LinearContext:
     panels: int
     tail: int
     max_rows: int
-    chunk: int
+    aliased_rows: int
+    chunk_tiles: int
     activation: str | None
     bias: bool
     residual: bool
@@ -53,7 +55,8 @@ class LinearDotContext:
     panels: int
     tail: int
     max_rows: int
-    chunk: int
+    aliased_rows: int
+    chunk_tiles: int
     steps: int
     step_bytes: int
     header: int
@@ -98,7 +101,8 @@ def linear(
         panels=panels(isa, n),
         tail=tail,
         max_rows=isa.max_rows,
-        chunk=row_chunk(isa, k),
+        aliased_rows=isa.aliased_rows,
+        chunk_tiles=_chunk_tiles(isa, 4 * k),
         activation=vector_function(activation),
         bias=bias,
         residual=residual,
@@ -130,14 +134,15 @@ def _linear_dot(
         panels=panels(isa, n),
         tail=n % isa.nr,
         max_rows=isa.max_rows,
-        chunk=_chunk(isa, row_bytes),
+        aliased_rows=isa.aliased_rows,
+        chunk_tiles=_chunk_tiles(isa, row_bytes),
         steps=dot_steps(isa, precision, k),
         step_bytes=isa.nr * dot.ks * dot.lanes * dot.weight_bytes,
         header=layout.header,
         panel_bytes=layout.bytes,
         row_bytes=row_bytes,
         result="uint16_t" if out == "bfloat16" else "float",
-        activation=vector_function(activation),
+        activation=vector_function(activation, SHORT_FUNCTIONS),
         bias=bias,
         residual=residual,
     )
@@ -146,22 +151,22 @@ def _linear_dot(
 
 def row_chunk(isa: Isa, k: int) -> int:
     """Float32 rows of the broadcast operand that stay in half of L2: whole tiles, at least one, at most 64."""
-    return _chunk(isa, 4 * k)
+    return isa.max_rows * _chunk_tiles(isa, 4 * k)
 
 
-def _chunk(isa: Isa, row_bytes: int) -> int:
+def _chunk_tiles(isa: Isa, row_bytes: int) -> int:
     fit = isa.l2_bytes // 2 // (max(row_bytes, 1) * isa.max_rows)
-    return isa.max_rows * min(max(fit, 1), 64)
+    return min(max(fit, 1), 64)
 
 
-def vector_function(activation: str | None) -> str | None:
+def vector_function(activation: str | None, forms: Mapping[str, str] = VECTOR_FUNCTIONS) -> str | None:
     """C name of an activation's vector form. Raises InfcError for one that has none."""
     if activation is None:
         return None
-    if activation not in VECTOR_FUNCTIONS:
+    if activation not in forms:
         raise InfcError(
             f"no kernel has the activation {activation!r} in its epilogue",
             exit_code=Exit.INTERNAL,
-            hint=f"known: {', '.join(VECTOR_FUNCTIONS)}",
+            hint=f"known: {', '.join(forms)}",
         )
-    return VECTOR_FUNCTIONS[activation]
+    return forms[activation]

@@ -71,6 +71,9 @@ VECTOR_FUNCTIONS: dict[str, str] = {
 }
 """Unary primitives that have a vector form, with its C name."""
 
+SHORT_FUNCTIONS: dict[str, str] = {**VECTOR_FUNCTIONS, "gelu": "infc_vgelu_short", "gelu_tanh": "infc_vgelu_tanh_short"}
+"""The same for kernels of reduced precision: shorter polynomials where they give what bfloat16 or q8 can hold."""
+
 
 @dataclass(frozen=True)
 class TransposeStage:
