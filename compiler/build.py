@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def _build_into(
     try:
         if compiled.imported.embed is not None:
             check_tokenizer(compiled.imported.embed.tokenizer, compiled.imported.graph)
-        sections = lock_sections(spec, compiled.imported.used_files, machine, versions(machine))
+        sections = lock_sections(spec, compiled.imported.used_files, machine, versions(machine), compiled.decisions)
         lock = lock_text(sections)
         lock_path = lock_beside(request.spec)
         if request.locked:
@@ -110,7 +110,7 @@ def _build_into(
 def unused_statements(model: Model) -> list[str]:
     """What the spec says that has no effect on a float32 build that is measured and not proved."""
     notes: list[str] = []
-    if model.data.calibrate is not None:
+    if model.data.calibrate is not None and model.search.precisions[0].kind == "float32":
         notes.append("`calibrate` has no effect: float32 needs no calibration")
     if model.targets.at("confidence") is not None and model.targets.confidence != 0.95:
         notes.append("`confidence` has no effect: values are measured, not proved")
@@ -173,6 +173,7 @@ def build_report(compiled: Compiled, model: Model, machine: Machine, folder: Pat
         "model": model.name,
         "ops": op_rows(compiled, machine, folder),
         "tail": {plan.steps[i].name: why for i, why in sorted(compiled.rendered.reasons.items())},
+        "layers": [asdict(d) for d in compiled.decisions],
         "islands": [{"steps": [s.name for s in u.steps], "why": u.reason} for u in plan.units if u.island],
         "batchable": placement.batchable,
         "batchable_reason": placement.batchable_reason,

@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,9 @@ from .target import Platform, Rendered, Target, discover, find_target
 
 if TYPE_CHECKING:
     from .codegen.plan import Plan
+    from .decisions import Decision
     from .frontends import Imported
-    from .passes.pipeline import Step
+    from .passes.pipeline import Callback, Step
 
 STAGES = ("ast", "spec", "mlir", "graph", "plan", "source")
 """What `--emit` takes."""
@@ -80,6 +82,8 @@ class Compiled:
     rendered: Rendered
     library: Path
     weights: Path
+    decisions: tuple[Decision, ...] = ()
+    """The precision of each layer; () where all are float32."""
 
 
 def check_spec(request: Request) -> Spec:
@@ -122,16 +126,40 @@ def optimize(imported: Imported, request: Request) -> Imported:
     """Graph -> Graph, through the passes."""
     from dataclasses import replace
 
-    from .ir.printer import print_graph
     from .ir.verify import verify
-    from .passes.pipeline import Callback, default_passes, dump_to, each, parse_passes, run_passes
+    from .passes.pipeline import default_passes, parse_passes, run_passes
 
     passes = default_passes() if request.passes is None else parse_passes(request.passes)
-    callbacks: list[Callback] = [_verified]
-    if request.dump is not None:
-        callbacks.append(dump_to(request.dump, print_graph))
     verify(imported.graph, "import")
-    return replace(imported, graph=run_passes(imported.graph, passes, each(*callbacks)))
+    return replace(imported, graph=run_passes(imported.graph, passes, _callback(request)))
+
+
+def reduce(
+    imported: Imported, model: Model, machine: Machine, request: Request
+) -> tuple[Imported, tuple[Decision, ...]]:
+    """Graph -> Graph in the precision that the spec asks for, and the decision for each layer. A list of passes with
+    `quantize` in it is taken as it is."""
+    from dataclasses import replace
+
+    from .decisions import decide, layers_text
+    from .passes.pipeline import parse_passes, run_passes
+    from .passes.quantize import Quantize
+
+    if request.passes is not None and any(isinstance(p, Quantize) for p in parse_passes(request.passes)):
+        return imported, ()
+    decisions = decide(imported.graph, model.search, partial(machine.target.refuses, machine.variant))
+    if not decisions:
+        return imported, ()
+    passes = (Quantize(layers_text(decisions)), *parse_passes("dead_code"))
+    return replace(imported, graph=run_passes(imported.graph, passes, _callback(request, 20))), decisions
+
+
+def _callback(request: Request, first: int = 0) -> Callback:
+    """Verifies every pass, and dumps its graph where asked, numbered from first + 1."""
+    from .ir.printer import print_graph
+    from .passes.pipeline import dump_to, each
+
+    return each(_verified, *([dump_to(request.dump, print_graph, first)] if request.dump is not None else []))
 
 
 def _verified(step: Step) -> None:
@@ -175,7 +203,7 @@ def _emit_model(request: Request, spec: Spec, model: Model, machine: Machine, st
     try:
         if stage == "mlir":
             return imported.mlir
-        imported = optimize(imported, request)
+        imported, _ = reduce(optimize(imported, request), model, machine, request)
         if stage == "graph":
             from .ir.printer import print_graph
             from .passes.ragged import analyse, explain
@@ -198,7 +226,7 @@ def compile_model(request: Request, spec: Spec, model: Model, machine: Machine, 
     imported = import_model(model, Path(spec.folder or "."), work / "import")
     try:
         request.report(f"optimizing {model.name}")
-        imported = optimize(imported, request)
+        imported, decisions = reduce(optimize(imported, request), model, machine, request)
         plan = plan_model(imported)
         request.report(f"compiling {model.name} for {machine.variant}: {len(plan.steps)} steps")
         rendered = machine.target.render(plan, machine.variant)
@@ -206,7 +234,7 @@ def compile_model(request: Request, spec: Spec, model: Model, machine: Machine, 
     except BaseException:
         imported.close()
         raise
-    return Compiled(imported, plan, rendered, built.library, built.weights)
+    return Compiled(imported, plan, rendered, built.library, built.weights, decisions)
 
 
 def versions(machine: Machine) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ folder is a new target. The compiler never names one.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
@@ -18,6 +18,8 @@ from .errors import InfcError
 
 if TYPE_CHECKING:
     from .codegen.plan import Plan
+    from .ir.graph import Op
+    from .ir.types import TensorType
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,10 @@ class Target(Protocol):
 
     def platform(self, variant: str) -> Platform:
         """Where the variant's code runs."""
+        ...
+
+    def refuses(self, variant: str, op: Op, operands: Sequence[TensorType]) -> str:
+        """Why it has no kernel of reduced precision for op over operands of these types; "" where it has one."""
         ...
 
     def runs_here(self, variant: str) -> bool:

@@ -153,7 +153,7 @@ KEYWORDS: tuple[Keyword, ...] = (
     Keyword("from", ("machine",), "source:string", required=True, help="where sizes, rates and price were read"),
     Keyword("date", ("machine",), "date:date", required=True, help="when they were read (YYYY-MM-DD)"),
     # ── search ───────────────────────────────────────────────────────────────────────────────────────────────────────
-    Keyword("precision", ("search",), "precision:precision", each=True, default="float32", honoured="float32",
+    Keyword("precision", ("search",), "precision:precision", each=True, default="float32", honoured="one of float32, bfloat16, int8",
         help="number formats to try; one pins"),
     Keyword("fusion", ("search",), "fusion:auto|on|off", default="auto", honoured=False, help="whether ops are fused"),
     Keyword("batch", ("search",), "range:count..", default="free", honoured=False, help="rows that run together"),
@@ -162,7 +162,7 @@ KEYWORDS: tuple[Keyword, ...] = (
     Keyword("instances", ("search",), "range:count..", default="free", honoured=False,
         help="copies of the model that run at once"),
     Keyword("threads", ("search",), "range:count..", default="free", honoured=False, help="threads of one copy"),
-    Keyword("keep", ("search",), "pattern:string precision:precision", key=("pattern",), honoured=False,
+    Keyword("keep", ("search",), "pattern:string precision:precision", key=("pattern",), honoured="float32, bfloat16, int8",
         help="layers (a glob over their names) that keep a precision"),
     Keyword("prune", ("search",), "up to share:share", default="nothing", honoured=False,
         help="weights that may be dropped"),
@@ -262,10 +262,10 @@ CALLS: dict[str, tuple[CallForm, ...]] = {
     ),
     "precision": (
         CallForm("float32", bare=True, help="the reference"),
-        CallForm("bfloat16", bare=True, honoured=False),
+        CallForm("bfloat16", bare=True, help="weights and activations; float32 sums"),
         CallForm("float16", bare=True, honoured=False),
         CallForm("float8", bare=True, honoured=False),
-        CallForm("int8", _GROUP, bare=True, honoured=False),
+        CallForm("int8", _GROUP, bare=True, help="a scale per output channel, and per token as it comes"),
         CallForm("int4", _GROUP, bare=True, honoured=False),
     ),
 }  # fmt: skip

@@ -101,16 +101,20 @@ def _targets(out: list[Diagnostic], targets: Targets) -> None:
 
 def _search(out: list[Diagnostic], model: Model) -> None:
     search = model.search
-    for precision in search.precisions:
+    precisions = [*search.precisions, *(keep.precision for keep in search.keep)]
+    for precision in precisions:
         _call(out, "precision", precision.kind, "precision", precision.span)
+        if precision.group is not None:
+            _add(out, f"`group` of {precision.kind}", precision.at("group"), "a scale per output channel")
+    if len(search.precisions) > 1:
+        label = "build takes one precision, and searches for none"
+        _add(out, "a choice of precisions", search.precisions[1].span, label)
     fields = {"fusion": "fusion", "batch": "batch", "wait": "wait_s", "instances": "instances", "threads": "threads",
               "prune": "prune", "objective": "objective", "budget": "budget_s", "seed": "seed"}  # fmt: skip
     written = dict(search.spans)
     for word, field in fields.items():
         if field in written:
             _word(out, "search", word, written[field])
-    for keep in search.keep:
-        _word(out, "search", "keep", keep.span)
 
 
 def _hardware(out: list[Diagnostic], spec: Spec) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from ...dsl.spec import LatencyTarget, Model, Spec
 from ..codegen.describe import describe_inputs, describe_outputs
 from ..codegen.plan import arena_bytes
+from ..decisions import Decision
 from ..driver import Compiled, Machine
-from ..ir.graph import Graph
+from ..ir.graph import Array, Graph
+from ..ir.interpret import run
 from . import manifest as m
 from .golden import golden
 from .server import find as find_server
@@ -34,7 +37,7 @@ def bundle_content(
         "infer.lock": lock,
         f"{VARIANT}/model.so": compiled.library,
         f"{VARIANT}/weights.bin": compiled.weights,
-        "models/0/golden.json": golden(compiled.imported.graph, compiled.imported.reference),
+        "models/0/golden.json": golden(compiled.imported.graph, _answers(compiled), model.search.precisions[0].kind),
         "include/infc_model.h": HEADER / "infc_model.h",
         "examples/run.c": HEADER / "examples" / "run.c",
         "examples/run.py": HEADER / "examples" / "run.py",
@@ -42,6 +45,13 @@ def bundle_content(
     if compiled.imported.embed is not None:
         content["models/0/task/tokenizer.json"] = compiled.imported.embed.tokenizer
     return content, ("serve", f"{VARIANT}/model.so")
+
+
+def _answers(compiled: Compiled) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
+    """What gives golden answers: the source framework, or in reduced precision the interpreter, which rounds alike."""
+    if not compiled.decisions:
+        return compiled.imported.reference
+    return partial(run, compiled.imported.graph)
 
 
 def manifest_of(spec: Spec, model: Model, compiled: Compiled, machine: Machine, files: list[m.File]) -> m.Manifest:
@@ -65,7 +75,7 @@ def manifest_of(spec: Spec, model: Model, compiled: Compiled, machine: Machine, 
         variants=[
             m.Variant(
                 id=0,
-                precision="float32",
+                precision=model.search.precisions[0].kind,
                 isa=machine.variant,
                 cpu_features=list(platform.features),
                 library=f"{VARIANT}/model.so",
@@ -130,7 +140,11 @@ def _target(target: object) -> m.Target:
 
 
 def lock_sections(
-    spec: Spec, used: Iterable[Path], machine: Machine, tools: Mapping[str, str]
+    spec: Spec,
+    used: Iterable[Path],
+    machine: Machine,
+    tools: Mapping[str, str],
+    decisions: Sequence[Decision] = (),
 ) -> dict[str, dict[str, object]]:
     """The lock's decisions: inputs by digest, tools by version, the choice for each model."""
     root = Path(spec.folder or ".").resolve()
@@ -149,7 +163,8 @@ def lock_sections(
         sections[f"choice.{model.name}.0"] = {
             "target": machine.target.name,
             "variant": machine.variant,
-            "precision": "float32",
+            "precision": model.search.precisions[0].kind,
             "threads": machine.cores,
+            **({"layers": [f"{d.layer}={d.precision}" for d in decisions]} if decisions else {}),
         }
     return sections

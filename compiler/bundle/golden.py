@@ -17,7 +17,7 @@ from ..ir.types import numpy_dtype
 
 FORMAT = 1
 SEED = 20261
-TOLERANCE = 1e-3
+TOLERANCES = {"float32": 1e-3, "bfloat16": 2e-2, "int8": 5e-2}
 """Of a golden answer, relative to max(1, its largest value): far above rounding, far below any fault."""
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -59,8 +59,8 @@ def golden_sizes(graph: Graph) -> list[dict[str, int]]:
     return [small] if small == middle else [small, middle]
 
 
-def golden(graph: Graph, reference: Callable[[Arrays], Arrays]) -> str:
-    """The text of golden.json; `reference` answers one request."""
+def golden(graph: Graph, reference: Callable[[Arrays], Arrays], precision: str = "float32") -> str:
+    """The text of golden.json; `reference` answers one request, as exactly as `precision` can."""
     cases: list[dict[str, object]] = []
     for sizes in golden_sizes(graph):
         inputs = random_inputs(graph, sizes)
@@ -68,7 +68,7 @@ def golden(graph: Graph, reference: Callable[[Arrays], Arrays]) -> str:
         cases.append(
             {"inputs": _encode(inputs), "outputs": _encode({name: outputs[name] for name, _ in graph.outputs})}
         )
-    document = {"format": FORMAT, "cases": cases, "max_abs_error": TOLERANCE, "sha256": None}
+    document = {"format": FORMAT, "cases": cases, "max_abs_error": TOLERANCES[precision], "sha256": None}
     return json.dumps(document, sort_keys=True, indent=1) + "\n"
 
 

@@ -12,7 +12,7 @@ from ..ir.ops.leaf import Constant, Input, WeightRef
 from ..passes.placement import Place, Placement
 from .chains import far_operands
 from .plan import LEAD, Ref, Slot, at_longest, inner_elements, row_bytes, upper
-from .units import Group
+from .units import Group, quantized_norms
 from .views import View
 
 
@@ -80,13 +80,15 @@ class Allocation:
         time = 0
         for group in groups:
             end = time + len(group.nodes)
+            pairs = quantized_norms(group.nodes) if group.chain else {}
             for node in group.nodes:
                 time += 1
                 for touched in (node, *node.operands):
                     view = self.views.get(touched)
                     stored = view.source if view else touched
                     alone = stored in private or self.placement.place[stored] is Place.LOCAL
-                    last[stored] = max(last.get(stored, 0), time if alone or len(group.nodes) == 1 else end)
+                    until = time + (node in pairs) if alone or len(group.nodes) == 1 else end
+                    last[stored] = max(last.get(stored, 0), until)
         forever = time + 1
         for _, node in self.graph.outputs:
             view = self.views.get(node)

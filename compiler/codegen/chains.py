@@ -28,11 +28,12 @@ from ..ir.ops.log_softmax import LogSoftmax
 from ..ir.ops.masked_mean import MaskedMean
 from ..ir.ops.matmul import Matmul
 from ..ir.ops.pool import Pool
+from ..ir.ops.quantize import Quantize
 from ..ir.ops.rms_norm import RmsNorm
 from ..ir.ops.softmax import Softmax
 from ..passes.placement import Place
 
-_LAST_AXIS = LayerNorm | RmsNorm | L2Normalize | Embedding | Linear
+_LAST_AXIS = LayerNorm | RmsNorm | L2Normalize | Embedding | Linear | Quantize
 _ACROSS_ROWS = Argmax | Argmin | Conv | Cumsum | GroupNorm | MaskedMean | Matmul | Pool
 
 

@@ -22,6 +22,7 @@ from ..errors import Exit, InfcError
 from ..ir.dims import Dim, evaluate, product, substitute, sym
 from ..ir.graph import Graph, Op
 from ..ir.ops.leaf import Input
+from ..ir.ops.quantize import Quantize
 from ..ir.types import ITEM_BYTES, TensorType
 from ..passes.placement import Place, Placement
 
@@ -82,6 +83,17 @@ class Ref:
 
 
 @dataclass(frozen=True)
+class Also:
+    """A second result of a norm's step: its value quantized. `smooth`: the factors of `op`, where it has them; `keep`:
+    whether anything reads the norm's own value."""
+
+    op: Quantize
+    out: Ref
+    smooth: Ref | None
+    keep: bool
+
+
+@dataclass(frozen=True)
 class Step:
     """One kernel call: once over everything, or in an island for its current row."""
 
@@ -92,6 +104,13 @@ class Step:
     out: Ref
     flops: Dim
     origin: str
+    also: Also | None = None
+
+    @property
+    def refs(self) -> tuple[Ref, ...]:
+        """All that it reads and writes."""
+        more = (self.also.out, *((self.also.smooth,) if self.also.smooth else ())) if self.also else ()
+        return (*self.operands, self.out, *more)
 
     @property
     def place(self) -> Place:
@@ -191,8 +210,9 @@ def print_plan(plan: Plan, providers: Mapping[int, str] | None = None) -> str:
             operands = ", ".join(print_ref(r) for r in step.operands)
             indent = "  " if group.island or group.chain else ""
             provider = f" by {providers[step.index]}" if providers else ""
+            also = f", {print_ref(step.also.out)}" if step.also else ""
             lines.append(
-                f"{indent}{step.index}: {print_ref(step.out)} = {step.op.name}({operands})  # {step.name}{provider}"
+                f"{indent}{step.index}: {print_ref(step.out)}{also} = {step.op.name}({operands})  # {step.name}{provider}"
             )
     for name, ref in plan.outputs:
         lines.append(f"output {name}: {print_ref(ref)}")

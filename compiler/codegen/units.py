@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from ..errors import Exit, InfcError
 from ..ir.dims import Dim
 from ..ir.graph import Graph, Node
+from ..ir.ops.layer_norm import LayerNorm
+from ..ir.ops.quantize import Quantize
+from ..ir.ops.rms_norm import RmsNorm
 from ..passes.placement import Place, Placement
 from .chains import chain_lead, joins
 from .views import View, is_leaf
@@ -26,6 +30,15 @@ class Group:
     @property
     def chain(self) -> bool:
         return not self.island and len(self.nodes) > 1
+
+
+def quantized_norms(nodes: Sequence[Node]) -> dict[Node, Node]:
+    """The norms among a chain's nodes that the next node quantizes, with that node: one step writes both values."""
+    return {
+        norm: node
+        for norm, node in pairwise(nodes)
+        if isinstance(norm.op, LayerNorm | RmsNorm) and isinstance(node.op, Quantize) and node.operands[0] is norm
+    }
 
 
 def group_units(graph: Graph, placement: Placement, views: Mapping[Node, View]) -> list[Group]:

@@ -10,6 +10,7 @@ from ..ir.graph import Graph, Node
 from ..ir.ops.attention import Attention
 from ..ir.ops.leaf import Constant, Input, WeightRef
 from ..ir.ops.linear import Linear
+from ..ir.ops.quantize import Quantize
 from ..ir.ops.reshape import Reshape
 from ..ir.ops.slice import Slice
 from ..passes.placement import Place, Placement
@@ -71,7 +72,7 @@ def _all_stride(node: Node, readers: Mapping[Node, list[tuple[Node, int]]], outp
                 return False
             if not all(isinstance(r.op, Attention) and n < 3 for r, n in readers[reader]):
                 return False
-        elif not (isinstance(reader.op, Linear) and number == 0):
+        elif not (isinstance(reader.op, Linear | Quantize) and number == 0):
             return False
     return bool(readers[node])
 

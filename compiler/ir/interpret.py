@@ -16,7 +16,7 @@ from .evaluate import evaluate_loop
 from .graph import Array, Graph, InputSpec, Node, as_array
 from .ops.leaf import Input, WeightRef
 from .printer import number_nodes
-from .types import TensorType, numpy_dtype
+from .types import TensorType, is_float, numpy_dtype
 
 
 class InputError(Exception):
@@ -72,7 +72,7 @@ def _result(
     else:
         loop = op.loop(node.type, *(o.type for o in node.operands)) if loops else None
         value = op.reference(env, *operands) if loop is None else evaluate_loop(loop, env, operands)
-    dtype = np.dtype(np.float64) if double and node.type.dtype == "float32" else numpy_dtype(node.type.dtype)
+    dtype = np.dtype(np.float64) if double and is_float(node.type.dtype) else numpy_dtype(node.type.dtype)
     value = np.asarray(value)
     shape = tuple(evaluate(d, env) for d in node.type.shape)
     if value.shape != shape or (value.dtype != dtype and not (double and value.dtype == np.float32)):

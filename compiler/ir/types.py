@@ -9,17 +9,31 @@ import numpy as np
 
 from .dims import Dim, parse_dim, product
 
-DType = Literal["float32", "int64", "int32", "bool"]
-DTYPES: tuple[DType, ...] = get_args(DType)
+Plain = Literal["float32", "int64", "int32", "bool"]
+Reduced = Literal["bfloat16", "q8"]
+DType = Plain | Reduced
+DTYPES: tuple[Plain, ...] = get_args(Plain)
+"""What every op may take."""
+REDUCED: tuple[Reduced, ...] = get_args(Reduced)
+"""What ops with a kernel of reduced precision take: bfloat16, and q8, vectors of 8-bit integers with a scale each (see
+reduced.py). In NumPy their values are float32 numbers that lie on the grid of the dtype."""
 
-SHORT: dict[DType, str] = {"float32": "f32", "int64": "i64", "int32": "i32", "bool": "b1"}
+SHORT: dict[DType, str] = {
+    "float32": "f32", "int64": "i64", "int32": "i32", "bool": "b1", "bfloat16": "bf16", "q8": "q8",
+}  # fmt: skip
 LONG: dict[str, DType] = {short: dtype for dtype, short in SHORT.items()}
-ITEM_BYTES: dict[DType, int] = {"float32": 4, "int64": 8, "int32": 4, "bool": 1}
+ITEM_BYTES: dict[DType, int] = {"float32": 4, "int64": 8, "int32": 4, "bool": 1, "bfloat16": 2, "q8": 1}
+"""Bytes an element; of q8 without what a target stores beside it."""
+
+
+def is_float(dtype: DType) -> bool:
+    """Whether values of dtype are floating-point numbers to the interpreter."""
+    return dtype == "float32" or dtype in REDUCED
 
 
 def numpy_dtype(dtype: DType) -> np.dtype[Any]:
-    """NumPy's dtype of the same name."""
-    return np.dtype("bool" if dtype == "bool" else dtype)
+    """NumPy's dtype for values of `dtype`."""
+    return np.dtype("float32" if is_float(dtype) else dtype)
 
 
 @dataclass(frozen=True)

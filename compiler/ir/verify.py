@@ -16,7 +16,7 @@ from .graph import Graph, Node, OpError
 from .ops.leaf import Constant, Input, WeightRef
 from .ops.slice import Slice
 from .printer import print_node
-from .types import DTYPES, TensorType, numpy_dtype
+from .types import DTYPES, REDUCED, TensorType, numpy_dtype
 
 
 class VerifyError(Exception):
@@ -118,7 +118,7 @@ def _plain(value: Any) -> bool:
 
 
 def _dtype_known(graph: Graph, node: Node) -> str | None:
-    return None if node.type.dtype in DTYPES else f"dtype {node.type.dtype!r}"
+    return None if node.type.dtype in (*DTYPES, *REDUCED) else f"dtype {node.type.dtype!r}"
 
 
 def _symbols_bounded(graph: Graph, node: Node) -> str | None:

@@ -53,6 +53,18 @@ def _linear(op: Op, out: TensorType, operands: tuple[TensorType, ...]) -> Expr:
     return Prim(DEPENDS, tuple(reads), out.dtype)
 
 
+def _quantize(op: Op, out: TensorType, operands: tuple[TensorType, ...]) -> Expr:
+    """A vector of q8 depends on the whole vector of x, by its scale."""
+    axes, inner = _axes(out), Axis(out.rank)
+    reads: list[Expr] = [_load(operands, 0, *axes)]
+    if len(operands) > 1:
+        reads.append(_load(operands, 1, axes[-1]))
+    if out.dtype == "q8":
+        whole = _load(operands, 0, *axes[:-1], inner)
+        reads.append(Reduce(DEPENDS, ((inner.number, out.shape[-1]),), whole, out.dtype))
+    return Prim(DEPENDS, tuple(reads), out.dtype)
+
+
 def _attention(op: Op, out: TensorType, operands: tuple[TensorType, ...]) -> Expr:
     """out[b,t,h,d] reads q[b,t,h,:], k[b,:,h//group,:], v[b,:,h//group,d], mask[b,:], bias[b,h,t,:] (broadcast)."""
     b, t, h, d = _axes(out)
@@ -89,5 +101,6 @@ def _load(operands: tuple[TensorType, ...], number: int, *index: Expr) -> Load:
 
 WHOLES: dict[str, Callable[[Op, TensorType, tuple[TensorType, ...]], Expr]] = {
     "linear": _linear,
+    "quantize": _quantize,
     "attention": _attention,
 }

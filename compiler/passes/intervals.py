@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..ir.loops import Axis, Expr, Literal, Load, Prim, Reduce, Size
-from ..ir.types import DType
+from ..ir.types import DType, is_float
 
 Interval = tuple[float, float]
 
@@ -24,7 +24,7 @@ def anything(dtype: DType) -> Interval:
     """The interval of a value of which nothing is known."""
     if dtype == "bool":
         return (0, 1)
-    return (-HUGE, HUGE) if dtype == "float32" else (-(2.0**63), 2.0**63)
+    return (-HUGE, HUGE) if is_float(dtype) else (-(2.0**63), 2.0**63)
 
 
 def meet(a: Interval, b: Interval) -> Interval:

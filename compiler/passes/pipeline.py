@@ -77,12 +77,12 @@ def each(*callbacks: Callback) -> Callback:
     return call
 
 
-def dump_to(folder: Path, render: Callable[[Graph], str]) -> Callback:
-    """A callback that writes each graph to folder as `03-fuse.ir`."""
+def dump_to(folder: Path, render: Callable[[Graph], str], first: int = 0) -> Callback:
+    """A callback that writes each graph to folder as `03-fuse.ir`, numbered from first + 1."""
 
     def call(step: Step) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{step.index + 1:02d}-{step.pass_.name}.ir").write_text(render(step.after), encoding="utf-8")
+        (folder / f"{first + step.index + 1:02d}-{step.pass_.name}.ir").write_text(render(step.after), encoding="utf-8")
 
     return call
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +12,8 @@ from pathlib import Path
 from ...compiler.codegen.describe import describe
 from ...compiler.codegen.plan import Plan
 from ...compiler.errors import Exit, InfcError
+from ...compiler.ir.graph import Op
+from ...compiler.ir.types import TensorType
 from ...compiler.target import Built, Platform, Rendered, Variant
 from .compile import compile_objects, link, zig_version
 from .isa import GLIBC, ISAS, Isa, isa, machine_features, native
@@ -62,6 +64,12 @@ class CpuTarget:
         """Operating system, architecture, C library and CPU features that code for variant needs."""
         found = ISAS[variant]
         return Platform("linux", found.arch, GLIBC, found.features)
+
+    def refuses(self, variant: str, op: Op, operands: Sequence[TensorType]) -> str:
+        """Why there is no kernel of reduced precision for op over operands of these types; "" where there is one."""
+        from .kernels.reduced import why_not
+
+        return why_not(ISAS[variant], op, operands)
 
     def runs_here(self, variant: str) -> bool:
         """Whether this machine can execute the variant's code."""

@@ -33,6 +33,7 @@ def refused(text: str) -> list[Diagnostic]:
         FRAUD + "hardware { use cpu { isa aarch64-neon, cores 2, memory 1 GiB, price 1 USD/h } }",
         FRAUD + 'hardware { use "aws:c7a.large" }',
         FRAUD + "search { precision float32 }",
+        FRAUD + 'search { precision int8; keep "head.*" bfloat16; keep "a" float32 }',
         FRAUD + "serve { protocols openai; queue 9 requests, deadline 1 s }",
         'infer 1\nmodel m { source export("m.pt2"); version "2"; alias "a" }',
     ],
@@ -66,10 +67,13 @@ def test_what_build_honours_is_not_refused(text: str) -> None:
         (FRAUD + "hardware { use cpu { cores 1 }; use cpu { cores 2 } }", "a second `use`"),
         (FRAUD + "hardware { use cpu { count 2 } }", "`count`"),
         (FRAUD + 'hardware { accept cpu "x" }', "`accept`"),
-        (FRAUD + "search { precision float32, int8 }", "precision int8"),
+        (FRAUD + "search { precision float32, int8 }", "a choice of precisions"),
+        (FRAUD + "search { precision int8(group = 32) }", "`group` of int8"),
+        (FRAUD + "search { precision float8 }", "precision float8"),
+        (FRAUD + 'search { keep "a*" int4 }', "precision int4"),
         *(
             (FRAUD + f"search {{ {line} }}", f"`{line.split()[0]}`")
-            for line in ("fusion auto", "batch 1..4", "wait 0..1 ms", "instances 1", "threads 2", 'keep "a*" float32',
+            for line in ("fusion auto", "batch 1..4", "wait 0..1 ms", "instances 1", "threads 2",
                          "prune up to 3 %", "objective minimize cost", "budget 5 min", "seed 0")
         ),
         (FRAUD + "serve { cache exact, 1 MiB }", "`cache`"),
@@ -94,7 +98,7 @@ def test_every_statement_of_the_first_example_that_is_not_honoured_is_named() ->
         "use cuda",
         "a second `use`",
         "`count`",
-        "precision bfloat16",
+        "a choice of precisions",
         "precision int4",
         "`fusion`",
         "`batch`",

@@ -85,8 +85,9 @@ def _outputs(draft: Draft) -> list[Node]:
 
 
 def targets() -> tuple[str, ...]:
-    """Every op and every primitive by name, as `random_graph` takes them."""
-    return (*known(), *(name for name in TABLE if name != "cast"))
+    """Every op and every primitive by name, as `random_graph` takes them. quantize is left out: it rounds to coarse grids,
+    where single and double precision may part; test_ir_reduced.py is about it."""
+    return (*(name for name in known() if name != "quantize"), *(name for name in TABLE if name != "cast"))
 
 
 def cases(count: int) -> list[tuple[int, str]]:

@@ -111,7 +111,7 @@ CASES: list[tuple[Op, str, str]] = [
     (MaskedMean(), "f32[2,3,4] b1[2,4]", "masked_mean: mask b1[2,4] must have shape [2,3]"),
     (MaskedMean(), "f32[2,3,4] i64[2,3]", "masked_mean: mask must be bool, not i64[2,3]"),
     (Linear(), "f32[2,3]", "linear takes 2 operands here, not 1"),
-    (Linear(), "f32[2,3] i64[4,3]", "linear takes float32 operands, not f32[2,3], i64[4,3]"),
+    (Linear(), "f32[2,3] i64[4,3]", "linear takes x in float32 and other operands in float32, not f32[2,3], i64[4,3]"),
     (Linear(), "f32[2,3] f32[4,5]", "linear: x f32[2,3] does not fit weight f32[4,5]"),
     (Linear(bias=True), "f32[2,3] f32[4,3] f32[3]", "linear: bias f32[3] does not fit weight f32[4,3]"),
     (Linear(residual=True), "f32[2,3] f32[4,3] f32[4]", "linear: residual f32[4] does not fit the result f32[2,4]"),

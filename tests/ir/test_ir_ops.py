@@ -85,9 +85,9 @@ def test_loop_form_equals_reference(name: str) -> None:
 
 
 def test_torch_and_recipes_cover_every_op_and_primitive() -> None:
-    assert set(RECIPES) == set(known())
+    assert set(RECIPES) == set(known()) - {"quantize"}
     assert set(MAPS) == set(PRIMITIVES)
-    assert set(OPS) == set(known()) - {"map", "input", "weight", "fused"}
+    assert set(OPS) == set(known()) - {"map", "input", "weight", "fused", "quantize"}
 
 
 @pytest.mark.parametrize("name", [*TARGETS, *[None] * 3])
@@ -130,7 +130,7 @@ def test_every_output_has_the_batch_in_front() -> None:
 def test_generated_graphs_cover_every_dtype_and_broadcasts() -> None:
     dtypes: set[tuple[str, str]] = set()
     broadcasts = 0
-    for name in known():
+    for name in RECIPES:
         for seed in range(12):
             graph, _ = random_graph(seed, name)
             for node in graph.nodes():

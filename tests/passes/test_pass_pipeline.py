@@ -35,7 +35,7 @@ from infc.compiler.passes.pipeline import (
 
 
 def test_passes_are_found_by_folder() -> None:
-    assert set(known_passes()) == {"canonicalize", "cse", "dead_code", "fold", "fuse", "fuse_loops"}
+    assert set(known_passes()) == {"canonicalize", "cse", "dead_code", "fold", "fuse", "fuse_loops", "quantize"}
     assert all(isinstance(p(), Pass) for p in known_passes().values())
 
 

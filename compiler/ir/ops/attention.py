@@ -9,8 +9,9 @@ import numpy as np
 
 from ..dims import Dim
 from ..graph import Array, Env, Op, OpError
+from ..reduced import reduce_to
 from ..shapes import check_broadcasts_to, check_count, check_dtype, check_shape
-from ..types import TensorType
+from ..types import DType, TensorType
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,12 @@ class Attention(Op):
     """attention(q, k, v[, mask][, bias]): for each row b, query head h and position t the mean of v over the kept keys,
     weighted by softmax(q · k * scale + bias).
 
-    q: float32 [B, T, Hq, D]; k: [B, S, Hk, D]; v: [B, S, Hk, Dv], Hq a multiple of Hk (grouped heads: query head h
-    reads key head h // (Hq / Hk)); mask: bool [B, S], false takes a key away from every query; bias: float32, broadcast
+    q: float32 or bfloat16 [B, T, Hq, D]; k: [B, S, Hk, D]; v: [B, S, Hk, Dv], Hq a multiple of Hk (grouped heads: query
+    head h reads key head h // (Hq / Hk)); all three of one dtype, the result float32 or, of bfloat16, `out`; mask: bool [B, S], false takes a key away from every query; bias: float32, broadcast
     to [B, Hq, T, S]; result [B, T, Hq, Dv].
     Key s is kept for query t where mask says so, and s <= t if `causal`, and t - left <= s <= t + right if
-    `window` = (left, right). A query that keeps no key (or only keys whose score is minus infinity) gives zeros.
+    `window` = (left, right). A query that keeps no key (or only keys whose score is minus infinity) gives zeros. Of
+    bfloat16, targets may round the weights to bfloat16 before they multiply v.
     """
 
     scale: float
@@ -30,13 +32,14 @@ class Attention(Op):
     window: tuple[int, int] | None = None
     mask: bool = False
     bias: bool = False
+    out: DType = "float32"
     mnemonic: ClassVar[str] = "attention"
 
     def infer(self, *operands: TensorType) -> TensorType:
         check_count("attention", operands, 3 + self.mask + self.bias)
         q, k, v = operands[:3]
         for what, operand in zip("qkv", operands, strict=False):
-            check_dtype("attention", what, operand, ("float32",))
+            check_dtype("attention", what, operand, ("float32", "bfloat16") if what == "q" else (q.dtype,))
             if operand.rank != 4:
                 raise OpError(f"attention: {what} must be [batch, tokens, heads, features], not {operand}")
         (b, t, heads, d), (_, s, key_heads, _), value_width = q.shape, k.shape, v.shape[3]
@@ -52,7 +55,9 @@ class Attention(Op):
         if self.bias:
             check_dtype("attention", "bias", operands[-1], ("float32",))
             check_broadcasts_to("attention", "bias", operands[-1], (b, heads, t, s))
-        return TensorType("float32", (b, t, heads, value_width))
+        if self.out != "float32" and self.out != q.dtype:
+            raise OpError(f"attention of {q.dtype} has no result of {self.out!r}")
+        return TensorType(self.out, (b, t, heads, value_width))
 
     def reference(self, env: Env, *operands: Array) -> Array:
         q, k, v = (o.transpose(0, 2, 1, 3) for o in operands[:3])  # [B, H, tokens, features]
@@ -69,7 +74,7 @@ class Attention(Op):
         weights = np.exp(masked - np.where(top == -np.inf, 0, top))
         total = weights.sum(axis=-1, keepdims=True)
         out = np.matmul(weights, v) / np.where(total == 0, 1, total)
-        return np.ascontiguousarray(out.transpose(0, 2, 1, 3)).astype(q.dtype)
+        return reduce_to(self.out, np.ascontiguousarray(out.transpose(0, 2, 1, 3)).astype(q.dtype))
 
     def kept(self, queries: int, keys: int) -> Array:
         """Which keys each query may see by position alone: bool [queries, keys]."""

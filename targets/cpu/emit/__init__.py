@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ....compiler.codegen.plan import Plan, Ref, Step, Unit
+from ....compiler.ir.types import REDUCED
 from ....compiler.passes.placement import Place
 from ..isa import Isa
 from .chain import lay_out_blocks, render_chain
@@ -93,7 +94,7 @@ def _same_place(a: Ref, b: Ref) -> bool:
 
 def _body(em: Emission, step: Step, *, island: bool) -> Body:
     renderer = RENDER.get(type(step.op))
-    typed = step.operands and step.operands[0].type.dtype == "float32" or renderer is render_along
+    typed = step.operands and step.operands[0].type.dtype in ("float32", *REDUCED) or renderer is render_along
     body = renderer(em, step) if renderer is not None and typed else None
     return body if body is not None else render_loop(em, step, island=island)
 

@@ -5,8 +5,8 @@
             part_6(e, scratch, r0, r1, ...)         a step's kernel over these rows
             part_7(e, scratch, r0, r1, ...)
 
-Block slots are a thread's own; their base is moved back by r0 rows, so that a step finds row r where it finds it in the
-arena. Where there are too few rows for all threads the steps run one by one and split columns instead.
+Block slots are a thread's own. Before each step the bases of those that it touches are moved back by r0 rows of the value
+at hand, so that it finds row r where it finds it in the arena. Where there are too few rows for all threads the steps run one by one and split columns instead.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ....compiler.codegen.plan import Plan, Unit
+from ....compiler.codegen.plan import LEAD, Plan, Ref, Step, Unit
 from ....compiler.errors import Exit, InfcError
 from ....compiler.ir.dims import product
 from ....compiler.passes.placement import Place
 from ..isa import Isa
-from .operands import Emission
+from .operands import Emission, stride_bytes
 from .step_body import Body
 
 ALIGN = 64
@@ -61,7 +61,7 @@ def render_chain(
 ) -> tuple[str, list[str]]:
     """(the C of the chain's function, the lines of `run` that call it). Raises InfcError (exit 1) for a step that has no
     kernel over a range of rows."""
-    own = sorted({s.out.number for s in unit.steps if em.plan.slots[s.out.number].block})
+    own = any(_blocks_of(em, step) for step in unit.steps)
     lines = [
         f"static void chain_{number}(void *env, uint32_t tid, uint32_t threads) {{",
         "    rt_env mine = *(rt_env *)env, *e = &mine;",
@@ -79,11 +79,14 @@ def render_chain(
         "    uint64_t at = rt_start(e, tid);",
         "    for (int64_t b = 0; b < count; ++b) {",
         "        const int64_t r0 = begin + (end - begin) * b / count, r1 = begin + (end - begin) * (b + 1) / count;",
-        *(f"        slots[{s}] = block + {blocks.at[s]} - r0 * {em.plan.slots[s].block_bytes};" for s in own),
     ]
     for step, body in zip(unit.steps, bodies, strict=True):
         if not body.part:
             raise InfcError(f"{step.op.name} cannot stand in a chain: {step.name}", exit_code=Exit.INTERNAL)
+        lines += (
+            f"        slots[{ref.number}] = block + {blocks.at[ref.number]} - r0 * {_row_bytes(em, ref, unit)};"
+            for ref in _blocks_of(em, step)
+        )
         per = _per_row(em, body, unit)
         rows = "r0, r1" if per == "1" else f"r0 * {per}, r1 * {per}"
         lines.append(f"        part_{step.index}(e, scratch, {rows}, 0, {body.panels});")
@@ -106,6 +109,18 @@ def render_chain(
         "}",
     ]
     return "\n".join(lines), run
+
+
+def _blocks_of(em: Emission, step: Step) -> list[Ref]:
+    """The refs of a step that lie in block slots."""
+    return [ref for ref in step.refs if ref.where == "slot" and em.plan.slots[ref.number].block]
+
+
+def _row_bytes(em: Emission, ref: Ref, unit: Unit) -> int:
+    """Bytes of one row of the chain in the storage behind ref; other values of its slot may have wider rows."""
+    inner = product(unit.rows[LEAD[ref.place] :])
+    assert isinstance(inner, int), "rows of a block value have a fixed size"
+    return stride_bytes(em, ref) // inner
 
 
 def _per_row(em: Emission, body: Body, unit: Unit) -> str:

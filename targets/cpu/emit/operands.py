@@ -6,14 +6,17 @@ from dataclasses import dataclass, field
 
 from ....compiler.codegen.plan import LONGEST, Plan, Ref, at_longest
 from ....compiler.ir.dims import Dim, bounds, product
-from ....compiler.ir.types import DType, TensorType
+from ....compiler.ir.types import ITEM_BYTES, DType, TensorType
 from ....compiler.passes.placement import Place
 from ..isa import Isa
-from ..kernels import Kernel
+from ..kernels import Kernel, q8_stride
 from .cexpr import c_dim
 from .weights import WeightTable
 
-C_TYPES: dict[DType, str] = {"float32": "float", "int64": "int64_t", "int32": "int32_t", "bool": "uint8_t"}
+C_TYPES: dict[DType, str] = {
+    "float32": "float", "int64": "int64_t", "int32": "int32_t", "bool": "uint8_t", "bfloat16": "uint16_t", "q8": "char",
+}  # fmt: skip
+"""C types of elements; q8 is counted in bytes, a vector with its scale takes `q8_stride`."""
 
 
 @dataclass
@@ -52,6 +55,16 @@ def stride_of(ref: Ref) -> int:
     return ref.stride
 
 
+def stride_bytes(em: Emission, ref: Ref) -> int:
+    """Bytes between two tokens (TOKEN) or rows (ROW) of the storage."""
+    if ref.type.dtype != "q8":
+        return stride_of(ref) * ITEM_BYTES[ref.type.dtype]
+    width = ref.type.shape[-1]
+    assert isinstance(width, int)
+    assert ref.contiguous
+    return stride_of(ref) // width * q8_stride(em.isa, width)
+
+
 def pointer(em: Emission, ref: Ref, *, const: bool = True, in_row: bool = True) -> str:
     """A C expression for the first element of ref. With in_row, island code starts at its current row."""
     ctype = C_TYPES[ref.type.dtype]
@@ -61,10 +74,9 @@ def pointer(em: Emission, ref: Ref, *, const: bool = True, in_row: bool = True) 
     if ref.where == "input":
         return f"(const {ctype} *)e->local_input[{ref.number}]"
     text = f"({qualifier}{ctype} *)e->slot[{ref.number}]"
-    if ref.place is Place.TOKEN and in_row:
-        text += f" + rt_token_at(e, {stride_of(ref)})"
-    if ref.place is Place.ROW and in_row:
-        text += f" + rt_row_at(e, {stride_of(ref)})"
+    if ref.place in (Place.TOKEN, Place.ROW) and in_row:
+        stride = stride_bytes(em, ref) if ref.type.dtype == "q8" else stride_of(ref)
+        text += f" + {'rt_token_at' if ref.place is Place.TOKEN else 'rt_row_at'}(e, {stride})"
     return f"{text} + {ref.column}" if ref.column else text
 
 
@@ -88,6 +100,15 @@ def units(em: Emission, ref: Ref) -> str:
 def spacing(ref: Ref) -> Dim:
     """Elements between two last-axis vectors."""
     return ref.spacing or ref.type.shape[-1]
+
+
+def vector_step(em: Emission, ref: Ref) -> str:
+    """C expression of the elements between two last-axis vectors, of q8 the bytes."""
+    width = ref.type.shape[-1]
+    if ref.type.dtype == "q8":
+        assert isinstance(width, int)
+        return str(q8_stride(em.isa, width))
+    return em.dim(spacing(ref))
 
 
 def storage_type(ref: Ref, plan: Plan) -> TensorType:

@@ -7,6 +7,7 @@ does not take, is rendered from its loop form by the tail. `render_step` picks t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ....compiler.codegen.plan import Ref, Step
 from ....compiler.ir.dims import product
@@ -25,19 +26,24 @@ from ....compiler.ir.ops.log_softmax import LogSoftmax
 from ....compiler.ir.ops.masked_mean import MaskedMean
 from ....compiler.ir.ops.matmul import Matmul
 from ....compiler.ir.ops.pool import Pool
+from ....compiler.ir.ops.quantize import Quantize
 from ....compiler.ir.ops.rms_norm import RmsNorm
 from ....compiler.ir.ops.softmax import Softmax
+from ....compiler.ir.types import DType
 from ....compiler.passes.placement import Place
 from .. import kernels
-from .operands import Emission, pointer, spacing, storage_type, units, vectors
+from .operands import Emission, pointer, spacing, storage_type, units, vector_step, vectors
 from .segments import open_own_segments, open_segments, segment
 from .spatial import render_conv, render_group_norm, render_pool
 from .step_body import Body, Render, part_of, split_rows, use, work_of
 
+SPEEDUP: Mapping[DType, int] = {"float32": 1, "bfloat16": 2, "q8": 4}
+"""About how much faster a core multiplies; decides when a step is too small for a second thread."""
+
 
 def at_row(em: Emission, ref: Ref, *, const: bool = True) -> str:
     """Pointer to vector r0 of ref."""
-    return f"{pointer(em, ref, const=const)} + r0 * {em.dim(spacing(ref))}"
+    return f"{pointer(em, ref, const=const)} + r0 * {vector_step(em, ref)}"
 
 
 def render_linear(em: Emission, step: Step) -> Body | None:
@@ -48,21 +54,41 @@ def render_linear(em: Emission, step: Step) -> Body | None:
     n, k = weight.type.shape
     if weight.where != "weight" or not isinstance(n, int) or not isinstance(k, int):
         return None
-    kernel = kernels.linear(em.isa, n, k, op.activation, op.bias, op.residual)
+    isa, precision = em.isa, op.precision
+    kernel = kernels.linear(isa, n, k, op.activation, op.bias, op.residual, precision, op.out)
     load = em.weights.source[weight.weight].load
-    packed = kernels.panels(em.isa, n) * em.isa.nr * k * 4
-    isa = em.isa
-    at = em.weights.offset(f"linear {weight.weight}", packed, lambda: kernels.pack_linear(isa, load()))
+    packed = kernels.packed_bytes(isa, n, k, precision)
+    key = f"linear {weight.weight}" if precision == "float32" else f"linear {precision} {weight.weight}"
+    at = em.weights.offset(key, packed, lambda: kernels.pack_linear(isa, load(), precision))
     rows = vectors(em, x.type, x.extent)
     bias = pointer(em, step.operands[2]) if op.bias else "NULL"
     residual = step.operands[-1]
     res = at_row(em, residual) if op.residual else "NULL"
     ldr = em.dim(spacing(residual)) if op.residual else "0"
     panels = kernels.panels(em.isa, n)
-    part = f"""    {use(em, kernel)}({at_row(em, x)}, {em.dim(spacing(x))}, (const float *)(e->weights + {at}), {bias},
-        {res}, {ldr}, {at_row(em, step.out, const=False)}, {em.dim(spacing(step.out))}, r1 - r0, p0, p1);
+    part = f"""    {use(em, kernel)}({at_row(em, x)}, {vector_step(em, x)}, (const void *)(e->weights + {at}), {bias},
+        {res}, {ldr}, {at_row(em, step.out, const=False)}, {vector_step(em, step.out)}, r1 - r0, p0, p1);
 """
-    return part_of(part, x.type, rows, work_of(rows, 2 * n * k, em), "template:linear", panels)
+    provider = "template:linear" if precision == "float32" else f"template:linear {precision}"
+    return part_of(part, x.type, rows, work_of(rows, 2 * n * k // SPEEDUP[precision], em), provider, panels)
+
+
+def render_quantize(em: Emission, step: Step) -> Body | None:
+    """Rows to bfloat16 or q8."""
+    op, x, width = step.op, step.operands[0], _static_width(step)
+    assert isinstance(op, Quantize)
+    if width is None or (op.dtype == "bfloat16" and (op.smooth or x.type.dtype != "float32")):
+        return None
+    if op.dtype == "q8":
+        kernel = kernels.quantize_rows(em.isa, width, x.type.dtype, smooth=op.smooth)
+    else:
+        kernel = kernels.cast_bf16(em.isa, width)
+    smooth = f", {pointer(em, step.operands[1])}" if op.smooth else ""
+    rows = vectors(em, x.type, x.extent)
+    part = f"""    {use(em, kernel)}({at_row(em, x)}, {vector_step(em, x)}, {at_row(em, step.out, const=False)},
+        {vector_step(em, step.out)}{smooth}, r1 - r0);
+"""
+    return part_of(part, x.type, rows, work_of(rows, 4 * width, em), "template:quantize")
 
 
 def _static_width(step: Step) -> int | None:
@@ -82,17 +108,22 @@ def render_norm(em: Emission, step: Step) -> Body | None:
     weight = pointer(em, rest.pop(0)) if op.weight else "NULL"
     bias = pointer(em, rest.pop(0)) if has_bias else "NULL"
     residual = rest.pop(0) if has_residual else None
+    also = step.also
+    more: dict[str, Any] = {"also": also.op.dtype, "keep": also.keep, "smooth": also.op.smooth} if also else {}
     if isinstance(op, LayerNorm):
-        kernel = kernels.layer_norm(em.isa, width, op.eps, op.weight, op.bias, op.residual)
+        kernel = kernels.layer_norm(em.isa, width, op.eps, op.weight, op.bias, op.residual, **more)
     else:
-        kernel = kernels.rms_norm(em.isa, width, op.eps, op.weight)
+        kernel = kernels.rms_norm(em.isa, width, op.eps, op.weight, **more)
+    second = f"{at_row(em, also.out, const=False)}, {vector_step(em, also.out)}, " if also else ""
+    second += f"{pointer(em, also.smooth)}, " if also and also.smooth else ""
     rows = vectors(em, step.out.type, step.out.extent)
     x = step.operands[0]
     part = f"""    {use(em, kernel)}({at_row(em, x)}, {em.dim(spacing(x))}, {at_row(em, residual) if residual else "NULL"},
         {em.dim(spacing(residual)) if residual else "0"}, {weight}, {bias},
-        {at_row(em, step.out, const=False)}, {em.dim(spacing(step.out))}, r1 - r0);
+        {at_row(em, step.out, const=False)}, {em.dim(spacing(step.out))}, {second}r1 - r0);
 """
-    return part_of(part, step.out.type, rows, work_of(rows, 8 * width, em), f"template:{op.name}")
+    provider = f"template:{op.name}" + (" + quantize" if also else "")
+    return part_of(part, step.out.type, rows, work_of(rows, 8 * width, em), provider)
 
 
 def render_softmax(em: Emission, step: Step) -> Body | None:
@@ -156,8 +187,9 @@ def render_attention(em: Emission, step: Step) -> Body | None:
     assert isinstance(heads_k, int)
     assert isinstance(depth_v, int)
     kernel = kernels.attention(
-        em.isa, heads, heads_k, depth, depth_v, op.scale, op.causal, op.window, mask is not None, bias is not None
-    )
+        em.isa, heads, heads_k, depth, depth_v, op.scale, op.causal, op.window, mask is not None, bias is not None,
+        q.type.dtype, op.out,
+    )  # fmt: skip
     (at_k, keys), (at_v, _) = segment(em, k), segment(em, v)
     at_mask = segment(em, mask)[0] if mask is not None else ""
     ldq, ldk, ldv = (em.dim(r.spacing or product(r.type.shape[2:])) for r in (q, k, v))
@@ -300,6 +332,7 @@ def _lead_count(em: Emission, out: Ref) -> str:
 
 RENDER: Mapping[type[Op], Render] = {
     Linear: render_linear,
+    Quantize: render_quantize,
     LayerNorm: render_norm,
     RmsNorm: render_norm,
     Softmax: render_softmax,

@@ -13,7 +13,13 @@ from collections.abc import Callable, Mapping
 
 from ....compiler.ir.types import DType
 
-C_TYPES: Mapping[DType, str] = {"float32": "float", "int64": "int64_t", "int32": "int32_t", "bool": "uint8_t"}
+C_TYPES: Mapping[DType, str] = {
+    "float32": "float",
+    "int64": "int64_t",
+    "int32": "int32_t",
+    "bool": "uint8_t",
+    "bfloat16": "uint16_t",
+}
 SUFFIX: Mapping[DType, str] = {"float32": "f", "int64": "_i64", "int32": "_i32"}
 
 _INFIX: Mapping[str, str] = {
