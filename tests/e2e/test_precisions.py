@@ -1,0 +1,90 @@
+"""Every family in bfloat16 and int8: against the interpreter that rounds alike, against torch by cosine, equal bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infc.compiler.errors import InfcError
+from infc.compiler.ir.interpret import run as interpret
+from infc.compiler.target import find_target
+from tests.frontends.families import FAMILIES, MOST_ROWS, MOST_TOKENS, inputs_of, save_family
+
+from .support import Built, agree, answered, compiled, kept_of, write_spec
+from .test_families import TEXT, rows_of
+
+WITHOUT_LINEARS = ("resnet",)
+LEAST_COSINE = {"bfloat16": 0.9995, "int8": 0.985}
+"""Of random weights, whose activations spread wider than those of trained ones."""
+TOLERANCE = {"bfloat16": 4e-2, "int8": 2e-1}
+"""Of the largest value, element by element, over layers in which a last bit can move a value by a step of its grid."""
+FEATURES = find_target("cpu").platform(find_target("cpu").resolve(None)).features
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(n, p) for n in FAMILIES if n not in WITHOUT_LINEARS for p in LEAST_COSINE],
+    ids=lambda param: "-".join(param),
+)
+def family(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str, Built]]:
+    """A family's name, a precision, and its model compiled from a spec."""
+    name, precision = request.param
+    if precision == "bfloat16" and "avx512_bf16" not in FEATURES:
+        pytest.skip("SKIPPED bfloat16: this machine's CPU has no dot product for it")
+    folder = tmp_path_factory.mktemp(f"{name}-{precision}")
+    save_family(name, folder / "model")
+    lines = ['source huggingface("model")', f"dim batch in 1..{MOST_ROWS}"]
+    if FAMILIES[name].image is None:
+        lines.append(f"dim tokens in 1..{MOST_TOKENS}")
+    lines.append(f"search {{ precision {precision} }}")
+    with compiled(write_spec(folder, *lines), folder / "work") as built:
+        yield name, precision, built
+
+
+def test_it_computes_what_the_interpreter_says_and_stays_near_torch(family: tuple[str, str, Built]) -> None:
+    name, precision, built = family
+    graph = built.compiled.imported.graph
+    for rows, tokens in ((1, 1), (3, 17), (MOST_ROWS, MOST_TOKENS)):
+        inputs = inputs_of(name, built.given, rows, tokens)
+        got, want = built.two.run(inputs), interpret(graph, inputs)
+        exact = built.compiled.imported.reference(inputs)
+        for output, value in want.items():
+            what, kept = f"{name} {output} at {rows} x {tokens}", kept_of(built.two, output, inputs)
+            agree(got[output], value, what, kept, TOLERANCE[precision])
+            a, b = (x[kept == 1] if kept is not None else x for x in (got[output], exact[output]))
+            cosine = float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
+            assert cosine >= LEAST_COSINE[precision], f"{what}: cosine {cosine:.5f}"
+
+
+def test_its_layers_are_in_the_precision_asked_for(family: tuple[str, str, Built]) -> None:
+    _, precision, built = family
+    linears = [d for d in built.compiled.decisions if d.precision == precision]
+    assert len(linears) >= 2
+    assert all(d.reason for d in built.compiled.decisions if d.precision == "float32"), "the others say why"
+
+
+def test_bits_do_not_depend_on_batch_slot_threads_or_neighbours(family: tuple[str, str, Built]) -> None:
+    name, _, built = family
+    rows = rows_of(name, built, (7, 1, MOST_TOKENS, 16, 33))
+    alone = [built.one.run(row) for row in rows]
+    for size in (1, 2, 13, 14, 15, 29) if name in TEXT else (1, 5):
+        chosen = [(slot * 3 + size) % len(rows) for slot in range(size)]
+        for model in (built.one, built.two):
+            for slot, result in zip(chosen, model.run_batch([rows[i] for i in chosen]), strict=True):
+                for output, value in answered(result).items():
+                    assert np.array_equal(value, alone[slot][output]), (size, slot, output)
+
+
+def test_a_model_of_convolutions_alone_is_refused_by_name(tmp_path: Path) -> None:
+    save_family("resnet", tmp_path / "model")
+    spec = write_spec(tmp_path, 'source huggingface("model")', "search { precision int8 }")
+    with (
+        pytest.raises(InfcError, match="no layer of the model can be computed in int8"),
+        compiled(spec, tmp_path / "w"),
+    ):
+        pass
