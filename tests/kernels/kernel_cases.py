@@ -452,6 +452,10 @@ def cases(isa: Isa) -> tuple[Case, ...]:
     nr, vector = isa.nr, isa.vector
     return (
         *_linear_cases(nr),
+        *(linear_case(1, k) for k in (2, vector, 3 * vector + 1, 4 * vector, 9 * vector + 3)),
+        *(linear_case(n, 5 * vector + 3, residual=True) for n in range(2, vector // 2 + 2)),
+        linear_case(1, 256, "sigmoid", bias=False),
+        linear_case(2, 70, "tanh"),
         linear_case(nr + 1, 2000, residual=True),
         linear_case(nr + 3, 11, bias=False),
         linear_case(2 * nr, 11, bias=False),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ....compiler.errors import Exit, InfcError
 from ..isa import Dot, Isa
 from .dot import dot_steps, dot_tile, q8_row
-from .pack import panel_layout, panels, supports
+from .pack import narrow, narrow_row, panel_layout, panels, supports
 from .prelude import SHORT_FUNCTIONS, VECTOR_FUNCTIONS
 from .render import Kernel, kernel
 from .tile import tile
@@ -35,6 +35,25 @@ class LinearContext:
     bias: bool
     residual: bool
     plain: bool
+
+
+@dataclass(frozen=True)
+class NarrowContext:
+    """What linear_narrow.c.j2 reads: sums run in `lanes` vectors, up to k = `body`; then by vectors up to `full`, and
+    `tail` remain. Rows of w have `padded` floats."""
+
+    symbol: str
+    n: int
+    k: int
+    padded: int
+    vector: int
+    lanes: int
+    body: int
+    full: int
+    tail: int
+    activation: str | None
+    bias: bool
+    residual: bool
 
 
 @dataclass(frozen=True)
@@ -82,12 +101,14 @@ def linear(
 
     a, c, res have row strides lda, ldc, ldr, in elements; w is what `pack_linear` makes for `precision`; c may be res,
     never a. bias and res are float32, c is `out` (float32, or bfloat16 where `precision` is reduced). Sums run in order
-    of k in one accumulator each. bfloat16: a are bfloat16 rows, products summed in float32. q8: a are q8 rows, lda their
+    of k in one accumulator each (float32 layers of a few columns, `narrow`: in the lanes of vectors along k). bfloat16: a are bfloat16 rows, products summed in float32. q8: a are q8 rows, lda their
     stride in **bytes**; sums are exact. Raises InfcError for an activation without a vector form, or a precision, n and k
     that `supports` refuses.
     """
     if precision != "float32":
         return _linear_dot(isa, n, k, activation, bias, residual, precision, out)
+    if narrow(isa, n):
+        return _linear_narrow(isa, n, k, activation, bias, residual)
     micro = tile(isa)
     tail = n % isa.nr
     context = LinearContext(
@@ -109,6 +130,26 @@ def linear(
         plain=not (activation or bias or residual),
     )
     return kernel("linear", "linear.c.j2", context, shared=[micro.source])
+
+
+def _linear_narrow(isa: Isa, n: int, k: int, activation: str | None, bias: bool, residual: bool) -> Kernel:
+    lanes = 4 if n == 1 else 2 if n <= 4 else 1
+    full = k // isa.vector * isa.vector
+    context = NarrowContext(
+        symbol="",
+        n=n,
+        k=k,
+        padded=narrow_row(isa, k),
+        vector=isa.vector,
+        lanes=lanes,
+        body=k // (lanes * isa.vector) * lanes * isa.vector,
+        full=full,
+        tail=k - full,
+        activation=vector_function(activation),
+        bias=bias,
+        residual=residual,
+    )
+    return kernel("linear_narrow", "linear_narrow.c.j2", context)
 
 
 def _linear_dot(

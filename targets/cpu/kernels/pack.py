@@ -36,6 +36,16 @@ def panels(isa: Isa, n: int) -> int:
     return -(-n // isa.nr)
 
 
+def narrow(isa: Isa, n: int) -> bool:
+    """Whether float32 weights of n columns are kept row by row: their sums run along k in a vector's lanes."""
+    return n <= isa.vector // 2
+
+
+def narrow_row(isa: Isa, k: int) -> int:
+    """Floats of such a row: k, padded with zeros to whole vectors."""
+    return -(-k // isa.vector) * isa.vector
+
+
 @dataclass(frozen=True)
 class PanelLayout:
     """A panel of reduced precision, in bytes: `header`, for q8 nr float32 column scales and nr int32 starts of the
@@ -57,6 +67,8 @@ def panel_layout(isa: Isa, precision: str, k: int) -> PanelLayout:
 
 def packed_bytes(isa: Isa, n: int, k: int, precision: str = "float32") -> int:
     """Bytes of what `pack_linear` makes of weight[n, k]."""
+    if precision == "float32" and narrow(isa, n):
+        return 4 * n * narrow_row(isa, k)
     each = 4 * isa.nr * k if precision == "float32" else panel_layout(isa, precision, k).bytes
     return panels(isa, n) * each
 
@@ -64,9 +76,13 @@ def packed_bytes(isa: Isa, n: int, k: int, precision: str = "float32") -> int:
 def pack_linear(isa: Isa, weight: NDArray[Any], precision: str = "float32") -> NDArray[Any]:
     """weight[N, K] (float32) as panels, zero padded; to be stored 64-byte aligned.
 
-    float32: [ceil(N/nr)][K][nr] floats. bfloat16 and q8: bytes, [ceil(N/nr)] panels of `panel_layout`; bfloat16 rounds
+    float32: [ceil(N/nr)][K][nr] floats, or where `narrow` [N][narrow_row(K)]. bfloat16 and q8: bytes, [ceil(N/nr)] panels of `panel_layout`; bfloat16 rounds
     to nearest even; q8 takes each row's scale as max|w|/127, so a weight that lies on that grid is stored exactly.
     """
+    if precision == "float32" and narrow(isa, len(weight)):
+        rows = np.zeros((len(weight), narrow_row(isa, weight.shape[1])), np.float32)
+        rows[:, : weight.shape[1]] = weight
+        return rows
     if precision == "float32":
         return _panels_of(isa, weight.astype(np.float32, copy=False), 1)[..., 0]
     dot = isa.dots[precision]

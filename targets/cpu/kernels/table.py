@@ -14,6 +14,7 @@ WITH_REDUCED: tuple[str, ...] = tuple(name for name, isa in ISAS.items() if isa.
 
 FLOAT32: tuple[str, ...] = (
     "linear",
+    "linear_narrow",
     "matmul",
     "attention",
     "conv",
