@@ -1,118 +1,199 @@
-"""`python -m bench`: runs everyone, prints the tables, writes docs/benchmarks.md and its picture."""
+"""`python -m bench`: runs everyone, prints the tables, writes docs/benchmarks.md with its data and its picture."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from pathlib import Path
 
-from .cases import CASES, ROOT, SPEC, Case, parse_case
-from .interleave import Plan, Result, run_case
-from .machine import build_probe, cpu_name, measure_peak
+from .artifacts import cache_root
+from .bundles import build_bundle
+from .cases import FOLDER, OURS, PRECISIONS, ROOT, SHAPES, Case, make_case
+from .document import document, readme_lines
+from .interleave import Plan, Result
+from .loop import build_loop
+from .machine import best_kind, build_probe, cpu_name, measure_limits, measure_peak
+from .models import ENCODERS, EXAMPLE, STREAMED
 from .peers import PEERS
 from .plot import draw
-from .profile import profile_text
-from .report import OURS, Run, Setting, render, verdict
-from .worker import PeerFailed, Worker
+from .report import Run, render
+from .start import Started, run_start
+from .suites import Peak, Profiled, Setting, StreamResult, run_cases, run_profiles, run_stream, started
 
-FOLDER = ROOT / "build" / "bench"
+SUITES = ("encoders", "stream", "tabular", "start")
+PEAK_MS = 15
+QUICK = Plan(rounds=3, block_s=0.02, least=1, budget_s=5, fewest=2)
+BEGIN = time.monotonic()
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0 when everything ran; 1 when a row stayed open (a peer is absent or failed), which the page says too."""
+    """0 when everything ran; 1 when a row stayed open (a peer or infc is absent or failed), which the page says too."""
     args = arguments(argv)
     FOLDER.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "inductor"))
     load = os.getloadavg()[0]
     say(f"{cpu_name()}, {args.threads} threads")
     if load > 0.5:
         say(f"warning: other programs keep this machine busy (load average {load:.1f}); ratios will be noisy or wrong")
-    program = build_probe(FOLDER)
-    prepare(args.cases)
-    peers = [p for p in PEERS if not args.peers or p.name in args.peers]
-    if any(p.name == OURS for p in peers):
-        build_bundle()
-    workers: dict[str, Worker | PeerFailed] = {}
-    settings: list[Setting] = []
-    results: list[Result] = []
-    plan = Plan(rounds=args.rounds)
-    try:
-        for peer in peers:
-            try:
-                worker = workers[peer.name] = Worker(peer, FOLDER, args.threads)
-                settings.append(Setting(peer.name, worker.version, worker.settings))
-            except PeerFailed as failure:
-                workers[peer.name] = failure
-                settings.append(Setting(peer.name, "–", str(failure)))
-        for case in args.cases:
-            results.append(run_case(case, workers, FOLDER, plan, partial(measure_peak, program, args.threads), say))
-            say(f"{case.name}: {verdict(results[-1])}")
-    finally:
-        for worker in workers.values():
-            if isinstance(worker, Worker):
-                worker.close()
-    profiles = {case.title: text for case in args.cases if (text := profile_text(case, FOLDER, args.threads))}
-    page = render(
-        Run(
-            results=results,
-            settings=settings,
-            plan=plan,
-            machine=cpu_name(),
-            threads=args.threads,
-            commit=commit(),
-            date=f"{datetime.now(UTC):%Y-%m-%d}",
-            profiles=profiles,
-            load=load,
-        )
+    build_loop()
+    probe = build_probe(FOLDER)
+
+    def peak(precision: str) -> float:
+        return measure_peak(probe, best_kind(precision), args.threads, PEAK_MS)
+
+    prepare(args)
+    refused = build_bundles(args)
+    limits = {threads: measure_limits(probe, threads) for threads in sorted({1, args.threads})}
+    measured = measure(args, peak, refused)
+    run = Run(
+        results=measured.results,
+        streams=measured.streams,
+        starts=measured.starts,
+        profiles=measured.profiles,
+        settings=measured.settings,
+        limits=limits,
+        plan=args.plan,
+        machine=cpu_name(),
+        threads=args.threads,
+        commit=commit(),
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        load=load,
+        minutes=(time.monotonic() - BEGIN) / 60,
     )
-    print(page)
-    if args.write:
-        (ROOT / "docs").mkdir(exist_ok=True)
-        (ROOT / "docs" / "benchmarks.md").write_text(page, encoding="utf-8")
-        draw(results, ROOT / "docs" / "benchmarks.svg")
-        say("wrote docs/benchmarks.md and docs/benchmarks.svg")
-    return 1 if any(row.failure for result in results for row in result.rows) else 0
+    write(run, ROOT / "docs" if args.write else FOLDER)
+    print("\n".join(readme_lines(run)))
+    rows = [row for result in (*run.results, *run.streams) for row in result.rows]
+    return 1 if any(row.failure for row in (*rows, *run.starts)) else 0
+
+
+@dataclass(slots=True)
+class Measured:
+    """What the suites found so far."""
+
+    results: list[Result] = field(default_factory=list[Result])
+    streams: list[StreamResult] = field(default_factory=list[StreamResult])
+    starts: list[Started] = field(default_factory=list[Started])
+    profiles: list[Profiled] = field(default_factory=list[Profiled])
+    settings: list[Setting] = field(default_factory=list[Setting])
+
+
+def measure(args: argparse.Namespace, peak: Peak, refused: Callable[[str, str], str]) -> Measured:
+    """The suites that were asked for, a precision at a time. `refused`: why a model has no bundle in a precision, or ""."""
+    found = Measured()
+    peers = [p for p in PEERS if not args.peers or p.name in args.peers]
+    for precision in args.precisions:
+        cases = [case for case in chosen_cases(args) if case.precision == precision]
+        encoders = [case for case in cases if case.model in ENCODERS]
+        tabular = [case for case in cases if case.model not in ENCODERS]
+        for group, able in ((encoders, peers), (tabular, [p for p in peers if p.variant != "fused"])):
+            if group:
+                with started(able, precision, args.threads, found.settings) as workers:
+                    results = run_cases(group, workers, args.plan, peak, refused, say)
+                found.results += results
+                found.profiles += run_profiles(group, args.threads, peak)
+        if "stream" in args.suites:
+            with started(peers, precision, args.threads, found.settings) as workers:
+                found.streams.append(run_stream(precision, workers, args.plan, peak, refused(STREAMED, precision), say))
+    if "start" in args.suites:
+        found.starts += run_start(args.precisions, args.threads, lambda p: refused(STREAMED, p), say)
+    return found
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line's words."""
+
+    def words(known: Sequence[str]) -> Callable[[str], list[str]]:
+        def read(text: str) -> list[str]:
+            given = text.split(",")
+            wrong = [word for word in given if word not in known]
+            if wrong:
+                raise argparse.ArgumentTypeError(f"{wrong[0]!r} is not one of {', '.join(known)}")
+            return given
+
+        return read
+
     parser = argparse.ArgumentParser(prog="python -m bench", description="infc beside its peers on this machine")
     parser.add_argument("--threads", type=int, default=min(2, len(os.sched_getaffinity(0))))
-    parser.add_argument("--rounds", type=int, default=15, help="blocks of each peer (default 15)")
+    parser.add_argument("--suite", dest="suites", type=words(SUITES), default=list(SUITES), help=", ".join(SUITES))
     parser.add_argument(
-        "--cases", type=lambda text: [parse_case(name) for name in text.split(",")], default=list[Case](CASES),
-        help="1x32,8x128: batch x tokens (default: all four)",
-    )  # fmt: skip
-    parser.add_argument("--peers", type=lambda text: text.split(","), help=", ".join(p.name for p in PEERS))
-    parser.add_argument("--no-write", dest="write", action="store_false", help="print only; leave docs/ as it is")
-    return parser.parse_args(argv)
+        "--model", dest="models", type=words(list(SHAPES)), default=list(SHAPES), help=", ".join(SHAPES)
+    )
+    parser.add_argument("--shape", dest="shapes", type=lambda text: text.split(","), help="1x32,8x128: batch x tokens")
+    parser.add_argument(
+        "--precision", dest="precisions", type=words(PRECISIONS), default=list(PRECISIONS), help=", ".join(PRECISIONS)
+    )
+    names = [peer.name for peer in PEERS]
+    parser.add_argument("--peer", dest="peers", action="append", choices=names, help="once for each; default: all")
+    parser.add_argument("--quick", action="store_true", help="few short rounds: to see that everything runs")
+    args = parser.parse_args(argv)
+    args.plan = QUICK if args.quick else Plan()
+    whole = (args.suites, args.models, args.precisions) == (list(SUITES), list(SHAPES), list(PRECISIONS))
+    args.write = whole and not (args.quick or args.peers or args.shapes)
+    return args
 
 
-def prepare(cases: list[Case]) -> None:
-    """The model, its ONNX files and the reference outputs, unless they are there."""
-    subprocess.run([sys.executable, SPEC.parent / "prepare.py"], check=True, stdout=subprocess.DEVNULL)
-    missing = [c.name for c in cases if not (FOLDER / f"{c.name}.onnx").is_file()]
-    if missing:
-        say("exporting the reference")
-        command = [sys.executable, "-m", "bench.reference", str(FOLDER), *missing]
-        with (FOLDER / "reference.log").open("w") as log:
-            done = subprocess.run(command, cwd=ROOT, stderr=log, check=False)
+def chosen_cases(args: argparse.Namespace) -> list[Case]:
+    """The cases of the encoders and the tabular network; the latter in float32 only."""
+    cases: list[Case] = []
+    for model in args.models:
+        suite = "encoders" if model in ENCODERS else "tabular"
+        if suite in args.suites:
+            for precision in args.precisions if model in ENCODERS else [p for p in args.precisions if p == "float32"]:
+                cases += [
+                    make_case(model, shape, precision) for shape in SHAPES[model] if shape in (args.shapes or [shape])
+                ]
+    return cases
+
+
+def prepare(args: argparse.Namespace) -> None:
+    """The models, their ONNX files and the reference outputs, unless they are there."""
+    subprocess.run([sys.executable, EXAMPLE / "prepare.py"], check=True, stdout=subprocess.DEVNULL)
+    shapes: dict[str, list[str]] = {STREAMED: []} if {"stream", "start"} & set(args.suites) else {}
+    for case in chosen_cases(args):
+        shapes.setdefault(case.model, [])
+        if case.shape not in shapes[case.model]:
+            shapes[case.model].append(case.shape)
+    for model, names in shapes.items():
+        say(f"reference of {model}")
+        log = FOLDER / f"reference-{model}.log"
+        with log.open("w") as out:
+            command = [sys.executable, "-m", "bench.reference", model, *names]
+            done = subprocess.run(command, cwd=ROOT, stderr=out, stdout=out, check=False)
         if done.returncode:
-            sys.exit(f"bench: the reference failed; see {FOLDER / 'reference.log'}")
+            sys.exit(f"bench: the reference of {model} failed; see {log}")
 
 
-def build_bundle() -> None:
-    """The shipped bundle. Where the build fails, infc's row says so."""
-    say("infc build")
-    spec, output = ROOT / "bench" / "minilm.infer", FOLDER / "minilm.bundle"
-    command = [
-        sys.executable, "-m", "infc", "build", str(spec), "-o", str(output), "--allow-path", str(ROOT / "examples"), "-q"
-    ]  # fmt: skip
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-    if done.returncode not in (0, 4):
-        say(f"infc build ended with {done.returncode}")
+def build_bundles(args: argparse.Namespace) -> Callable[[str, str], str]:
+    """Builds what will be measured. Afterwards a function that says why a model has no bundle in a precision; "": it has."""
+    needed = [(case.model, case.precision) for case in chosen_cases(args)]
+    if {"stream", "start"} & set(args.suites):
+        needed += [(STREAMED, precision) for precision in args.precisions]
+    why: dict[tuple[str, str], str] = {}
+    if args.peers and OURS not in args.peers:
+        needed = []
+    for model, precision in dict.fromkeys(needed):
+        say(f"infc build of {model} in {precision}")
+        why[model, precision] = build_bundle(model, precision)
+        if why[model, precision]:
+            say(why[model, precision])
+    return lambda model, precision: why.get((model, precision), "it was not asked for")
+
+
+def write(run: Run, folder: Path) -> None:
+    """The page, its data and its picture."""
+    folder.mkdir(exist_ok=True)
+    (folder / "benchmarks.md").write_text(render(run), encoding="utf-8")
+    (folder / "benchmarks.json").write_text(json.dumps(document(run), indent=1) + "\n", encoding="utf-8")
+    if run.results:
+        draw(run.results, folder / "benchmarks.svg")
+    say(f"wrote {folder.relative_to(ROOT)}/benchmarks.md, .json and .svg after {run.minutes:.1f} minutes")
 
 
 def commit() -> str:
@@ -128,7 +209,8 @@ def commit() -> str:
 
 
 def say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)
+    """Progress, with the seconds since the start."""
+    print(f"bench {time.monotonic() - BEGIN:4.0f} s: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

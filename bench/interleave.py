@@ -1,112 +1,138 @@
-"""Who runs when: peers take turns in short blocks, with a pause before each, so that noise and spinning thread pools hit
-everyone alike. The order turns by one each round; the machine's peak is measured in every round too."""
+"""Who runs when: everyone takes turns in short blocks, with a pause before each, so that noise and spinning thread pools
+hit everyone alike. The order turns by one each round; the machine's peak is measured in every round too."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from .cases import Case
-from .worker import PeerFailed, Worker
+from .cases import Case, floor_of
+from .worker import Block, PeerFailed, Worker
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long: `rounds` blocks of each peer, each of at least `block_s` seconds and `least` calls."""
+    """How long: `rounds` blocks of everyone, each of at least `block_s` seconds and `least` calls, after a pause. Rounds
+    end early after `budget_s`, not before `fewest`."""
 
     rounds: int = 15
-    block_s: float = 0.08
-    least: int = 4
+    block_s: float = 0.06
+    least: int = 2
     pause_s: float = 0.03
+    budget_s: float = 25.0
+    fewest: int = 5
 
 
 @dataclass(slots=True)
 class Row:
-    """One peer at one case: seconds of each call, by block. `failure` says why there is nothing."""
+    """One peer at one case. `failure` says why there is nothing; `exact` is the answers' exactness, see accuracy.py."""
 
     name: str
     note: str = ""
+    isa: str = ""
     failure: str = ""
-    blocks: list[list[float]] = field(default_factory=list[list[float]])
-    cosine: float = 0.0
+    blocks: list[Block] = field(default_factory=list[Block])
+    exact: float = -np.inf
 
     @property
     def least(self) -> float:
         """The least time of any call, seconds."""
-        return min(min(block) for block in self.blocks)
+        return min(block.least for block in self.blocks)
 
     @property
     def median(self) -> float:
-        """The median time of all calls, seconds."""
-        return median([t for block in self.blocks for t in block])
+        """The median of the blocks' medians, seconds."""
+        return median(block.median for block in self.blocks)
 
     def ratio_to(self, other: Row) -> tuple[float, float, float]:
         """This peer's time over `other`'s, round by round (median of each block): quartiles, the median in the middle."""
-        ratios = [median(a) / median(b) for a, b in zip(self.blocks, other.blocks, strict=True)]
+        ratios = [a.median / b.median for a, b in zip(self.blocks, other.blocks, strict=True)]
         low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
         return float(low), float(middle), float(high)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One case: a row a peer in the order given, and the machine's peak in each round, GFLOP/s."""
+    """One case: a row a peer in the order given, and in each round the peak of the case's precision, GFLOP/s."""
 
     case: Case
     rows: tuple[Row, ...]
     peaks: tuple[float, ...]
 
 
-def run_case(
-    case: Case,
-    workers: dict[str, Worker | PeerFailed],
-    folder: Path,
-    plan: Plan,
-    peak: Callable[[], float],
-    say: Callable[[str], None],
-) -> Result:
-    """Opens the case in every worker, then measures in turns. A peer that fails keeps its row, with the reason."""
+Workers = Mapping[str, Worker | PeerFailed]
+Take = Callable[[], Block]
+
+
+def run_case(case: Case, workers: Workers, plan: Plan, peak: Callable[[], float], say: Callable[[str], None]) -> Result:
+    """Opens the case in every worker, all at once, then measures in turns. A peer that fails keeps its row, with the reason."""
+    rows, alive = rows_of(workers)
+    say(f"{case.name}: everyone gets ready")
+    each(rows, alive, lambda _, worker: worker.begin({"open": case.name}))
+    each(rows, alive, lambda _, worker: worker.end())
+
+    def choose(row: Row, worker: Worker) -> None:
+        choice = worker.choose(floor_of(case))
+        row.note, row.isa = choice.note, choice.isa
+
+    each(rows, alive, choose)
+    takes = {name: take_of(worker, plan) for name, worker in alive.items()}
+    peaks = take_turns(rows, takes, plan, peak)
+
+    def judge(row: Row, worker: Worker) -> None:
+        row.exact = worker.exact()
+
+    each(rows, {name: alive[name] for name in takes}, judge)
+    return Result(case, tuple(rows.values()), tuple(peaks))
+
+
+def rows_of(workers: Workers) -> tuple[dict[str, Row], dict[str, Worker]]:
+    """An empty row for everyone, and who can work."""
     rows: dict[str, Row] = {}
     alive: dict[str, Worker] = {}
     for name, worker in workers.items():
-        row = rows[name] = Row(name)
         if isinstance(worker, PeerFailed):
-            row.failure = str(worker)
-            continue
-        say(f"{case.name}: {name} gets ready")
+            rows[name] = Row(name, failure=str(worker))
+        else:
+            rows[name], alive[name] = Row(name), worker
+    return rows, alive
+
+
+def take_of(worker: Worker, plan: Plan, key: str = "") -> Take:
+    """A block of what the worker calls `key`."""
+    return lambda: worker.block(plan.block_s, plan.least, key)
+
+
+def each(rows: Mapping[str, Row], alive: dict[str, Worker], do: Callable[[Row, Worker], object]) -> None:
+    """`do` for everyone who is alive; who fails at it gets the reason in its row, and is alive no more."""
+    for name, worker in list(alive.items()):
         try:
-            row.note = worker.open(case)
-            worker.output(folder / "output.npy")
+            do(rows[name], worker)
         except PeerFailed as failure:
-            row.failure = str(failure)
-            continue
-        row.cosine = least_cosine(folder / "output.npy", folder / f"{case.name}.npy")
-        alive[name] = worker
+            rows[name].failure = str(failure)
+            del alive[name]
+
+
+def take_turns(rows: Mapping[str, Row], takes: dict[str, Take], plan: Plan, peak: Callable[[], float]) -> list[float]:
+    """Rounds of one block each; the peaks. Who fails is gone from `takes`, and its row says why."""
     peaks: list[float] = []
+    begin = time.monotonic()
     for number in range(plan.rounds):
-        say(f"{case.name}: round {number + 1} of {plan.rounds}")
+        if number >= plan.fewest and time.monotonic() - begin > plan.budget_s:
+            break
         time.sleep(plan.pause_s)
         peaks.append(peak())
-        order = list(alive)
+        order = list(takes)
         turn = number % max(1, len(order))
         for name in order[turn:] + order[:turn]:
             time.sleep(plan.pause_s)
             try:
-                rows[name].blocks.append(alive[name].block(plan.block_s, plan.least))
+                rows[name].blocks.append(takes[name]())
             except PeerFailed as failure:
                 rows[name].failure = str(failure)
-                del alive[name]
-    return Result(case, tuple(rows.values()), tuple(peaks))
-
-
-def least_cosine(got: Path, want: Path) -> float:
-    """The least cosine of any row, in float64; 0 where the shapes differ."""
-    a, b = np.load(got).astype(np.float64), np.load(want).astype(np.float64)
-    if a.shape != b.shape:
-        return 0.0
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return float(((a * b).sum(1) / norms).min())
+                del takes[name]
+    return peaks

@@ -1,13 +1,43 @@
-"""The machine: its name, and what its multipliers can do (peak.c, compiled by zig)."""
+"""The machine: its name, its caches, and what it can do (peak.c, compiled by zig)."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().with_name("peak.c")
+LARGEST = 1 << 30
+"""Most bytes that are read to measure the memory's bandwidth, all threads together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One limit of arithmetic: peak.c's word for it, for people, the precision, and the CPU flags that it needs."""
+
+    name: str
+    title: str
+    precision: str
+    flags: tuple[str, ...]
+
+
+X86 = (
+    Kind("fma", "float32 multiply-add", "float32", ()),
+    Kind("bf16", "bfloat16 dot product (AVX512-BF16)", "bfloat16", ("avx512_bf16",)),
+    Kind("amx-bf16", "bfloat16 tiles (AMX)", "bfloat16", ("amx_tile", "amx_bf16")),
+    Kind("int8-256", "int8 dot product, 256 bits (AVX-VNNI)", "int8", ("avx_vnni",)),
+    Kind("int8", "int8 dot product, 512 bits (AVX512-VNNI)", "int8", ("avx512_vnni",)),
+    Kind("amx-int8", "int8 tiles (AMX)", "int8", ("amx_tile", "amx_int8")),
+)
+ARM = (
+    Kind("fma", "float32 multiply-add", "float32", ()),
+    Kind("bf16", "bfloat16 matrix product (bfmmla)", "bfloat16", ("bf16",)),
+    Kind("int8-256", "int8 dot product (sdot)", "int8", ("asimddp",)),
+    Kind("int8", "int8 matrix product (smmla)", "int8", ("i8mm",)),
+)
+KINDS = ARM if platform.machine() == "aarch64" else X86
 
 
 def cpu_name() -> str:
@@ -26,6 +56,19 @@ def cpu_flags() -> set[str]:
     return set()
 
 
+def cache_sizes() -> dict[int, int]:
+    """Bytes of the first CPU's data and unified caches by level; empty where they are not told."""
+    sizes: dict[int, int] = {}
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            kind, level, size = ((index / name).read_text().strip() for name in ("type", "level", "size"))
+        except OSError:
+            continue
+        if kind != "Instruction" and size.endswith("K"):
+            sizes[int(level)] = int(size[:-1]) << 10
+    return sizes
+
+
 def vector() -> tuple[int, str]:
     """Bytes of the widest vector that multiplies float32 here, and zig's -mcpu for it."""
     flags = cpu_flags()
@@ -39,20 +82,64 @@ def vector() -> tuple[int, str]:
 def build_probe(folder: Path) -> Path:
     """Compiles peak.c into `folder`. Raises RuntimeError with zig's message."""
     width, cpu = vector()
-    program = folder / "peak"
+    return compile_c(SOURCE, folder / "peak", f"-mcpu={cpu}", f"-DBYTES={width}")
+
+
+def compile_c(source: Path, output: Path, *flags: str) -> Path:
+    """One C file for this machine. Raises RuntimeError with zig's message."""
     command = [
         sys.executable, "-m", "ziglang", "cc", "-O3", "-fno-sanitize=undefined", "-target",
-        f"{platform.machine()}-linux-gnu.2.28", f"-mcpu={cpu}", f"-DBYTES={width}", str(SOURCE), "-o", str(program),
+        f"{platform.machine()}-linux-gnu.2.28", *flags, str(source), "-o", str(output),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"zig cc failed on peak.c: {done.stderr.strip()[-400:]}")
-    return program
+        raise RuntimeError(f"zig cc failed on {source.name}: {done.stderr.strip()[-400:]}")
+    return output
 
 
-def measure_peak(program: Path, threads: int, milliseconds: int = 40) -> float:
-    """float32 GFLOP/s of `threads` threads together, in the best slice of the time given."""
-    done = subprocess.run([program, str(threads), str(milliseconds)], capture_output=True, text=True, check=True)
+def supported() -> dict[str, Kind]:
+    """The limits of arithmetic that this CPU has, by name."""
+    flags = cpu_flags()
+    return {kind.name: kind for kind in KINDS if flags.issuperset(kind.flags)}
+
+
+def best_kind(precision: str) -> str:
+    """The widest limit of a precision here; where there is none, float32's."""
+    return next((kind.name for kind in reversed(supported().values()) if kind.precision == precision), "fma")
+
+
+def measure_peak(program: Path, kind: str, threads: int, milliseconds: int = 40) -> float:
+    """GFLOP/s (for int8 GOP/s) of `threads` threads together, in the best slice of the time given; 0: not to be had."""
+    return _probe(program, kind, str(threads), str(milliseconds))
+
+
+def measure_limits(program: Path, threads: int) -> dict[str, float]:
+    """Every limit: arithmetic by kind in GFLOP/s, and what is read from `L2`, `L3` and `memory` in GB/s."""
+    found = {name: measure_peak(program, name, threads, 60) for name in supported()}
+    for name, size in read_sizes(threads).items():
+        found[name] = _probe(program, "read", str(threads), "100", str(size))
+    return {name: rate for name, rate in found.items() if rate > 0}
+
+
+def read_sizes(threads: int) -> dict[str, int]:
+    """Bytes that each thread reads to be served from each level: half its L2, four times that (or half of its part of L3,
+    if less), and for memory four times L3, at most LARGEST."""
+    caches = cache_sizes()
+    second, third = caches.get(2, 1 << 20), caches.get(3, 0)
+    sizes = {"L2": second // 2}
+    if third // threads >= 4 * second:
+        sizes["L3"] = min(4 * second, third // threads // 2)
+    sizes["memory"] = min(LARGEST, max(4 * third, 256 << 20)) // threads
+    return sizes
+
+
+def _probe(program: Path, *arguments: str) -> float:
+    unsupported = 3
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode == unsupported:
+        return 0.0
+    if done.returncode:
+        raise RuntimeError(f"peak {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()}")
     return float(done.stdout)
 
 

@@ -8,40 +8,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .interleave import Result
-from .report import OURS
+from .cases import OURS, PRECISIONS
+from .interleave import Result, Row
+
+SHORT = {"minilm": "MiniLM", "bert-base": "BERT", "mlp": "MLP"}
 
 
 def draw(results: Sequence[Result], file: Path) -> None:
-    """Writes an SVG: a group of bars a case, whiskers from quartile to quartile, 1 marked."""
+    """Writes an SVG: a panel a precision, a group of bars a case, whiskers from quartile to quartile, 1 marked."""
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "infc"
+    matplotlib.rcParams.update({"svg.hashsalt": "infc", "font.size": 8})
     import matplotlib.pyplot as plt
+    from matplotlib.patches import Rectangle
 
-    names = [row.name for row in results[0].rows]
-    figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
-    width = 0.8 / len(names)
-    reference = OURS
-    for number, name in enumerate(names):
-        for place, result in enumerate(results):
-            ran = {row.name: row for row in result.rows if not row.failure}
-            if name not in ran:
-                continue
-            base = ran.get(OURS)
-            if base is None:
-                base = min(ran.values(), key=lambda row: row.median)
-                reference = "the best peer"
-            low, middle, high = ran[name].ratio_to(base)
-            axes.bar(
-                place + (number - (len(names) - 1) / 2) * width, middle, width * 0.9, color=f"C{number}",
-                yerr=[[middle - low], [high - middle]], capsize=2, label=name if place == 0 else None,
-            )  # fmt: skip
-    axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(results)), [result.case.title for result in results])
-    axes.set_ylabel(f"time over that of {reference} (lower is faster)")
-    axes.set_title("MiniLM-L6, float32")
-    axes.legend(ncols=3, fontsize="small")
+    panels = [p for p in PRECISIONS if any(r.case.precision == p for r in results)]
+    colors = {name: f"C{i}" for i, name in enumerate(dict.fromkeys(row.name for r in results for row in r.rows))}
+    figure, grid = plt.subplots(
+        len(panels), 1, figsize=(9, 2.6 * len(panels) + 0.4), layout="constrained", squeeze=False
+    )
+    for axes, precision in zip(grid[:, 0], panels, strict=True):
+        shown = [r for r in results if r.case.precision == precision]
+        for place, result in enumerate(shown):
+            ran = [row for row in result.rows if not row.failure]
+            width = 0.84 / max(1, len(result.rows))
+            for number, row in enumerate(ran):
+                low, middle, high = row.ratio_to(base_of(ran))
+                axes.bar(
+                    place + (number - (len(ran) - 1) / 2) * width, middle, width * 0.92, color=colors[row.name],
+                    yerr=[[middle - low], [high - middle]], capsize=1.5, error_kw={"linewidth": 0.7},
+                )  # fmt: skip
+        axes.axhline(1, color="black", linewidth=0.8)
+        axes.set_xticks(range(len(shown)), [f"{SHORT[r.case.model]}\n{r.case.shape}" for r in shown])
+        axes.set_ylabel("time over infc's")
+        axes.set_title(precision, loc="left", fontweight="bold")
+    handles = [Rectangle((0, 0), 1, 1, color=color) for color in colors.values()]
+    figure.legend(handles, list(colors), ncols=len(colors), loc="outside upper center", frameon=False)
     figure.savefig(file, metadata={"Date": None})
     plt.close(figure)
+
+
+def base_of(rows: Sequence[Row]) -> Row:
+    """infc's row, else the fastest."""
+    return next((row for row in rows if row.name == OURS), min(rows, key=lambda row: row.median))

@@ -1,32 +1,41 @@
 """One module a peer. Each has
 
     VERSION_OF   the Python package whose version is shown
-    SETTINGS     how it was set up, for the table
-    open_case(case, folder, threads, variant) -> (call, note)
+    SETTINGS     how it was set up, by precision, for the table
+    candidates(case, threads, variant) -> {name: call}      static shapes; the worker takes the fastest that is exact enough
+    streams(model, precision, threads, variant, shapes) -> {name: run}     see stream.py
+    isa(call) -> str                          which instructions its products use, where the peer tells; may be absent
 
-`call()` runs one inference and returns the embeddings, float32 [batch, hidden]; `note` says which of several
-configurations was taken, when it was the peer that was asked. A peer's own packages are imported in its module only.
+`call()` runs one inference of the case's inputs and returns the outputs, float32; a CCall (loop.py) is timed in C. A
+peer's own packages are imported in its module only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cases import OURS, Case
+from ..models import artifacts
+
+Array = NDArray[Any]
 Call = Callable[[], NDArray[np.float32]]
+Run = Callable[[Array, Array], NDArray[np.float32]]
+"""ids and mask, int64 [batch, tokens] → float32 [batch, hidden]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A row of the table: its name, the module beside this file, and which of the module's variants."""
+    """A row of a table: its name, the module beside this file, which of the module's variants, and its precisions."""
 
     name: str
     module: str
     variant: str = ""
+    precisions: tuple[str, ...] = ("float32",)
 
 
 class Module(Protocol):
@@ -35,31 +44,24 @@ class Module(Protocol):
     VERSION_OF: str
     SETTINGS: dict[str, str]
 
-    def open_case(self, case: object, folder: object, threads: int, variant: str) -> tuple[Call, str]: ...
+    def candidates(self, case: Case, threads: int, variant: str) -> dict[str, Call]: ...
+
+    def streams(
+        self, model: str, precision: str, threads: int, variant: str, shapes: Sequence[tuple[int, int]] | None
+    ) -> dict[str, Run]: ...
 
 
 PEERS = (
-    Peer("infc", "infc_bundle"),
-    Peer("onnxruntime", "ort", "plain"),
-    Peer("onnxruntime, fused", "ort", "fused"),
-    Peer("OpenVINO", "ov"),
-    Peer("torch.compile", "inductor"),
-    Peer("IREE", "iree_cpu"),
+    Peer(OURS, "infc_bundle", "", ("float32", "bfloat16", "int8")),
+    Peer("onnxruntime", "ort", "plain", ("float32", "int8")),
+    Peer("onnxruntime, fused", "ort", "fused", ("float32", "int8")),
+    Peer("OpenVINO", "ov", "", ("float32", "bfloat16", "int8")),
+    Peer("torch.compile", "inductor", "", ("float32", "bfloat16")),
+    Peer("IREE", "iree_cpu", "", ("float32",)),
 )
 
 
-def fastest(calls: dict[str, Call], repeats: int = 5) -> tuple[Call, str]:
-    """The configuration with the least time of a few calls, and its name."""
-    import time
-
-    def least(call: Call) -> float:
-        call()
-        times: list[float] = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    name = min(calls, key=lambda n: least(calls[n]))
-    return calls[name], name
+def inputs(case: Case) -> dict[str, Array]:
+    """The case's inputs by name."""
+    with np.load(artifacts(case.model) / f"{case.shape}.npz") as arrays:
+        return {key: arrays[key] for key in arrays.files}

@@ -4,30 +4,88 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+import tempfile
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 import torch._inductor.config as inductor
 
 from ..cases import Case
-from ..reference import Embedder, tensors
-from . import Call
+from ..reference import tensors, torch_model
+from . import Call, Run
 
 VERSION_OF = "torch"
-SETTINGS = {"": "torch.compile, freezing, max-autotune, static shapes, inference mode"}
+COMMON = "torch.compile, freezing, max-autotune, static shapes, inference mode"
+SETTINGS = {
+    "float32": COMMON,
+    "bfloat16": COMMON + "; autocast, or the model cast, whichever is faster",
+}
 
 
-def open_case(case: Case, folder: Path, threads: int, variant: str) -> tuple[Call, str]:
+def candidates(case: Case, threads: int, variant: str) -> dict[str, Call]:
     torch.set_num_threads(threads)
     torch._dynamo.reset()
     inductor.freezing = True
-    arguments = tensors(case)
-    compiled = torch.compile(Embedder("sdpa").eval(), mode="max-autotune", dynamic=False)
+    arguments = tensors(case.model, case.shape)
+    calls = {
+        name: partial(invoke, torch.compile(model, mode="max-autotune", dynamic=False), arguments, autocast)
+        for name, (model, autocast) in models(case.model, case.precision).items()
+    }
+    for call in calls.values():
+        call()
+    return calls
 
-    def call() -> np.ndarray:
-        with torch.inference_mode():
-            return compiled(*arguments).numpy()
 
-    call()
-    return call, ""
+def models(name: str, precision: str) -> dict[str, tuple[torch.nn.Module, bool]]:
+    """Modules by configuration, each with whether it runs under autocast."""
+    if precision == "float32":
+        return {"": (torch_model(name), False)}
+    return {"autocast": (torch_model(name), True), "cast": (torch_model(name).bfloat16(), False)}
+
+
+def invoke(compiled, arguments: tuple[torch.Tensor, ...], autocast: bool) -> np.ndarray:
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        return compiled(*arguments).float().numpy()
+
+
+def streams(
+    model: str, precision: str, threads: int, variant: str, shapes: Sequence[tuple[int, int]] | None
+) -> dict[str, Run]:
+    """One function for every shape where there are no buckets, else one for each."""
+    torch.set_num_threads(threads)
+    torch._dynamo.reset()
+    torch._dynamo.config.cache_size_limit = torch._dynamo.config.recompile_limit = 64
+    inductor.freezing = True
+    return {
+        name: partial(run, torch.compile(module, dynamic=shapes is None), autocast)
+        for name, (module, autocast) in models(model, precision).items()
+    }
+
+
+def run(compiled, autocast: bool, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    return invoke(compiled, (torch.from_numpy(ids), torch.from_numpy(mask)), autocast)
+
+
+def isa(call: Call) -> str:
+    """What oneDNN says of its products in one call; products that inductor generates itself are not in it."""
+    found: dict[str, int] = {}
+    with tempfile.TemporaryFile() as out:
+        before = os.dup(1)
+        os.dup2(out.fileno(), 1)
+        try:
+            with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+                call()
+        finally:
+            os.dup2(before, 1)
+            os.close(before)
+        out.seek(0)
+        for line in out.read().decode(errors="replace").splitlines():
+            words = line.split(",")
+            if "exec" in words:
+                at = words.index("exec")
+                if words[at + 2] in ("inner_product", "matmul"):
+                    found[words[at + 3]] = found.get(words[at + 3], 0) + 1
+    return ", ".join(f"{n} {name}" for name, n in sorted(found.items())) or "inductor's own templates, or MKL"

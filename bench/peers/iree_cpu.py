@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from iree import runtime
 
-from ..cases import Case, inputs
-from . import Call, fastest
+from ..artifacts import artifact_key, made
+from ..cases import Case
+from ..machine import cpu_flags
+from ..models import artifacts
+from . import Call, inputs
 
 VERSION_OF = "iree-base-compiler"
 SETTINGS = {
-    "": "llvm-cpu for this host, O3 (data tiling), local-task; with microkernels or without, whichever is faster; "
+    "float32": "llvm-cpu for this host, O3 (data tiling), local-task; with microkernels or without, whichever is faster; "
     "stack limit raised to 128 KiB, without which 128 tokens do not compile"
 }
 FLAGS = {
@@ -26,22 +30,30 @@ FLAGS = {
 }
 
 
-def open_case(case: Case, folder: Path, threads: int, variant: str) -> tuple[Call, str]:
+def candidates(case: Case, threads: int, variant: str) -> dict[str, Call]:
     runtime.flags.parse_flags(f"--task_topology_group_count={threads}")
-    source = folder / f"{case.name}.mlir"
-    run("iree-import-onnx", str(folder / f"{case.name}.onnx"), "-o", str(source), "--opset-version", "17")
     config = runtime.Config("local-task")
-    calls: dict[str, Call] = {}
-    for number, (name, flags) in enumerate(FLAGS.items()):
-        module = folder / f"{case.name}.{number}.vmfb"
-        run(
-            "iree-compile", str(source), "-o", str(module), "--iree-hal-target-device=local",
-            "--iree-hal-local-target-device-backends=llvm-cpu", "--iree-llvmcpu-target-cpu=host",
-            "--iree-llvmcpu-stack-allocation-limit=131072", *flags,
-        )  # fmt: skip
-        calls[name] = bind(config, module, case)
-    source.unlink()
-    return fastest(calls)
+    return {name: bind(config, compile_case(case, flags), case) for name, flags in FLAGS.items()}
+
+
+def compile_case(case: Case, flags: list[str]) -> Path:
+    """The compiled module, kept for this host's CPU and this compiler."""
+    folder = artifacts(case.model)
+    key = artifact_key(*flags, version(VERSION_OF), " ".join(sorted(cpu_flags())))
+
+    def make(file: Path) -> None:
+        source = file.with_suffix(".mlir")
+        command("iree-import-onnx", str(folder / f"{case.shape}.onnx"), "-o", str(source), "--opset-version", "17")
+        try:
+            command(
+                "iree-compile", str(source), "-o", str(file), "--iree-hal-target-device=local",
+                "--iree-hal-local-target-device-backends=llvm-cpu", "--iree-llvmcpu-target-cpu=host",
+                "--iree-llvmcpu-stack-allocation-limit=131072", *flags,
+            )  # fmt: skip
+        finally:
+            source.unlink()
+
+    return made(folder / f"{case.shape}-{key}.vmfb", make)
 
 
 def bind(config: runtime.Config, file: Path, case: Case) -> Call:
@@ -53,9 +65,9 @@ def bind(config: runtime.Config, file: Path, case: Case) -> Call:
     return lambda: np.asarray(function(*arguments).to_host())
 
 
-def run(program: str, *arguments: str) -> None:
+def command(program: str, *arguments: str) -> None:
     """One of IREE's programs. Raises RuntimeError with the end of what it said."""
-    command = [str(Path(sys.executable).with_name(program)), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    words = [str(Path(sys.executable).with_name(program)), *arguments]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{program} failed: {done.stderr.strip()[-400:]}")
