@@ -18,7 +18,7 @@ LANES = 4
 
 @dataclass(frozen=True)
 class QuantizeContext:
-    """What quantize.c.j2 reads: `body` columns go in groups of `lanes` vectors, up to `full` by vectors, `tail` remain;
+    """What quantize.c.j2 reads: the maximum of `body` columns is taken by `step`, up to `full` by vectors, `tail` remain;
     padding elements padding..row_items are zero values, the scale is at row_bytes."""
 
     symbol: str
@@ -27,6 +27,7 @@ class QuantizeContext:
     width: int
     vector: int
     lanes: int
+    step: int
     body: int
     full: int
     tail: int
@@ -44,14 +45,17 @@ def quantize_rows(isa: Isa, width: int, dtype: str = "float32", smooth: bool = F
     """
     full = width // isa.vector * isa.vector
     row_bytes = q8_row(isa, width)
+    half = dtype == "bfloat16"
+    step = LANES * isa.vector * (2 if half and not smooth else 1)  # bfloat16 are compared as 16-bit integers
     context = QuantizeContext(
         symbol="",
-        half=dtype == "bfloat16",
+        half=half,
         smooth=smooth,
         width=width,
         vector=isa.vector,
         lanes=LANES,
-        body=width // (LANES * isa.vector) * LANES * isa.vector,
+        step=step,
+        body=width // step * step,
         full=full,
         tail=width - full,
         padding=-(-width // isa.vector) * isa.vector,
