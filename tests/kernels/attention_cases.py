@@ -153,6 +153,7 @@ def attention_cases(dtype: str) -> Iterator[Case]:
     yield full((1, 1), 256, 40, lengths=((3, 3), (20, 200)))
     yield same((2, 1), 256, 256, lengths=((3, 3), (20, 200)))
     yield full((1, 1), 50, 50, lengths=((9, 70),))
+    yield full((1, 1), 1022 if dtype == "float32" else 2046, 8, lengths=((40, 40),))  # rows of q lie 4 KiB apart
     yield same((2, 2), 160, 160, mask=True, lengths=((17, 40),))
     yield same((3, 3), 34, 31, lengths=((30, 30),))
     yield same((1, 1), 64, 256, lengths=((512, 512),))

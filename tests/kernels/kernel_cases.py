@@ -457,6 +457,7 @@ def cases(isa: Isa) -> tuple[Case, ...]:
         linear_case(1, 256, "sigmoid", bias=False),
         linear_case(2, 70, "tanh"),
         linear_case(nr + 1, 2000, residual=True),
+        linear_case(nr, 1021),  # rows lie 4 KiB apart
         linear_case(nr + 3, 11, bias=False),
         linear_case(2 * nr, 11, bias=False),
         linear_case(nr + 3, 11, residual=True),

@@ -280,6 +280,9 @@ def reduced_cases(isa: Isa) -> tuple[Case, ...]:
             dot_case(precision, nr + 3, 384, "gelu", residual=True),
             dot_case(precision, nr + 3, 384, bias=False, residual=True),
             dot_case(precision, 2 * nr, 1536, residual=True, out="bfloat16"),
+            dot_case(
+                precision, nr, 2046 if precision == "bfloat16" else 3968 // isa.dots["q8"].item_bytes
+            ),  # 4 KiB apart
         ]
         found += [
             dot_case(precision, n, 6 * ks + 2, activation, bias=bias, residual=residual, out=out)

@@ -70,6 +70,7 @@ class AttentionContext:
     nr: int
     narrow: int
     max_rows: int
+    aliased_rows: int
     row_groups: int
     wide_tile: str
     narrow_tile: str
@@ -141,6 +142,7 @@ def attention(
         nr=nr,
         narrow=narrow * vector,
         max_rows=isa.max_rows,
+        aliased_rows=isa.aliased_rows,
         row_groups=row_groups,
         wide_tile=wide_tile[0],
         narrow_tile=narrow_tile[0],

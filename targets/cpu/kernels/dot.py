@@ -7,7 +7,7 @@ from functools import cache
 
 from ..isa import Dot, Isa
 from .render import guarded, render
-from .tile import streamed_rows
+from .tile import pair_rows, streamed_rows
 
 LINE = 64
 """Bytes of the line behind a q8 row whose first float is the row's scale."""
@@ -23,6 +23,7 @@ class DotContext:
     vectors: int
     counts: tuple[int, ...]
     streamed: int
+    pair_rows: int
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def dot_tile(isa: Isa, precision: str) -> DotTile:
     dot = isa.dots[precision]
     name = f"infc_dot_{dot.suffix}"
     context = DotContext(
-        name, dot, isa.vector, isa.panel_vectors, tuple(range(1, isa.max_rows + 1)), streamed_rows(isa)
+        name, dot, isa.vector, isa.panel_vectors, tuple(range(1, isa.max_rows + 1)), streamed_rows(isa), pair_rows(isa)
     )
     return DotTile(name, guarded(name.upper(), render("dot.c.j2", context)))
 

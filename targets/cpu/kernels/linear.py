@@ -11,7 +11,7 @@ from .dot import dot_steps, dot_tile, q8_row
 from .pack import narrow, narrow_row, panel_layout, panels, supports
 from .prelude import SHORT_FUNCTIONS, VECTOR_FUNCTIONS
 from .render import Kernel, kernel
-from .tile import tile
+from .tile import pair_rows, tile
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class LinearContext:
 
     symbol: str
     tile: str
+    pair: str
+    pair_rows: int
     n: int
     k: int
     nr: int
@@ -63,6 +65,8 @@ class LinearDotContext:
 
     symbol: str
     tile: str
+    pair: str
+    pair_rows: int
     precision: str
     dot: Dot
     q8: bool
@@ -114,6 +118,8 @@ def linear(
     context = LinearContext(
         symbol="",
         tile=micro.name,
+        pair=f"{micro.name}_pair",
+        pair_rows=pair_rows(isa),
         n=n,
         k=k,
         nr=isa.nr,
@@ -164,6 +170,8 @@ def _linear_dot(
     context = LinearDotContext(
         symbol="",
         tile=micro.name,
+        pair=f"{micro.name}_pair",
+        pair_rows=pair_rows(isa),
         precision=precision,
         dot=dot,
         q8=precision == "q8",

@@ -18,6 +18,7 @@ class TileContext:
     vectors: int
     counts: tuple[int, ...]
     streamed: int
+    pair_rows: int
     by_rows: bool
 
 
@@ -38,10 +39,17 @@ def tile(isa: Isa, *, vectors: int | None = None, by_rows: bool = True) -> Tile:
     width = isa.panel_vectors if vectors is None else vectors
     name = f"infc_tile_{'r' if by_rows else 'c'}{width}"
     counts = tuple(range(1, isa.max_rows + 1))
-    source = render("tile.c.j2", TileContext(name, isa.vector, width, counts, streamed_rows(isa), by_rows))
+    pairs = pair_rows(isa) if by_rows and vectors is None else 0
+    context = TileContext(name, isa.vector, width, counts, streamed_rows(isa), pairs, by_rows)
+    source = render("tile.c.j2", context)
     return Tile(name, guarded(name.upper(), source), isa.max_rows, width * isa.vector)
 
 
 def streamed_rows(isa: Isa) -> int:
     """Rows of a tile up to which loading the panel is most of its time (measured on Zen 4: 4 of 14)."""
     return isa.max_rows * 2 // 7
+
+
+def pair_rows(isa: Isa) -> int:
+    """Rows of a call up to which two panels at a time pay: with one, the accumulators' latency is what it waits for."""
+    return 2
