@@ -18,8 +18,8 @@ from .test_ragged import requests_of
 
 FAULTS = {
     "nothing": (r"$^", ""),
-    "tail mask off by one": (r"(int columns = panel == \d+ \? )16( : 32;)", r"\g<1>15\2"),
-    "lost bias": (r"(vf x\d = vld\(out \+ r \* 32 \+ \d+\)) \+ bias\d;", r"\1;"),
+    "tail mask off by one": (r"infc_lanes\(16 - j\)", "infc_lanes(15 - j)"),
+    "lost bias": (r"(vf x\d = vld\(out \+ r \* ldo \+ \d+\)) \+ bias\d;", r"\1;"),
     "wrong segment offset": (r"e->row_table\[seg\]\.offset", "(e->row_table[seg].offset + (seg > 0))"),
     "dropped step": (r"        part_5\(e, scratch, r0, r1, .*\n", ""),
 }
