@@ -110,8 +110,11 @@ def _build_into(
 def unused_statements(model: Model) -> list[str]:
     """What the spec says that has no effect on a float32 build that is measured and not proved."""
     notes: list[str] = []
-    if model.data.calibrate is not None and model.search.precisions[0].kind == "float32":
-        notes.append("`calibrate` has no effect: float32 needs no calibration")
+    precision = model.search.precisions[0].kind
+    if model.data.calibrate is not None and precision != "int8":
+        notes.append(f"`calibrate` has no effect: {precision} needs no calibration")
+    if model.data.calibrate is None and precision == "int8":
+        notes.append("int8 without `data { calibrate }`: no scales are migrated and no layer is kept wider")
     if model.targets.at("confidence") is not None and model.targets.confidence != 0.95:
         notes.append("`confidence` has no effect: values are measured, not proved")
     return notes
@@ -173,6 +176,7 @@ def build_report(compiled: Compiled, model: Model, machine: Machine, folder: Pat
         "model": model.name,
         "ops": op_rows(compiled, machine, folder),
         "tail": {plan.steps[i].name: why for i, why in sorted(compiled.rendered.reasons.items())},
+        "precision": model.search.precisions[0].kind,
         "layers": [asdict(d) for d in compiled.decisions],
         "islands": [{"steps": [s.name for s in u.steps], "why": u.reason} for u in plan.units if u.island],
         "batchable": placement.batchable,

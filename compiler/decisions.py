@@ -48,7 +48,7 @@ def decide(graph: Graph, search: Search, refuses: Refuses) -> tuple[Decision, ..
         reason = f"keep {kept.pattern!r}" if kept else ""
         if isinstance(node.op, Attention) and precision == "int8":
             precision = "bfloat16"
-        why = refuses(*_reduced(node, precision)) if precision != "float32" else ""
+        why = refuses_node(node, precision, refuses)
         if why:
             precision, reason = "float32", why
         before = found.get(name)
@@ -74,6 +74,17 @@ def matches(layer: str, pattern: str) -> bool:
     return any(fnmatchcase(name, pattern) for name in (layer, *(stem + dot + part for part in last.split("+"))))
 
 
+def refuses_node(node: Node, precision: str, refuses: Refuses) -> str:
+    """Why the target has no kernel for a linear or attention in `precision`; "" where it has one."""
+    if precision == "float32":
+        return ""
+    dtype = PRECISIONS[precision]
+    types = [o.type for o in node.operands]
+    count = 1 if isinstance(node.op, Linear) else 3
+    reduced = (*(TensorType(dtype, t.shape) for t in types[:count]), *types[count:])
+    return refuses(replace(node.op, precision=dtype) if isinstance(node.op, Linear) else node.op, reduced)
+
+
 def _check_keep(search: Search, names: Sequence[str]) -> None:
     for kept in search.keep:
         if not any(matches(name, kept.pattern) for name in names):
@@ -87,12 +98,3 @@ def _check_keep(search: Search, names: Sequence[str]) -> None:
 
 def _width(precision: str) -> int:
     return {"int8": 8, "bfloat16": 16, "float32": 32}[precision]
-
-
-def _reduced(node: Node, precision: str) -> tuple[Op, tuple[TensorType, ...]]:
-    """The op in this precision, and the types that it would take."""
-    dtype = PRECISIONS[precision]
-    types = [o.type for o in node.operands]
-    count = 1 if isinstance(node.op, Linear) else 3
-    reduced = (*(TensorType(dtype, t.shape) for t in types[:count]), *types[count:])
-    return (replace(node.op, precision=dtype) if isinstance(node.op, Linear) else node.op), reduced

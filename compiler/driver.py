@@ -147,11 +147,21 @@ def reduce(
 
     if request.passes is not None and any(isinstance(p, Quantize) for p in parse_passes(request.passes)):
         return imported, ()
-    decisions = decide(imported.graph, model.search, partial(machine.target.refuses, machine.variant))
+    graph, refuses = imported.graph, partial(machine.target.refuses, machine.variant)
+    decisions = decide(graph, model.search, refuses)
     if not decisions:
         return imported, ()
+    if model.data.calibrate is not None and any(d.precision == "int8" for d in decisions):
+        from .calibrate import migrate_scales, widen_sensitive
+        from .measure.accuracy import misses
+        from .measure.rows import read_rows
+
+        request.report(f"calibrating {model.name}")
+        rows = read_rows(model.data.calibrate, model, imported).requests
+        graph = migrate_scales(graph, rows, decisions)
+        decisions = widen_sensitive(graph, rows, decisions, partial(misses, model.targets.items), refuses)
     passes = (Quantize(layers_text(decisions)), *parse_passes("dead_code"))
-    return replace(imported, graph=run_passes(imported.graph, passes, _callback(request, 20))), decisions
+    return replace(imported, graph=run_passes(graph, passes, _callback(request, 20))), decisions
 
 
 def _callback(request: Request, first: int = 0) -> Callback:

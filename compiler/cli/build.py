@@ -10,6 +10,9 @@ from ..errors import Exit
 from .options import command_parser, settings_of
 from .output import Ui, format_bytes, format_table, print_json, render
 
+MOST_NAMES = 3
+"""Layers of one kind that are named."""
+
 DESCRIPTION = """Compile a spec into a bundle, measure its targets on this machine, and write it.
 Measured values are not proved: the exit code is 4 where targets are declared (0 with --allow-unproved), 3 where one is
 missed (and then there is no bundle)."""
@@ -110,6 +113,26 @@ def print_targets(measured: Sequence[object]) -> None:
         print("measured on this machine, not proved")
 
 
+def layer_lines(layers: Sequence[Mapping[str, str]], wanted: str) -> list[str]:
+    """How many layers are in the precision asked for, and the others by precision and reason."""
+    if not layers:
+        return []
+    others: dict[tuple[str, str], list[str]] = {}
+    for layer in layers:
+        if layer["precision"] != wanted:
+            others.setdefault((layer["precision"], layer["reason"]), []).append(layer["layer"])
+    count = len(layers) - sum(len(names) for names in others.values())
+    lines = [f"{count} of {len(layers)} layers in {wanted}"]
+    for (precision, reason), names in others.items():
+        shown = (
+            ", ".join(names)
+            if len(names) <= MOST_NAMES
+            else f"{', '.join(names[:MOST_NAMES])} and {len(names) - MOST_NAMES} more"
+        )
+        lines.append(f"{precision}: {shown}{f' ({reason})' if reason else ''}")
+    return lines
+
+
 def summary(report: Mapping[str, Any]) -> list[str]:
     """Kernels by op and provider with their share of the time; islands; what keeps requests from being merged."""
     rows: list[tuple[str, str, str, str]] = []
@@ -117,6 +140,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
         share = "" if row["share"] is None else f"{100 * row['share']:.1f} %"
         rows.append((row["op"], str(row["steps"]), row["provider"], share))
     lines = format_table(rows, header=("op", "steps", "kernel", "time")).splitlines()
+    lines += layer_lines(report["layers"], report["precision"])
     lines += [f"island of {len(island['steps'])} steps: {island['why']}" for island in report["islands"]]
     if not report["batchable"]:
         lines.append(f"requests are never merged: {report['batchable_reason']}")

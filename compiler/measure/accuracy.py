@@ -21,6 +21,7 @@ from ..frontends import Imported
 from .rows import Rows, read_rows
 
 Array = NDArray[Any]
+Arrays = Mapping[str, Array]
 Pair = Callable[[Array, Array], float]
 
 
@@ -117,10 +118,29 @@ def measure_accuracy(
                 raise InfcError(
                     f"accuracy {target.metric} vs float32 is not measured; there are {', '.join(VS_REFERENCE)}"
                 )
-            values = [VS_REFERENCE[target.metric](got[n], want[n]) for n in names]
-            value = max(values) if target.op == "<=" else min(values)
+            value = _agreement(target, got, want)
         found[target] = Score(value, len(rows.requests))
     return found
+
+
+def misses(targets: Sequence[object], got: Sequence[Arrays], want: Sequence[Arrays]) -> str:
+    """The first accuracy target vs float32 that outputs, row by row, miss against those of the reference, with its value;
+    "" where they meet all."""
+    for target in targets:
+        if not isinstance(target, AccuracyTarget) or target.versus != "float32" or target.metric not in VS_REFERENCE:
+            continue
+        value = _agreement(
+            target, {n: _stack([g[n] for g in got]) for n in got[0]}, {n: _stack([w[n] for w in want]) for n in got[0]}
+        )
+        if value > target.bound if target.op == "<=" else value < target.bound:
+            return f"accuracy {target.metric} {target.op} {target.bound:g}, with {value:.6g}"
+    return ""
+
+
+def _agreement(target: AccuracyTarget, got: Arrays, want: Arrays) -> float:
+    """A metric vs float32: of several outputs the worst."""
+    values = [VS_REFERENCE[target.metric](got[n], want[n]) for n in got]
+    return max(values) if target.op == "<=" else min(values)
 
 
 def _stack(rows: list[Array]) -> Array:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from infc.compiler.errors import InfcError
+from infc.compiler.errors import Exit, InfcError
 from infc.compiler.ir.interpret import run as interpret
 from infc.compiler.target import find_target
 from tests.frontends.families import FAMILIES, MOST_ROWS, MOST_TOKENS, inputs_of, save_family
 
-from .support import Built, agree, answered, compiled, kept_of, write_spec
+from .support import Built, agree, answered, compiled, infc, kept_of, write_spec
 from .test_families import TEXT, rows_of
 
 WITHOUT_LINEARS = ("resnet",)
@@ -88,3 +90,51 @@ def test_a_model_of_convolutions_alone_is_refused_by_name(tmp_path: Path) -> Non
         compiled(spec, tmp_path / "w"),
     ):
         pass
+
+
+SPEC = """infer 1
+model m {
+  source torch("model.py:make")
+  input  "input" as x: float32[batch, 32]
+  dim    batch in 1..40
+  data { calibrate npz("calibrate.npz"); evaluate npz("evaluate.npz") }
+  search { precision int8; keep "2" float32 }
+  targets { accuracy cosine >= BOUND vs float32 }
+}
+"""
+MODEL = """import torch
+def make():
+    torch.manual_seed(1)
+    n = torch.nn
+    return n.Sequential(n.Linear(32, 64), n.LayerNorm(64), n.Linear(64, 48), n.GELU(), n.Linear(48, 9)).eval()
+"""
+
+
+def write_small(folder: Path, bound: float) -> Path:
+    rng = np.random.default_rng(5)
+    for name in ("calibrate", "evaluate"):
+        np.savez(folder / f"{name}.npz", x=rng.standard_normal((24, 32)).astype(np.float32))
+    (folder / "model.py").write_text(MODEL)
+    (folder / "m.infer").write_text(SPEC.replace("BOUND", str(bound)))
+    return folder / "m.infer"
+
+
+def test_a_build_in_int8_says_what_each_layer_is_in_and_why(tmp_path: Path) -> None:
+    done = infc("build", write_small(tmp_path, 0.99))
+    assert done.returncode == Exit.UNPROVED, done.stderr
+    assert "2 of 3 layers in int8" in done.stdout
+    assert "float32: 2 (keep '2')" in done.stdout
+    lock = (tmp_path / "m.infer.lock").read_text()
+    assert 'layers = ["0=int8", "2=float32", "4=int8"]' in lock
+    manifest = json.loads((tmp_path / "m.bundle" / "manifest.json").read_text())
+    assert manifest["models"][0]["variants"][0]["precision"] == "int8"
+    checked = subprocess.run([tmp_path / "m.bundle" / "serve", "check"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_layers_that_int8_would_spoil_go_back_to_a_wider_type(tmp_path: Path) -> None:
+    """A bound that int8 misses and that the wider layers meet: the build meets it and says what it took."""
+    done = infc("build", write_small(tmp_path, 0.99999))
+    assert done.returncode == Exit.UNPROVED, done.stderr
+    assert "alone moves the outputs by" in done.stdout
+    assert "met" in done.stdout

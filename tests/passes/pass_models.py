@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ from infc.compiler.ir.ops.masked_mean import MaskedMean
 from infc.compiler.ir.ops.permute import Permute
 from infc.compiler.ir.ops.reshape import Reshape
 from infc.compiler.ir.types import DType, TensorType, numpy_dtype
+from infc.compiler.passes.pipeline import default_passes, run_passes
 
 Array = NDArray[Any]
 B, T = sym("batch"), sym("tokens")
@@ -160,3 +162,13 @@ def same_bits(a: Array, b: Array) -> bool:
     if a.dtype.kind != "f":
         return bool(np.array_equal(a, b))
     return bool(np.array_equal(a, b, equal_nan=True) and np.array_equal(np.signbit(a), np.signbit(b)))
+
+
+def optimized(graph: Graph) -> Graph:
+    """graph after the passes of a build."""
+    return run_passes(graph, default_passes())
+
+
+def takes_all(op: Op, operands: Sequence[TensorType]) -> str:
+    """A target that has every kernel of reduced precision."""
+    return ""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from pass_models import optimized, takes_all
 
 from infc.compiler.decisions import decide, layers_text, matches
 from infc.compiler.errors import InfcError
@@ -18,7 +19,7 @@ from infc.compiler.ir.printer import graph_key
 from infc.compiler.ir.reduced import reduce_to
 from infc.compiler.ir.types import TensorType
 from infc.compiler.ir.verify import verify
-from infc.compiler.passes.pipeline import default_passes, parse_passes, print_passes, run_passes
+from infc.compiler.passes.pipeline import parse_passes, print_passes, run_passes
 from infc.compiler.passes.quantize import Quantize, layer_name, parse_layers, print_layers
 from infc.dsl.spec import Keep, Precision, Search
 from tests.spine.models import encoder, images, mlp
@@ -27,14 +28,6 @@ from tests.spine.models import encoder, images, mlp
 def search(precision: str, **keep: str) -> Search:
     kept = tuple(Keep(pattern=p.replace("_", "."), precision=Precision(kind=k)) for p, k in keep.items())
     return Search(precisions=(Precision(kind=precision),), keep=kept)
-
-
-def takes_all(op: Op, operands: Sequence[TensorType]) -> str:
-    return ""
-
-
-def optimized(graph: Graph) -> Graph:
-    return run_passes(graph, default_passes())
 
 
 def quantized(graph: Graph, wanted: Search) -> Graph:
