@@ -68,6 +68,15 @@ class Built:
     weights: Path
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a machine can do at most: `ops`, operations a second by precision (a multiply-add counts two; a precision that
+    is not there has float32's), and `read`, bytes a second from each level of its memory, nearest first."""
+
+    ops: Mapping[str, float]
+    read: Mapping[str, float]
+
+
 @runtime_checkable
 class Target(Protocol):
     """What `infc targets` and the driver need to know of every target; `name` is the word after `use`."""
@@ -102,6 +111,15 @@ class Target(Protocol):
 
     def runs_here(self, variant: str) -> bool:
         """Whether this machine can execute the variant's code."""
+        ...
+
+    def limits(self, variant: str, threads: int, folder: Path) -> Limits:
+        """What this machine can do at most, measured now by a program that is made in folder. Raises InfcError where it
+        cannot run the variant's code."""
+        ...
+
+    def caches(self) -> Mapping[str, int]:
+        """Bytes of each level of this machine's memory but the last, nearest first, by the names of `limits`."""
         ...
 
     def tools(self) -> Mapping[str, str]:

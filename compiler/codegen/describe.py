@@ -7,8 +7,11 @@ from collections.abc import Mapping
 
 from ..ir.dims import Dim, substitute
 from ..ir.graph import Graph, InputSpec
+from ..ir.ops.embedding import Embedding
 from ..ir.ops.leaf import Input
-from .plan import Plan
+from ..ir.ops.linear import Linear
+from ..ir.types import ITEM_BYTES
+from .plan import Plan, Step
 
 FORMAT = 1
 
@@ -66,11 +69,32 @@ def describe(plan: Plan, isa: str, providers: Mapping[int, str]) -> str:
                 "provider": providers[step.index],
                 "island": step.index in in_island,
                 "flops_per_row": _per_row(step.flops, graph),
+                "flops": str(step.flops),
+                "precision": getattr(step.op, "precision", step.operands[0].type.dtype if step.operands else "float32"),
+                "weight_bytes": _weight_bytes(step),
+                "bytes": str(_moved(step)),
             }
             for step in plan.steps
         ],
     }
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+
+def _weight_bytes(step: Step) -> int:
+    """Bytes of the weights that a step reads whole, as its precision packs them; of tables it reads single rows."""
+    if isinstance(step.op, Embedding):
+        return 0
+    item = ITEM_BYTES[step.op.precision] if isinstance(step.op, Linear) else 4
+    sizes = [ref.type.elements for ref in step.operands if ref.where == "weight"]
+    return sum(size * (item if position == 0 else 4) for position, size in enumerate(sizes) if isinstance(size, int))
+
+
+def _moved(step: Step) -> Dim:
+    """Bytes of values that it reads and writes."""
+    total: Dim = 0
+    for ref in step.refs:
+        total = total + (ref.type.bytes if ref.where != "weight" else 0)
+    return total
 
 
 def _per_row(flops: Dim, graph: Graph) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,30 +26,48 @@ class Kind:
     share: float
 
 
-def profile(model: Model, inputs: Mapping[str, NDArray[Any]], runs: int = RUNS) -> list[Kind]:
-    """Runs the model `runs` times; the time of a step is the least of its times. The slowest kind first.
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """One step: its name, op and provider, the rows that a run computes, seconds."""
+
+    name: str
+    op: str
+    provider: str
+    rows: int
+    seconds: float
+
+
+def step_times(model: Model, inputs: Mapping[str, NDArray[Any]], runs: int = RUNS) -> list[StepTime]:
+    """Runs the model `runs` times; the time of a step is the least of its times. In the order of the plan.
 
     Raises InferError where the inputs do not fit.
     """
-    least: dict[int, float] = {}
-    rows: dict[int, int] = {}
-    names: dict[int, tuple[str, str]] = {}
+    found: list[StepTime] = []
     model.profile()
     try:
         for _ in range(runs):
             model.run(inputs)
-            for number, step in enumerate(model.step_times()):
-                least[number] = min(step.seconds, least.get(number, step.seconds))
-                rows[number], names[number] = step.rows, (step.op, step.provider)
+            now = [StepTime(s.name, s.op, s.provider, s.rows, s.seconds) for s in model.step_times()]
+            found = [min(a, b, key=lambda s: s.seconds) for a, b in zip(found or now, now, strict=True)]
     finally:
         model.profile(on=False)
-    total = sum(least.values()) or 1.0
-    members: dict[tuple[str, str], list[int]] = {}
-    for number, key in names.items():
-        members.setdefault(key, []).append(number)
+    return found
+
+
+def profile(model: Model, inputs: Mapping[str, NDArray[Any]], runs: int = RUNS) -> list[Kind]:
+    """The times of steps by op and provider, the slowest kind first. Raises InferError where the inputs do not fit."""
+    return kinds_of(step_times(model, inputs, runs))
+
+
+def kinds_of(steps: Sequence[StepTime]) -> list[Kind]:
+    """Steps by op and provider, the slowest kind first."""
+    total = sum(s.seconds for s in steps) or 1.0
+    members: dict[tuple[str, str], list[StepTime]] = {}
+    for step in steps:
+        members.setdefault((step.op, step.provider), []).append(step)
     kinds = [
-        Kind(*key, len(ns), sum(rows[n] for n in ns), (s := sum(least[n] for n in ns)), s / total)
-        for key, ns in members.items()
+        Kind(*key, len(ms), sum(m.rows for m in ms), (s := sum(m.seconds for m in ms)), s / total)
+        for key, ms in members.items()
     ]
     return sorted(kinds, key=lambda k: -k.seconds)
 

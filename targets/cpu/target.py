@@ -14,7 +14,7 @@ from ...compiler.codegen.plan import Plan
 from ...compiler.errors import Exit, InfcError
 from ...compiler.ir.graph import Op
 from ...compiler.ir.types import TensorType
-from ...compiler.target import Built, Platform, Rendered, Variant
+from ...compiler.target import Built, Limits, Platform, Rendered, Variant
 from .compile import compile_objects, link, zig_version
 from .isa import GLIBC, ISAS, Isa, isa, machine_features, native
 
@@ -75,6 +75,18 @@ class CpuTarget:
         """Whether this machine can execute the variant's code."""
         arch, have = machine_features()
         return ISAS[variant].arch == arch and have.issuperset(ISAS[variant].features)
+
+    def limits(self, variant: str, threads: int, folder: Path) -> Limits:
+        """Peaks of arithmetic by precision, and of reading from L2, L3 and memory."""
+        from .limits import measure_limits
+
+        return measure_limits(variant, threads, folder)
+
+    def caches(self) -> Mapping[str, int]:
+        """L2 (of one core) and L3."""
+        from .limits import cache_sizes
+
+        return {f"L{level}": size for level, size in sorted(cache_sizes().items()) if level > 1}
 
     def tools(self) -> Mapping[str, str]:
         """Versions that decide the bytes of model.so."""

@@ -13,7 +13,9 @@ import pytest
 import infc
 from infc.compiler.cli.main import main
 from infc.compiler.errors import Exit
+from infc.compiler.report.limits import bounds_of, level_of
 from infc.compiler.report.profile import example_inputs, profile
+from infc.compiler.target import Limits
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,41 @@ def test_a_bundle_is_explained(bundle: Path, capsys: pytest.CaptureFixture[str])
     out = capsys.readouterr().out
     assert "provider" in out
     assert "merged into batches" in out
+
+
+def test_each_step_is_held_against_the_machine(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", str(bundle), "--rows", "64", "--threads", "1", "--time", "--json"]) == 0
+    timed = json.loads(capsys.readouterr().out)["time"]
+    assert timed["ops"]["float32"] > 1e9
+    assert next(iter(timed["read"])) == "L2"
+    linears = [s for s in timed["steps"] if s["op"] == "linear"]
+    assert [s["ops"] for s in linears] == [2 * 64 * n for n in (64 * 256, 256 * 256, 256)]
+    assert all(s["least"] > 0 and s["seconds"] > 0 for s in linears)
+    assert main(["explain", str(bundle), "--time"]) == 0
+    out = capsys.readouterr().out
+    assert "of limit" in out
+    assert "limits of this machine, measured now: float32" in out
+
+
+LIMITS = Limits({"float32": 100.0, "int8": 400.0}, {"L2": 50.0, "L3": 20.0, "memory": 5.0})
+
+
+def step(precision: str, flops: str, weights: int, moved: str) -> dict[str, object]:
+    return {"precision": precision, "flops": flops, "weight_bytes": weights, "bytes": moved}
+
+
+def test_a_step_is_bound_by_the_slowest_of_its_needs() -> None:
+    steps = [
+        step("q8", "batch*4000", 10, "0"),
+        step("float32", "8", 100, "batch*8"),
+        step("float32", "0", 0, "500"),
+        step("bfloat16", "300", 0, "0"),
+    ]
+    found = bounds_of(steps, {"batch": 2}, LIMITS, {"L2": 64, "L3": 1000})
+    assert [(b.seconds, b.by) for b in found] == [
+        (20.0, "int8"), (5.0, "weights from L3"), (10.0, "values from L2"), (3.0, "float32"),
+    ]  # fmt: skip
+    assert level_of(2000, LIMITS, {"L2": 64, "L3": 1000}) == "memory"
 
 
 def test_sizes_out_of_bounds_and_folders_that_are_no_bundle(

@@ -33,7 +33,7 @@ IN_BUILD_FOLDER: dict[str, str] = {
     "compiler/measure/accuracy.py": "requests and answers of a measurement",
     "compiler/measure/server.py": "requests and answers of a measurement",
     "compiler/passes/pipeline.py": "stages, where INFC__DUMP asks for them",
-    "targets/cpu/compile.py": "sources and objects",
+    "targets/cpu/compile.py", "targets/cpu/limits.py": "sources and objects",
     "targets/cpu/emit/weights.py": "packed weights",
     "targets/cpu/tail/tvm_object.py": "an object on its way from TVM, in a temporary folder",
     "targets/cpu/target.py": "objects",
