@@ -25,6 +25,7 @@ def document(run: Run) -> dict[str, Any]:
             "date": run.date,
             "load_before": run.load,
             "minutes": run.minutes,
+            "readme": readme_lines(run),
             "limits": {str(threads): limits for threads, limits in run.limits.items()},
             "summary": [
                 {"suite": suite, "precision": precision, **asdict(summary)}

@@ -21,9 +21,9 @@ class Plan:
 
     rounds: int = 15
     block_s: float = 0.06
-    least: int = 2
+    least: int = 1
     pause_s: float = 0.03
-    budget_s: float = 25.0
+    budget_s: float = 15.0
     fewest: int = 5
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -86,14 +87,17 @@ def build_probe(folder: Path) -> Path:
 
 
 def compile_c(source: Path, output: Path, *flags: str) -> Path:
-    """One C file for this machine. Raises RuntimeError with zig's message."""
+    """One C file for this machine; the output appears whole (another run may be using it). Raises RuntimeError with zig's
+    message."""
+    temporary = output.with_name(f"{os.getpid()}-{output.name}")
     command = [
         sys.executable, "-m", "ziglang", "cc", "-O3", "-fno-sanitize=undefined", "-target",
-        f"{platform.machine()}-linux-gnu.2.28", *flags, str(source), "-o", str(output),
+        f"{platform.machine()}-linux-gnu.2.28", *flags, str(source), "-o", str(temporary),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"zig cc failed on {source.name}: {done.stderr.strip()[-400:]}")
+    temporary.replace(output)
     return output
 
 

@@ -6,6 +6,7 @@ Nothing is downloaded: MiniLM is copied from a Python package, BERT-base and the
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import pairwise
@@ -59,6 +60,14 @@ def artifacts(name: str) -> Path:
     if name == "minilm":
         parts.append(str((MINILM / "model.safetensors").stat().st_size))
     return folder_of(name, digest(*parts))
+
+
+def complete(name: str, shapes: Sequence[str]) -> bool:
+    """Whether reference.py has made everything of these shapes."""
+    files = [f"{shape}.{kind}" for shape in shapes for kind in ("npz", "npy", "onnx")]
+    files += ["calibrate.jsonl"] if name in ENCODERS else []
+    files += ["start.json", "stream.npz", "stream.npy", "dynamic.onnx"] if name == STREAMED else []
+    return all((artifacts(name) / file).is_file() for file in files)
 
 
 def output_of(case: Case) -> tuple[str, tuple[int, int]]:
