@@ -172,6 +172,7 @@ _SPELLING: dict[str, tuple[str, str]] = {  # operation: signature, C
         "(vf)(__builtin_convertvector(__builtin_masked_load(LANES < (vi)(n), p, (vh)(0)), vi) << 16)",
     ),
     "vsth": ("void (uint16_t *p, vf a)", "*(vhu *)p = vbf16(a)"),
+    "vsth2": ("void (uint16_t *p, vf a, vf b)", "vsth(p, a); vsth(p + VECTOR, b)"),
     "vsthn": (
         "void (uint16_t *p, vf a, int n)",
         '({ __asm__("" : "+r"(n)); __builtin_masked_store(LANES < (vi)(n), vbf16(a), p); })',
@@ -180,7 +181,7 @@ _SPELLING: dict[str, tuple[str, str]] = {  # operation: signature, C
 }
 """What each operation is. vldn and vstn touch the first n elements only (0 <= n <= vector) and read others as 0; vmax and
 vmin give b where either is NaN. vbf16 rounds to nearest even and keeps NaN (the instruction takes subnormals for 0);
-...h load and store bfloat16 (n passes through an empty asm: LLVM makes a narrowing store whose mask is known to have one
+...h load and store bfloat16, vsth2 two vectors one behind the other (n passes through an empty asm: LLVM makes a narrowing store whose mask is known to have one
 lane a 4-byte store); vstq stores the low bits of integers as elements of a q8 row."""
 
 _BF16_LOOP = {
@@ -280,6 +281,11 @@ _DOTS: dict[str, dict[str, Instruction]] = {
             _DOT_BF16, "__builtin_ia32_dpbf16ps_512(c, (infc_bf16x32)a, (infc_bf16x32)b)", "vdpbf16ps"
         ),
         "vbf16": Instruction("vh (vf a)", "(vh)__builtin_convertvector(a, infc_bf16x16)", "vcvtneps2bf16"),
+        "vsth2": Instruction(
+            "void (uint16_t *p, vf a, vf b)",
+            "*(vhhu *)p = (vhh)__builtin_ia32_cvtne2ps2bf16_512(b, a)",
+            "vcvtne2ps2bf16",
+        ),
     },
     # four signed products a lane in 16 bits: two of at most 127 * 127 fit, the two sums are widened
     "smull 128": {
