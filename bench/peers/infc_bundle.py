@@ -28,6 +28,9 @@ from ..cases import Case
 from ..loop import THREE_TO_INT, CCall
 from . import Array, Call, Run, inputs
 
+CPUS = sorted(os.sched_getaffinity(0))
+"""As this process found them: pin_caller leaves the calling thread one of them."""
+
 VERSION_OF = "infc"
 COMMON = "the bundle of `infc build` of a spec with `search {{ precision {} }}`; infc_run in a loop in C"
 SETTINGS = {
@@ -102,8 +105,10 @@ def pin_caller(cpu: int) -> None:
 
 
 def own_cpus(threads: int) -> list[int]:
-    """The first CPUs that this process may use."""
-    return sorted(os.sched_getaffinity(0))[:threads]
+    """The first CPUs that this process was given. Raises ValueError where they are too few."""
+    if len(CPUS) < threads:
+        raise ValueError(f"{threads} threads want as many CPUs; there are {len(CPUS)}")
+    return CPUS[:threads]
 
 
 def streams(

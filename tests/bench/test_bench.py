@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from bench.__main__ import arguments, chosen_cases
 from bench.cases import PRECISIONS, SHAPES, Case, floor_of, make_case, parse_case
 from bench.interleave import Plan, Result, Row, run_case
 from bench.models import flops, sentences
-from bench.peers import PEERS, Call, Peer
+from bench.peers import PEERS, Call, Peer, infc_bundle
 from bench.verdict import judge, summarize
 from bench.worker import Block, Choice, PeerFailed, Worker
 
@@ -225,6 +226,17 @@ def test_a_worker_whose_package_is_absent_or_whose_case_fails_says_so(
     finally:
         worker.close()
     assert worker.process.returncode == 0
+
+
+def test_a_caller_that_was_pinned_gives_the_next_model_all_its_cpus() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        infc_bundle.pin_caller(infc_bundle.CPUS[0])
+        assert infc_bundle.own_cpus(len(infc_bundle.CPUS)) == sorted(before)
+    finally:
+        os.sched_setaffinity(0, before)
+    with pytest.raises(ValueError, match="there are"):
+        infc_bundle.own_cpus(len(before) + 1)
 
 
 def test_a_c_function_is_timed_in_c_and_its_failure_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
