@@ -99,7 +99,7 @@ def choose(state: State, command: dict[str, Any]) -> dict[str, object]:
     _, last = run_for(call, WARM_UP_S, 1)
     state.chosen[command["as"]] = Chosen(call, state.exact, last)
     tell: Callable[[Call], str] | None = getattr(state.module, "isa", None)
-    return {"note": note, "isa": tell(call) if tell else ""}
+    return {"note": note, "isa": tell(call) if tell and not command["as"] else ""}  # of a case; a pass takes too long
 
 
 def block(state: State, command: dict[str, Any]) -> dict[str, object]:

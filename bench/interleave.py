@@ -23,7 +23,7 @@ class Plan:
     block_s: float = 0.06
     least: int = 1
     pause_s: float = 0.03
-    budget_s: float = 15.0
+    budget_s: float = 12.0
     fewest: int = 5
 
 

@@ -8,14 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .cases import OURS, PRECISIONS
+from .cases import OURS, PRECISIONS, floor_of
 from .interleave import Result, Row
 
 SHORT = {"minilm": "MiniLM", "bert-base": "BERT", "mlp": "MLP"}
 
 
+HIGHEST = 4.0
+"""Higher bars are cut off, their height written above."""
+
+
 def draw(results: Sequence[Result], file: Path) -> None:
-    """Writes an SVG: a panel a precision, a group of bars a case, whiskers from quartile to quartile, 1 marked."""
+    """Writes an SVG: a panel a precision, a group of bars a case, whiskers from quartile to quartile, 1 marked;
+    hatched: below the floor of exactness."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -35,11 +40,16 @@ def draw(results: Sequence[Result], file: Path) -> None:
             width = 0.84 / max(1, len(result.rows))
             for number, row in enumerate(ran):
                 low, middle, high = row.ratio_to(base_of(ran))
+                at = place + (number - (len(ran) - 1) / 2) * width
                 axes.bar(
-                    place + (number - (len(ran) - 1) / 2) * width, middle, width * 0.92, color=colors[row.name],
-                    yerr=[[middle - low], [high - middle]], capsize=1.5, error_kw={"linewidth": 0.7},
+                    at, middle, width * 0.92, color=colors[row.name], hatch="" if row.exact >= floor_of(result.case) else "///",
+                    edgecolor="white", linewidth=0, yerr=[[middle - low], [high - middle]], capsize=1.5,
+                    error_kw={"linewidth": 0.7},
                 )  # fmt: skip
+                if middle > HIGHEST:
+                    axes.text(at, HIGHEST * 1.02, f"{middle:.0f}", ha="center", fontsize=7)
         axes.axhline(1, color="black", linewidth=0.8)
+        axes.set_ylim(0, min(HIGHEST, axes.get_ylim()[1]))
         axes.set_xticks(range(len(shown)), [f"{SHORT[r.case.model]}\n{r.case.shape}" for r in shown])
         axes.set_ylabel("time over infc's")
         axes.set_title(precision, loc="left", fontweight="bold")

@@ -80,7 +80,7 @@ def _head(run: Run) -> list[str]:
         f"  not count as the best peer. Tabular: the largest error, at most {ABSOLUTE_FLOOR}.",
         "* A row without a number says why. Where a peer is absent or failed, the case stays open: nothing is won.",
         "",
-        "![time of each peer over infc's](benchmarks.svg)",
+        "![time of each peer over infc's; hatched: below the floor](benchmarks.svg)",
         "",
         "## The machine's limits",
         "",
@@ -157,6 +157,8 @@ def _streams(results: Sequence[StreamResult]) -> list[str]:
         f"{stream.RAGGED}. The peers are fed:",
         "",
         *(f"* {way}: {text}." for way, text in stream.WAYS.items()),
+        "",
+        "A peer that wants every shape beforehand (IREE) is in `bucketed` only.",
     ]
     for result in results:
         floor = FLOOR[result.precision]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .models import artifacts
 from .peers import Array, Run
 
-TIMED = 96
+TIMED = 64
 """Sentences of a pass; the rest of the stream is for accuracy."""
 
 BATCH = 16
@@ -23,6 +23,9 @@ BATCH = 16
 
 BUCKETS = (16, 32, 64, 128, 256)
 """Widths of `bucketed`."""
+
+STATIC = tuple(f"{BATCH}x{width}" for width in BUCKETS)
+"""The shapes of `bucketed`, as reference.py takes them."""
 
 PADDED, SORTED, BUCKETED, ALONE = "padded", "sorted", "bucketed", "one by one"
 WAYS = {

@@ -11,7 +11,7 @@ from . import stream
 from .cases import FLOOR, OURS, Case
 from .interleave import Plan, Result, Row, Take, Workers, rows_of, run_case, take_of, take_turns
 from .models import STREAMED
-from .peers import Peer
+from .peers import PEERS, Peer
 from .profile import Kind, profile
 from .worker import PeerFailed, Worker
 
@@ -118,7 +118,7 @@ def run_stream(precision: str, workers: Workers, plan: Plan, peak: Peak, refused
     by_key: dict[str, tuple[Worker, str]] = {}
     once = replace(plan, block_s=0.0, least=1)
     for name, row in first.items():
-        for way in [stream.PADDED] if name == OURS else list(stream.WAYS):
+        for way in ways_of(name):
             key = OURS if name == OURS else f"{name}, {way}"
             rows[key] = Row(key, failure=row.failure)
             if name not in alive:
@@ -138,10 +138,20 @@ def run_stream(precision: str, workers: Workers, plan: Plan, peak: Peak, refused
     return StreamResult(STREAMED, precision, tuple(rows.values()), tuple(all_sentences(first, alive)))
 
 
+def ways_of(name: str) -> list[str]:
+    """The ways in which a peer is fed. infc gets what a server would pad, and does not."""
+    if name == OURS:
+        return [stream.PADDED]
+    static = next(peer.static for peer in PEERS if peer.name == name)
+    return [stream.BUCKETED] if static else list(stream.WAYS)
+
+
 def all_sentences(first: dict[str, Row], alive: dict[str, Worker]) -> list[Exactness]:
-    """How exact everyone is over all sentences of the stream."""
+    """How exact everyone who takes any length is over all sentences of the stream."""
     found: list[Exactness] = []
     for name, row in first.items():
+        if ways_of(name) == [stream.BUCKETED]:
+            continue
         if name not in alive:
             found.append(Exactness(name, failure=row.failure))
             continue

@@ -30,12 +30,14 @@ Run = Callable[[Array, Array], NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A row of a table: its name, the module beside this file, which of the module's variants, and its precisions."""
+    """A row of a table: its name, the module beside this file, which of the module's variants, its precisions, and whether
+    it wants every shape beforehand."""
 
     name: str
     module: str
     variant: str = ""
     precisions: tuple[str, ...] = ("float32",)
+    static: bool = False
 
 
 class Module(Protocol):
@@ -57,7 +59,7 @@ PEERS = (
     Peer("onnxruntime, fused", "ort", "fused", ("float32", "int8")),
     Peer("OpenVINO", "ov", "", ("float32", "bfloat16", "int8")),
     Peer("torch.compile", "inductor", "", ("float32", "bfloat16")),
-    Peer("IREE", "iree_cpu", "", ("float32",)),
+    Peer("IREE", "iree_cpu", "", ("float32",), static=True),
 )
 
 

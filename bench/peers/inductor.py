@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from ..reference import tensors, torch_model
 from . import Call, Run
 
 VERSION_OF = "torch"
-COMMON = "torch.compile, freezing, max-autotune, static shapes, inference mode"
+COMMON = "torch.compile, freezing, max-autotune, static shapes, inference mode; called from Python (stream: no max-autotune, "
+COMMON += "dynamic shapes but for `bucketed`)"
 SETTINGS = {
     "float32": COMMON,
     "bfloat16": COMMON + "; the model cast to bfloat16, under autocast instead where that is not exact enough",
@@ -56,14 +57,17 @@ def streams(
     model: str, precision: str, threads: int, variant: str, shapes: Sequence[tuple[int, int]] | None
 ) -> dict[str, Run]:
     """One function for every shape where there are no buckets, else one for each."""
+    ((name, (_, autocast)), *_) = models(precision).items()
+    return {name: partial(run, compiled_for_stream(model, precision, threads, shapes is None), autocast)}
+
+
+@cache
+def compiled_for_stream(model: str, precision: str, threads: int, dynamic: bool) -> Callable[..., torch.Tensor]:
     torch.set_num_threads(threads)
-    torch._dynamo.reset()
     torch._dynamo.config.cache_size_limit = torch._dynamo.config.recompile_limit = 64
     inductor.freezing = True
-    return {
-        name: partial(run, torch.compile(make(model), dynamic=shapes is None), autocast)
-        for name, (make, autocast) in list(models(precision).items())[:1]
-    }
+    ((make, _), *_) = models(precision).values()
+    return torch.compile(make(model), dynamic=dynamic)
 
 
 def run(compiled, autocast: bool, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +86,7 @@ def quantize(source: Path, per_channel: bool) -> Path:
     return made(source.with_name(f"{source.stem}-int8-{key}.onnx"), make)
 
 
+@cache
 def open_session(file: Path, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -99,7 +100,7 @@ def open_session(file: Path, threads: int) -> ort.InferenceSession:
 def streams(
     model: str, precision: str, threads: int, variant: str, shapes: Sequence[tuple[int, int]] | None
 ) -> dict[str, Run]:
-    """The dynamic model takes every shape at its full speed: buckets only change what is padded."""
+    """One session of the dynamic model for all ways: it takes every shape at full speed, and buckets only pad more."""
     sessions = {name: open_session(file, threads) for name, file in files(model, "dynamic", precision, variant).items()}
     return {name: partial(run, session) for name, session in sessions.items()}
 

@@ -23,7 +23,7 @@ from . import Call, Run, inputs, ov_c
 
 VERSION_OF = "openvino"
 COMMON = "static shapes, LATENCY hint, one stream; from ONNX or from torch, whichever is faster (the tabular network: from ONNX, "
-COMMON += "ov_infer_request_infer in a loop in C); INFERENCE_PRECISION_HINT "
+COMMON += "ov_infer_request_infer in a loop in C; else called from Python); INFERENCE_PRECISION_HINT "
 SETTINGS = {
     "float32": COMMON + "f32",
     "bfloat16": COMMON + "bf16",
