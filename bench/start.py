@@ -122,10 +122,8 @@ def start_once(row: Started, command: list[str], text: str, wanted: np.ndarray) 
             process.terminate()
             process.wait(timeout=30)
     row.exact = float(cosines(np.array([answer], np.float32), wanted)[0])
-    if row.exact < FLOOR[row.precision]:
-        say_so = f"its answer's cosine is {row.exact:.4f}"
-        if row.name == OURS:
-            raise NotStarted(say_so)
+    if row.exact < FLOOR[row.precision] and row.name == OURS:
+        raise NotStarted(f"its answer's cosine is {row.exact:.4f}")
 
 
 def first_answer(address: str, text: str, begin: float) -> list[float]:
