@@ -47,7 +47,7 @@ def decide(graph: Graph, search: Search, refuses: Refuses) -> tuple[Decision, ..
         precision = kept.precision.kind if kept else wanted
         reason = f"keep {kept.pattern!r}" if kept else ""
         if isinstance(node.op, Attention) and precision == "int8":
-            precision = "bfloat16"
+            precision, reason = "bfloat16", reason or "attention: 8 bits are too few for a softmax's weights"
         why = refuses_node(node, precision, refuses)
         if why:
             precision, reason = "float32", why
