@@ -34,9 +34,9 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Dot:
-    """How an ISA multiplies rows by weights of a reduced precision: one k-step takes `ks` elements of a row, 4 bytes,
-    against `ks` of each column. The instruction is the table's `vdot_bf16` or `vdot_q8`, `vldw_...` loads a vector of
-    weights for it."""
+    """How an ISA multiplies rows by weights of a reduced precision: one k-step takes `ks` elements of each of
+    `rows` rows against `ks` of each column. The instruction is the table's `vdot_bf16` or `vdot_q8`, `vldw_...` loads a
+    vector of weights for it, and where `rows` is 2 `vldx_...` one of two rows; else a row's part is 4 bytes."""
 
     suffix: str
     """bf16 or q8: the end of the operations' names."""
@@ -52,7 +52,9 @@ class Dot:
     offset: int = 0
     """q8: an integer q is stored as q + offset (the dot product's first operand is unsigned)."""
     lanes: int = 1
-    """k-steps of a row that are loaded at once: 1 where a load broadcasts, else a vector's."""
+    """k-steps of a row that are loaded at once: 1 where a load takes one, else a vector's."""
+    rows: int = 1
+    """1, or 2: an instruction multiplies two rows by two columns, and a lane of its sum is one of each."""
 
 
 @dataclass(frozen=True)
@@ -239,6 +241,7 @@ _NEON_EMITS = {
 _Q8_U8 = Dot("q8", 4, "uint8_t", 1, "int8_t", 1, "int32_t", offset=128)
 _Q8_PAIRS = Dot("q8", 2, "int16_t", 2, "int8_t", 1, "int32_t")
 _Q8_NEON = Dot("q8", 4, "int8_t", 1, "int8_t", 1, "int32_t", lanes=4)
+_Q8_I8MM = Dot("q8", 8, "int8_t", 1, "int8_t", 1, "int32_t", rows=2)
 _BF16 = Dot("bf16", 2, "uint16_t", 2, "uint16_t", 2, "float")
 
 _LOAD = ("vi (const void *p)", "*(const viu *)p")
@@ -297,9 +300,18 @@ _DOTS: dict[str, dict[str, Instruction]] = {
             "sadalp",
         ),
     },
+    # c + four products of signed bytes, a lane; b is named first, for the instruction can take one lane of its last operand
     "sdot 128": {
         "vldw_q8": Instruction(*_LOAD, "ldr\tq"),
-        "vdot_q8": Instruction(_DOT_Q8, "(vi)vdotq_s32(c, (int8x16_t)a, (int8x16_t)b)", "sdot"),
+        "vdot_q8": Instruction(_DOT_Q8, "(vi)vdotq_s32(c, (int8x16_t)b, (int8x16_t)a)", "sdot"),
+    },
+    # two rows of a by two columns of b: a lane is a row and a column, c + eight products of signed bytes
+    "smmla 128": {
+        "vldw_q8": Instruction(*_LOAD, "ldr\tq"),
+        "vldx_q8": Instruction(
+            "vi (const void *p, const void *q)", "(vi)vcombine_s8(vld1_s8(p), vld1_s8(q))", "ldr\td"
+        ),
+        "vdot_q8": Instruction(_DOT_Q8, "(vi)vmmlaq_s32(c, (int8x16_t)a, (int8x16_t)b)", "smmla"),
     },
 }
 
@@ -402,9 +414,13 @@ ISAS: Mapping[str, Isa] = {
         replace(
             _DOTPROD,
             name="aarch64-i8mm",
+            reduced="aarch64-i8mm",
             features=(*_DOTPROD.features, "i8mm"),
+            zig=(*_DOTPROD.zig, "i8mm"),
+            table={**_DOTPROD.table, **_DOTS["smmla 128"]},
+            dots={"q8": _Q8_I8MM},
         ),
     )
 }
-"""Every ISA the language names, poorer ones first. float32 code of the richer ones is their base's; AMX and I8MM have no
-kernels of their own, for no machine that tests here could run them."""
+"""Every ISA the language names, poorer ones first. float32 code of the richer ones is their base's; AMX has no kernels
+of its own, for no machine that tests here could run them."""

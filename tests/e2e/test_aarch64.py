@@ -1,4 +1,4 @@
-"""MiniLM built here for aarch64: its own server and the C driver that comes with it, run by qemu."""
+"""Models built here for aarch64: their own server and the C driver that comes with it, run by qemu."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ import pytest
 
 from infc.compiler.build import build
 from infc.compiler.driver import Request
+from infc.compiler.ir.interpret import run as interpret
 from infc.runtime import load
+from infc.targets.cpu.isa import ISAS
 from tests.server.serving import Server, environment, running
 
 from .conftest import BundleOf, copy_example
-from .support import ROOT, Array
+from .support import ROOT, Array, agree, compiled
+from .test_precisions import write_small
 
 SYSROOT = Path("/usr/aarch64-linux-gnu")
 QEMU = shutil.which("qemu-aarch64")
@@ -72,23 +75,47 @@ def test_its_server_answers_the_same_embeddings_over_http(bundle: Path, bundle_o
     assert cosines.min() >= LEAST_COSINE
 
 
-def test_the_c_driver_in_the_bundle_gives_the_same_numbers(bundle: Path, bundle_of: BundleOf, tmp_path: Path) -> None:
-    ids = np.array([[101, 1037, 2158, 2003, 2652, 1996, 2858, 102]])
-    ids.astype("<i8").tofile(tmp_path / "ids.bin")
-    driver = tmp_path / "run"
+def driven(bundle: Path, folder: Path, *given: str) -> Array:
+    """The outputs, raw float32, of the C driver that comes with a bundle, compiled and run under qemu."""
+    driver = folder / "run"
     compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu.2.28", "-O1", "-Wall", "-Werror"]
     files = ["-I", bundle / "include", bundle / "examples" / "run.c", "-o", driver, "-ldl"]
     done = subprocess.run([*compiler, *files], capture_output=True, text=True, env=environment(), check=False)
     assert done.returncode == 0, done.stderr
     variant = bundle / "models" / "0" / "variants" / "0"
-    with load(bundle_of("minilm")) as model:
-        want = model.run(input_ids=ids)["embedding"]
-        given = ["-" if info.name != "input_ids" else f"int64:1x8:{tmp_path / 'ids.bin'}" for info in model.inputs]
     command = [str(QEMU), "-L", str(SYSROOT), driver, variant / "model.so", variant / "weights.bin", *given]
     done = subprocess.run(command, capture_output=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    got = np.frombuffer(done.stdout, "<f4").reshape(want.shape)
-    assert np.abs(got - want).max() <= 1e-5
+    return np.frombuffer(done.stdout, "<f4")
+
+
+def test_the_c_driver_in_the_bundle_gives_the_same_numbers(bundle: Path, bundle_of: BundleOf, tmp_path: Path) -> None:
+    ids = np.array([[101, 1037, 2158, 2003, 2652, 1996, 2858, 102]])
+    ids.astype("<i8").tofile(tmp_path / "ids.bin")
+    with load(bundle_of("minilm")) as model:
+        want = model.run(input_ids=ids)["embedding"]
+        given = ["-" if info.name != "input_ids" else f"int64:1x8:{tmp_path / 'ids.bin'}" for info in model.inputs]
+    assert np.abs(driven(bundle, tmp_path, *given).reshape(want.shape) - want).max() <= 1e-5
+
+
+def test_int8_gives_the_same_bits_on_every_aarch64_and_what_the_interpreter_says(tmp_path: Path) -> None:
+    """Their products are other instructions, whose integer sums are exact; what is not, is the same code."""
+    spec = write_small(tmp_path, 0.9)
+    x = np.random.default_rng(6).standard_normal((7, 32)).astype(np.float32)
+    with compiled(spec, tmp_path / "here") as here:
+        (want,) = interpret(here.compiled.imported.graph, {"x": x}).values()
+    found: dict[str, Array] = {}
+    for isa in (name for name in ISAS if name.startswith("aarch64")):
+        outcome = build(Request(spec, use=f"cpu {{ isa {isa}, cores 1 }}", output=tmp_path / isa))
+        rows = [x[:1], x]
+        for part in rows:
+            part.tofile(tmp_path / "x.bin")
+            got = driven(outcome.bundle, tmp_path, f"float32:{len(part)}x32:{tmp_path / 'x.bin'}").reshape(-1, 9)
+            agree(got, want[: len(part)], f"{isa}, {len(part)} rows", tolerance=2e-2)
+            found[f"{isa}, {len(part)} rows"] = got
+    first = found["aarch64-neon, 7 rows"]
+    for what, got in found.items():
+        assert got.tobytes() == first[: len(got)].tobytes(), what
 
 
 def test_it_is_not_started_on_this_cpu(bundle: Path, bundle_of: BundleOf) -> None:

@@ -58,6 +58,35 @@ def test_the_gemm_uses_the_isas_widest_registers_and_spills_none(name: str, regi
         assert not spilled, f"{rows} rows spill: {spilled}"
 
 
+@pytest.mark.parametrize(
+    ("name", "precision", "instruction"),
+    [
+        ("x86-64-v3", "q8", "vpmaddwd"),
+        ("x86-64-v4-vnni", "q8", "vpdpbusd"),
+        ("x86-64-v4-bf16", "bfloat16", "vdpbf16ps"),
+        ("aarch64-dotprod", "q8", "sdot"),
+        ("aarch64-i8mm", "q8", "smmla"),
+    ],
+)
+def test_a_gemm_of_reduced_precision_is_its_instruction_over_and_over_and_spills_nothing(
+    name: str, precision: str, instruction: str, tmp_path: Path
+) -> None:
+    target, dot = ISAS[name], ISAS[name].dots[precision]
+    (tmp_path / "prelude.h").write_text(prelude(target))
+    kernel = linear(target, target.nr, 64, None, False, False, precision)
+    text = f'#include "prelude.h"\n{kernel.source}void f(const void *a, float *c, int64_t n) {{ {kernel.symbol}(a, 64, a, 0, 0, 0, c, 32, n, 0, 1); }}\n'
+    listing = assembly(target, text, tmp_path)
+    for rows in range(1, target.max_rows + 1):
+        body = re.search(rf"^infc_dot_{dot.suffix}_{rows}:[^\n]*\n(.*?)\.size", listing, re.DOTALL | re.MULTILINE)
+        assert body, rows
+        loop = re.search(r"^(\.LBB\w+):(.*?)^\s(j\w+|b\.\w+)\s\1$", body[1], re.DOTALL | re.MULTILINE)
+        assert loop, f"{rows} rows:\n{body[1]}"
+        together = -(-rows // dot.rows) * dot.rows
+        assert loop[2].count(instruction) == together * target.panel_vectors * dot.lanes, f"{rows} rows:\n{loop[2]}"
+        spilled = [line for line in loop[2].splitlines() if re.search(r"\(%rsp\)|\[sp", line)]
+        assert not spilled, f"{rows} rows spill: {spilled}"
+
+
 @pytest.mark.parametrize("name", BASES)
 def test_kernels_call_nothing_but_memcpy_and_memset(name: str, tmp_path: Path) -> None:
     target = ISAS[name]

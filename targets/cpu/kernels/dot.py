@@ -43,7 +43,8 @@ def dot_tile(isa: Isa, precision: str) -> DotTile:
     context = DotContext(
         name, dot, isa.vector, isa.panel_vectors, tuple(range(1, isa.max_rows + 1)), streamed_rows(isa), pair_rows(isa)
     )
-    return DotTile(name, guarded(name.upper(), render("dot.c.j2", context)))
+    template = "dot.c.j2" if dot.rows == 1 else "dot_pairs.c.j2"
+    return DotTile(name, guarded(name.upper(), render(template, context)))
 
 
 def dot_steps(isa: Isa, precision: str, k: int) -> int:
