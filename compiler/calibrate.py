@@ -34,6 +34,8 @@ MIGRATED = 0.5
 """The exponent a: half of the spread goes from activations to weights."""
 LEAST = 1e-5
 """Magnitudes below count as this."""
+JUDGED_ROWS = 24
+"""Rows on which the spec's accuracy is judged."""
 SENSITIVITY_ROWS = 4
 """Rows on which each layer is tried alone."""
 
@@ -85,7 +87,7 @@ def widen_sensitive(
 ) -> tuple[Decision, ...]:
     """decisions, with as many int8 layers in a wider precision (bfloat16 where the target has it, else float32) as it takes
     for the rows to meet the spec's accuracy: 1, 2, 4, ... most sensitive ones; all where that is not enough."""
-    rows = rows[:MOST_ROWS]
+    rows = rows[:JUDGED_ROWS]
     exact = [run(graph, row) for row in rows]
 
     def missed(tried: tuple[Decision, ...]) -> str:

@@ -123,12 +123,16 @@ def measure_accuracy(
     return found
 
 
-def misses(targets: Sequence[object], got: Sequence[Arrays], want: Sequence[Arrays]) -> str:
-    """The first accuracy target vs float32 that outputs, row by row, miss against those of the reference, with its value;
+def agreement_targets(targets: Sequence[object]) -> list[AccuracyTarget]:
+    """Those that compare outputs with the reference's."""
+    found = [t for t in targets if isinstance(t, AccuracyTarget)]
+    return [t for t in found if t.versus == "float32" and t.metric in VS_REFERENCE]
+
+
+def misses(targets: Sequence[AccuracyTarget], got: Sequence[Arrays], want: Sequence[Arrays]) -> str:
+    """The first of the targets that outputs, row by row, miss against those of the reference, with its value;
     "" where they meet all."""
     for target in targets:
-        if not isinstance(target, AccuracyTarget) or target.versus != "float32" or target.metric not in VS_REFERENCE:
-            continue
         value = _agreement(
             target, {n: _stack([g[n] for g in got]) for n in got[0]}, {n: _stack([w[n] for w in want]) for n in got[0]}
         )
