@@ -21,14 +21,17 @@ def build(
     use: str | None = None,
     allow_paths: Sequence[str] = (),
     locked: bool = False,
+    tune: float | None = None,
     jobs: int | None = None,
 ) -> Outcome:
     """Builds a `.infer` file into a bundle, as `infc build` does with the options of the same names.
 
     `output` defaults to the spec's stem + `.bundle` beside it; `sets` are texts such as `targets.latency["p99"]=10ms`;
-    `jobs` is how many compilers run at a time (all CPUs). The outcome holds the bundle's folder, its digest and each
-    target beside its measured value. Raises `infc.compiler.errors.InfcError`; its `exit_code` says whose fault it was.
+    `tune` is how many seconds may go into measuring kernels (the setting of that name); `jobs` is how many compilers run
+    at a time (all CPUs). The outcome holds the bundle's folder, its digest and each target beside its measured value.
+    Raises `infc.compiler.errors.InfcError`; its `exit_code` says whose fault it was.
     """
+    settings = load_settings()
     return build_request(
         Request(
             spec=Path(spec),
@@ -38,7 +41,8 @@ def build(
             use=use,
             allow_paths=tuple(allow_paths),
             locked=locked,
+            tune=settings.tune if tune is None else tune,
             jobs=jobs or len(os.sched_getaffinity(0)),
-            cache=load_settings().cache,
+            cache=settings.cache,
         )
     )

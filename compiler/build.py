@@ -13,7 +13,7 @@ from typing import Any
 
 from ..dsl.spec import Model, Spec
 from ..runtime import load
-from .build_key import build_key, find_build, remember_build
+from .build_key import build_key, find_build, remember_build, tuning_digest
 from .bundle.content import bundle_content, lock_sections, manifest_of
 from .bundle.golden import golden_sizes, random_inputs
 from .bundle.lock import check_lock, lock_beside, lock_text, read_lock
@@ -54,29 +54,35 @@ def build(request: Request) -> Outcome:
         parse_passes(request.passes)
     if request.locked:
         read_lock(lock_beside(request.spec), f"infc build {request.spec}")
-    key = build_key(request, spec, machine)
+    tuned = request.tune > 0 and not request.locked
+    key = build_key(request, spec, machine, tuning_digest(request, spec, machine), tuned=tuned)
     found = find_build(request.cache, key) if request.cache is not None else None
     if found is not None:
         return _reuse(request, spec, machine, found, out)
     temporary = temporary_beside(out)
     try:
         with tempfile.TemporaryDirectory(prefix="infc-") as work:
-            outcome = _build_into(request, spec, machine, temporary, Path(work), key, out)
+            outcome = _build_into(request, spec, machine, temporary, Path(work), out)
         publish(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return outcome
 
 
-def _build_into(
-    request: Request, spec: Spec, machine: Machine, folder: Path, work: Path, key: str, out: Path
-) -> Outcome:
+def _build_into(request: Request, spec: Spec, machine: Machine, folder: Path, work: Path, out: Path) -> Outcome:
     model = spec.models[0]
     compiled = compile_model(request, spec, model, machine, work)
     try:
         if compiled.imported.embed is not None:
             check_tokenizer(compiled.imported.embed.tokenizer, compiled.imported.graph)
-        sections = lock_sections(spec, compiled.imported.used_files, machine, versions(machine), compiled.decisions)
+        sections = lock_sections(
+            spec,
+            compiled.imported.used_files,
+            machine,
+            versions(machine),
+            compiled.decisions,
+            compiled.tuning.choices,
+        )
         lock = lock_text(sections)
         lock_path = lock_beside(request.spec)
         if request.locked:
@@ -103,6 +109,9 @@ def _build_into(
         raise Missed(measured)
     lock_path.write_text(lock, encoding="utf-8")
     if request.cache is not None:
+        table = tuning_digest(request, spec, machine) if request.locked else compiled.tuning.table
+        tuned = request.tune > 0 and not request.locked and not compiled.tuning.missing
+        key = build_key(request, spec, machine, table, tuned=tuned)
         remember_build(request.cache, key, compiled.imported.used_files, folder)
     return Outcome(out, bundle_digest(folder), code, measured, report)
 
@@ -178,6 +187,7 @@ def build_report(compiled: Compiled, model: Model, machine: Machine, folder: Pat
         "tail": {plan.steps[i].name: why for i, why in sorted(compiled.rendered.reasons.items())},
         "precision": model.search.precisions[0].kind,
         "layers": [asdict(d) for d in compiled.decisions],
+        "tuning": {key: value for key, value in asdict(compiled.tuning).items() if key != "table"},
         "islands": [{"steps": [s.name for s in u.steps], "why": u.reason} for u in plan.units if u.island],
         "batchable": placement.batchable,
         "batchable_reason": placement.batchable_reason,

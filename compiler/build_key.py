@@ -14,15 +14,16 @@ from functools import cache
 from pathlib import Path
 
 from ..dsl.spec import Spec
+from .bundle.lock import locked_choices
 from .cache import Cache, cache_key, file_digest
-from .driver import Machine, Request
+from .driver import Machine, Request, tuning_table
 
 FORMAT = 1
 _LINKS = 8
 
 
-def build_key(request: Request, spec: Spec, machine: Machine) -> str:
-    """The first key of the chain."""
+def build_key(request: Request, spec: Spec, machine: Machine, tuning: str, *, tuned: bool) -> str:
+    """The first key of the chain. `tuning`: what `tuning_digest` gives; `tuned`: whether every kernel has to be measured."""
     return cache_key(
         FORMAT,
         compiler_digest(),
@@ -31,10 +32,23 @@ def build_key(request: Request, spec: Spec, machine: Machine) -> str:
         machine.variant,
         machine.cores,
         request.passes,
+        tuning,
+        tuned,
         {name: str(value) for name, value in machine.target.tools().items()},
         sorted(str(value) for value in machine.target.fingerprint().values()),
+        dict(machine.target.caches()),
         _data_digests(spec),
     )
+
+
+def tuning_digest(request: Request, spec: Spec, machine: Machine) -> str:
+    """A digest of what decides how kernels are made: the user's table, or with --locked the lock's choices; "" where there
+    is nothing. Raises InfcError (exit 2) where there is no lock."""
+    if request.locked:
+        chosen = {model.name: locked_choices(request.spec, model.name) for model in spec.models}
+        return cache_key("locked", chosen) if any(chosen.values()) else ""
+    table = tuning_table(request, machine)
+    return file_digest(table) if table is not None and table.is_file() else ""
 
 
 def find_build(cache: Cache, key: str) -> Path | None:
@@ -98,6 +112,7 @@ def compiler_digest() -> str:
         "targets/**/*.py",
         "targets/**/*.j2",
         "targets/**/*.[ch]",
+        "targets/**/*.toml",
         "dsl/*.py",
         "runtime/abi/**/*",
     )

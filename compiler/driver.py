@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from ..dsl.diagnostics import Diagnostic
 from ..dsl.spec import Hardware, Model, Spec
 from .cache import Cache
 from .errors import Exit, InfcError
-from .target import Platform, Rendered, Target, discover, find_target
+from .target import Platform, Rendered, Target, Tuning, discover, find_target
 
 if TYPE_CHECKING:
     from .codegen.plan import Plan
@@ -36,7 +36,8 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What `infc build` was asked. `jobs`: compilers at a time; `report` hears what begins."""
+    """What `infc build` was asked. `jobs`: compilers at a time; `tune`: seconds that may go into measuring
+    kernels; `report` hears what begins."""
 
     spec: Path
     output: Path | None = None
@@ -45,6 +46,7 @@ class Request:
     use: str | None = None
     allow_paths: tuple[str, ...] = ()
     locked: bool = False
+    tune: float = 0.0
     passes: str | None = None
     annotate: bool = False
     jobs: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
@@ -84,6 +86,7 @@ class Compiled:
     weights: Path
     decisions: tuple[Decision, ...] = ()
     """The precision of each layer; () where all are float32."""
+    tuning: Tuning = field(default_factory=Tuning)
 
 
 def check_spec(request: Request) -> Spec:
@@ -124,8 +127,6 @@ def import_model(model: Model, folder: Path, work: Path) -> Imported:
 
 def optimize(imported: Imported, request: Request) -> Imported:
     """Graph -> Graph, through the passes."""
-    from dataclasses import replace
-
     from .ir.verify import verify
     from .passes.pipeline import default_passes, parse_passes, run_passes
 
@@ -139,8 +140,6 @@ def reduce(
 ) -> tuple[Imported, tuple[Decision, ...]]:
     """Graph -> Graph in the precision that the spec asks for, and the decision for each layer. A list of passes with
     `quantize` in it is taken as it is."""
-    from dataclasses import replace
-
     from .decisions import decide, layers_text
     from .passes.pipeline import parse_passes, run_passes
     from .passes.quantize import Quantize
@@ -153,13 +152,15 @@ def reduce(
         return imported, ()
     if model.data.calibrate is not None and any(d.precision == "int8" for d in decisions):
         from .calibrate import migrate_scales, widen_sensitive
-        from .measure.accuracy import misses
+        from .measure.accuracy import agreement_targets, misses
         from .measure.rows import read_rows
 
         request.report(f"calibrating {model.name}")
         rows = read_rows(model.data.calibrate, model, imported).requests
         graph = migrate_scales(graph, rows, decisions)
-        decisions = widen_sensitive(graph, rows, decisions, partial(misses, model.targets.items), refuses)
+        targets = agreement_targets(model.targets.items)
+        if targets:
+            decisions = widen_sensitive(graph, rows, decisions, partial(misses, targets), refuses)
     passes = (Quantize(layers_text(decisions)), *parse_passes("dead_code"))
     return replace(imported, graph=run_passes(graph, passes, _callback(request, 20))), decisions
 
@@ -184,6 +185,25 @@ def plan_model(imported: Imported) -> Plan:
     from .passes.ragged import analyse
 
     return plan_graph(imported.graph, analyse(imported.graph))
+
+
+def tune_plan(plan: Plan, request: Request, model: Model, machine: Machine, work: Path) -> Tuning:
+    """Plan -> how its kernels are made where that was measured: what the lock says (--locked), else what tables say or
+    request.tune seconds of measuring here."""
+    if request.locked:
+        from .bundle.lock import locked_choices
+
+        return Tuning(locked_choices(request.spec, model.name))
+    if request.tune > 0:
+        request.report(f"tuning {model.name}")
+    return machine.target.tune(plan, machine.variant, tuning_table(request, machine), request.tune, work)
+
+
+def tuning_table(request: Request, machine: Machine) -> Path | None:
+    """Where this user's measured choices for the target are kept; None: nowhere."""
+    if request.cache is None:
+        return None
+    return request.cache.folder / "tuning" / f"{machine.target.name}.toml"
 
 
 def emit(request: Request, stage: str) -> str:
@@ -220,7 +240,8 @@ def _emit_model(request: Request, spec: Spec, model: Model, machine: Machine, st
 
             return print_graph(imported.graph) + "\n" + explain(analyse(imported.graph), imported.graph)
         plan = plan_model(imported)
-        rendered = machine.target.render(plan, machine.variant)
+        tuning = tune_plan(plan, replace(request, tune=0.0), model, machine, work)
+        rendered = machine.target.render(plan, machine.variant, tuning.choices)
         if stage == "plan":
             from .codegen.plan import print_plan
 
@@ -239,12 +260,13 @@ def compile_model(request: Request, spec: Spec, model: Model, machine: Machine, 
         imported, decisions = reduce(optimize(imported, request), model, machine, request)
         plan = plan_model(imported)
         request.report(f"compiling {model.name} for {machine.variant}: {len(plan.steps)} steps")
-        rendered = machine.target.render(plan, machine.variant)
+        tuning = tune_plan(plan, request, model, machine, work / "tuning")
+        rendered = machine.target.render(plan, machine.variant, tuning.choices)
         built = machine.target.compile(rendered, machine.variant, work / "native", request.jobs)
     except BaseException:
         imported.close()
         raise
-    return Compiled(imported, plan, rendered, built.library, built.weights, decisions)
+    return Compiled(imported, plan, rendered, built.library, built.weights, decisions, tuning)
 
 
 def versions(machine: Machine) -> Mapping[str, str]:

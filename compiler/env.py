@@ -32,6 +32,7 @@ class Settings:
     debug: int = 0
     dump: Path | None = None
     serve_dir: Path | None = None
+    tune: float = 0.0
     origins: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -78,6 +79,13 @@ def _parse_debug(text: str) -> int:
     return int(text)
 
 
+def _parse_seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 86400:
+        raise ValueError(text)
+    return seconds
+
+
 SETTINGS: dict[str, Setting] = {
     "cache_dir": Setting(_parse_folder, "a folder", "where builds keep what they can use again"),
     "cache_limit": Setting(
@@ -87,6 +95,11 @@ SETTINGS: dict[str, Setting] = {
     "debug": Setting(_parse_debug, "0 to 4", "1 tracebacks and timings, 2 plans, 3 sources, 4 each rewrite"),
     "dump": Setting(_parse_folder, "a folder", "write every stage of a build there (03-fuse.ir, ...)"),
     "serve_dir": Setting(_parse_folder, "a folder", "where ARCH/serve is looked for, instead of the usual places"),
+    "tune": Setting(
+        _parse_seconds,
+        "a number of seconds, 0 to 86400",
+        "how long a build may measure kernels that no table has (0: not)",
+    ),
 }
 """Every setting; `INFC__` and the name in capitals is its variable. The defaults are those of `Settings`."""
 

@@ -77,6 +77,20 @@ class Limits:
     read: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """How kernels of a plan are made where that was measured and is not what the target takes by itself: text by text, the
+    target's own words, which locks hold. `known`: kernels that a table had a word on, `measured`: those measured now;
+    `missing`: those that nobody measured yet; `table`: sha256 of the user's table that it was taken from, "" where there is
+    none."""
+
+    choices: Mapping[str, str] = field(default_factory=dict[str, str])
+    known: int = 0
+    measured: int = 0
+    missing: int = 0
+    table: str = ""
+
+
 @runtime_checkable
 class Target(Protocol):
     """What `infc targets` and the driver need to know of every target; `name` is the word after `use`."""
@@ -126,8 +140,15 @@ class Target(Protocol):
         """Name to version of each tool that decides the bytes of a build."""
         ...
 
-    def render(self, plan: Plan, variant: str) -> Rendered:
-        """A plan as sources. Raises InfcError that names an op without a kernel."""
+    def tune(self, plan: Plan, variant: str, table: Path | None, seconds: float, folder: Path) -> Tuning:
+        """What was measured to be best for the kernels of plan: in `table`, a text file that people may edit (absent: empty),
+        and in one of its own. About `seconds` at most are spent on measuring what neither has, by programs made in folder;
+        that is added to `table`. Results never depend on it. Raises InfcError where the table is malformed."""
+        ...
+
+    def render(self, plan: Plan, variant: str, choices: Mapping[str, str] | None = None) -> Rendered:
+        """A plan as sources; `choices` are those of a `Tuning`. Raises InfcError that names an op without a kernel, or what
+        is wrong with a choice."""
         ...
 
     def compile(self, rendered: Rendered, variant: str, workdir: Path, jobs: int) -> Built:

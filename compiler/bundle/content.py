@@ -145,8 +145,10 @@ def lock_sections(
     machine: Machine,
     tools: Mapping[str, str],
     decisions: Sequence[Decision] = (),
+    tuning: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, object]]:
-    """The lock's decisions: inputs by digest, tools by version, the choice for each model."""
+    """The lock's decisions: inputs by digest, tools by version, the choice for each model, and how kernels are made where
+    that is not as usual (`tuning`)."""
     root = Path(spec.folder or ".").resolve()
     inputs: dict[str, object] = {"spec": hashlib.sha256(spec.resolved.encode()).hexdigest()}
     data = [d.path for model in spec.models for d in (model.data.calibrate, model.data.evaluate) if d is not None]
@@ -167,4 +169,6 @@ def lock_sections(
             "threads": machine.cores,
             **({"layers": [f"{d.layer}={d.precision}" for d in decisions]} if decisions else {}),
         }
+        if tuning:
+            sections[f"tuning.{model.name}.0"] = dict(tuning)
     return sections

@@ -73,6 +73,12 @@ def check_lock(path: Path, sections: Sections, command: str) -> None:
         )
 
 
+def locked_choices(spec: Path, model: str) -> dict[str, str]:
+    """What the lock beside spec says of how kernels of the model are made. Raises InfcError (exit 2) as `read_lock` does."""
+    lock = read_lock(lock_beside(spec), f"infc build {spec}")
+    return {key: str(value) for key, value in _at(lock, f"tuning.{model}.0").items()}
+
+
 def _at(document: Mapping[str, object], section: str) -> Mapping[str, object]:
     here: object = document
     for part in section.split("."):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import Exit
+from ..errors import Exit, InfcError
 from .options import command_parser, settings_of
 from .output import Ui, format_bytes, format_table, print_json, render
 
@@ -37,9 +37,14 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "-p", "--passes", metavar="PASSES", help='run these passes instead: "canonicalize,fuse{qkv=false}"'
     )
+    parser.add_argument(
+        "--tune", metavar="SECONDS", help="measure kernels that no table has, at most so long; kept in the cache"
+    )
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="compilers at a time")
     args = parser.parse_args(argv)
     settings, ui = settings_of(args), Ui.from_args(args)
+    if args.locked and args.tune is not None and settings.tune > 0:
+        raise InfcError("--locked takes the lock's choices, and --tune measures new ones", hint="give one of them")
     from ..cache import Cache
     from ..driver import Request, emit
 
@@ -51,6 +56,7 @@ def run(argv: Sequence[str]) -> int:
         use=args.use,
         allow_paths=tuple(args.allow_path),
         locked=args.locked,
+        tune=settings.tune,
         passes=args.passes,
         cache=Cache(settings.cache_dir, settings.cache_limit),
         dump=settings.dump,
@@ -85,7 +91,8 @@ def run(argv: Sequence[str]) -> int:
     print_targets(outcome.measured)
     size = sum(outcome.report["bytes"].values())
     print(f"{outcome.bundle}  model and weights {format_bytes(size)}  digest {outcome.digest[:12]}")
-    for line in summary(outcome.report):
+    tuned = tuned_line(outcome.report, reused=outcome.reused, asked=settings.tune > 0)
+    for line in [*summary(outcome.report), *tuned]:
         print(line)
     if not outcome.measured:
         ui.status("nothing was promised: the spec has no targets")
@@ -131,6 +138,20 @@ def layer_lines(layers: Sequence[Mapping[str, str]], wanted: str) -> list[str]:
         )
         lines.append(f"{precision}: {shown}{f' ({reason})' if reason else ''}")
     return lines
+
+
+def tuned_line(report: Mapping[str, Any], *, reused: bool, asked: bool) -> list[str]:
+    """From where the choices for kernels are, and with `asked` how many the time was too short for; nothing where no table
+    had a word and nothing was measured."""
+    tuning = report["tuning"]
+    measured = 0 if reused else tuning["measured"]
+    known = tuning["known"] + tuning["measured"] - measured
+    left = tuning["missing"] if asked else 0
+    if not known and not measured and not left:
+        return []
+    more = f", {left} left: the time was too short" if left else ""
+    other = len(tuning["choices"])
+    return [f"tuned: {known} shapes from the table, {measured} measured now{more}; {other} not as usual"]
 
 
 def summary(report: Mapping[str, Any]) -> list[str]:

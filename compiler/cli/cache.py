@@ -12,7 +12,8 @@ from .output import format_bytes, print_json
 DESCRIPTION = """Look at the build cache, or make it smaller. It is never needed for a correct result.
   dir    its folder
   size   what it holds
-  prune  remove least recently used entries down to its limit, or to --to SIZE (0 empties it)"""
+  prune  remove least recently used entries down to its limit, or to --to SIZE (0 empties it)
+Its folder tuning/ holds what `infc build --tune` measured, a text to read and edit for each target; nothing prunes it."""
 
 
 def run(argv: Sequence[str]) -> int:

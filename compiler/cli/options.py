@@ -57,5 +57,9 @@ def settings_of(args: argparse.Namespace) -> Settings:
     """The settings in force, these options included. Raises InfcError (exit 2) for a malformed one."""
     from ..env import load_settings
 
-    flags: Mapping[str, str | None] = {"color": args.color, "cache_dir": args.cache_dir}
+    flags: Mapping[str, str | None] = {
+        "color": args.color,
+        "cache_dir": args.cache_dir,
+        "tune": getattr(args, "tune", None),
+    }
     return load_settings(flags)

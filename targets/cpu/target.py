@@ -14,7 +14,7 @@ from ...compiler.codegen.plan import Plan
 from ...compiler.errors import Exit, InfcError
 from ...compiler.ir.graph import Op
 from ...compiler.ir.types import TensorType
-from ...compiler.target import Built, Limits, Platform, Rendered, Variant
+from ...compiler.target import Built, Limits, Platform, Rendered, Tuning, Variant
 from .compile import compile_objects, link, zig_version
 from .isa import GLIBC, ISAS, Isa, isa, machine_features, native
 
@@ -92,14 +92,22 @@ class CpuTarget:
         """Versions that decide the bytes of model.so."""
         return {"ziglang": zig_version(), "apache-tvm": _tvm_version() if self.tvm else "off"}
 
-    def render(self, plan: Plan, variant: str) -> Rendered:
+    def tune(self, plan: Plan, variant: str, table: Path | None, seconds: float, folder: Path) -> Tuning:
+        """Tiles of linear layers, from the tables or measured (tuning/)."""
+        from .tuning.choose import tune
+
+        return tune(plan, ISAS[variant], table, seconds, folder, here=self.runs_here(variant))
+
+    def render(self, plan: Plan, variant: str, choices: Mapping[str, str] | None = None) -> Rendered:
         """The C of plan, and who provides each step's kernel."""
         from . import kernels
         from .emit import render
         from .kernels.runtime import cpu_check, pool_sources
+        from .tuning.choose import read_choices
 
         found = ISAS[variant]
-        rendered = render(plan, found, lambda providers: describe(plan, variant, providers), tvm=self.tvm)
+        tiles = read_choices(choices or {}, found)
+        rendered = render(plan, found, lambda providers: describe(plan, variant, providers), tiles, tvm=self.tvm)
         sources = {
             "infc_model.h": HEADER.read_text(encoding="utf-8"),
             **{path.name: path.read_text(encoding="utf-8") for path in (ABI / "rt.h", ABI / "abi.c")},

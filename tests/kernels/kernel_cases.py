@@ -38,7 +38,7 @@ from infc.compiler.ir.types import TensorType
 from infc.targets.cpu import kernels
 from infc.targets.cpu.isa import Isa
 from infc.targets.cpu.kernels import Kernel
-from infc.targets.cpu.kernels.linear import row_chunk
+from infc.targets.cpu.kernels.linear import usual_choice
 
 # linear
 
@@ -51,7 +51,7 @@ def linear_case(n: int, k: int, activation: str | None = None, bias: bool = True
         packed = kernels.pack_linear(isa, w)
         calls: list[tuple[Kernel, tuple[Argument | Out | None, ...]]] = []
         wants: list[tuple[Array, Array]] = []
-        chunk = row_chunk(isa, k)
+        chunk = isa.max_rows * usual_choice(isa, "float32", k).tiles
         most = max(2 * isa.max_rows, 2 * chunk if chunk < 100 else 0) + 1  # several chunks where that is cheap
         full_a, full_r = normal(rng, most, k), normal(rng, most, n)
         for rows in sorted({0, 1, 2, isa.max_rows - 1, isa.max_rows, isa.max_rows + 1, most}):

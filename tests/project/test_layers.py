@@ -22,6 +22,7 @@ MAY_WRITE = {
     "compiler/build.py": "puts a bundle together under a temporary name, and the lock beside the spec",
     "compiler/cache.py": "the cache itself",
     "dsl/generate.py": "a developer's tool, never run by infc: writes the parser's tables",
+    "targets/cpu/tuning/__main__.py": "a developer's tool: writes the table of tiles that ships",
 }
 """Where files may be written, beside the build folder and the cache that the driver hands in (see IN_BUILD_FOLDER)."""
 
@@ -38,6 +39,7 @@ IN_BUILD_FOLDER: dict[str, str] = {
     "targets/cpu/emit/weights.py": "packed weights",
     "targets/cpu/tail/tvm_object.py": "an object on its way from TVM, in a temporary folder",
     "targets/cpu/target.py": "objects",
+    "targets/cpu/tuning/table.py": "the user's table of tiles, in the cache",
 }
 """Modules that write, and only into a folder that they are given: module → what."""
 

@@ -48,7 +48,15 @@ def test_no_color(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("DEBUG", "5"), ("DEBUG", "yes"), ("COLOR", "red"), ("CACHE_LIMIT", "lots"), ("CACHE_LIMIT", "-1")],
+    [
+        ("DEBUG", "5"),
+        ("DEBUG", "yes"),
+        ("COLOR", "red"),
+        ("CACHE_LIMIT", "lots"),
+        ("CACHE_LIMIT", "-1"),
+        ("TUNE", "-1"),
+        ("TUNE", "nan"),
+    ],
 )
 def test_a_malformed_variable_is_named(tmp_path: Path, name: str, text: str) -> None:
     with pytest.raises(InfcError) as caught:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ....compiler.codegen.plan import Plan, Ref, Step, Unit
 from ....compiler.ir.types import REDUCED
 from ....compiler.passes.placement import Place
 from ..isa import Isa
+from ..tuning.choice import Choice, Shape
 from .chain import lay_out_blocks, render_chain
 from .loops import render_loop
 from .operands import Emission, pointer
@@ -36,9 +37,17 @@ class Rendered:
     reasons: dict[int, str]
 
 
-def render(plan: Plan, isa: Isa, describe: Callable[[dict[int, str]], str], *, tvm: bool) -> Rendered:
-    """The C of a plan; `tvm`: TVM compiles what it can of the tail. `describe` gives the JSON text that infc_describe returns, from each step's provider."""
-    em = Emission(plan, isa, WeightTable(plan.graph.weights), tvm)
+def render(
+    plan: Plan,
+    isa: Isa,
+    describe: Callable[[dict[int, str]], str],
+    choices: Mapping[Shape, Choice] | None = None,
+    *,
+    tvm: bool,
+) -> Rendered:
+    """The C of a plan; `tvm`: TVM compiles what it can of the tail. `describe` gives the JSON text that infc_describe
+    returns, from each step's provider; `choices` are tiles of linear layers that are not the usual ones."""
+    em = Emission(plan, isa, WeightTable(plan.graph.weights), tvm, choices or {})
     steps: list[str] = []
     run: list[str] = ["static void run(rt_env *e) {"]
     providers: dict[int, str] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ....compiler.codegen.plan import LONGEST, Plan, Ref, at_longest
@@ -10,6 +11,7 @@ from ....compiler.ir.types import ITEM_BYTES, DType, TensorType
 from ....compiler.passes.placement import Place
 from ..isa import Isa
 from ..kernels import Kernel, q8_stride
+from ..tuning.choice import Choice, Shape
 from .cexpr import c_dim
 from .weights import WeightTable
 
@@ -28,6 +30,8 @@ class Emission:
     weights: WeightTable
     tvm: bool = True
     """Whether TVM compiles what it can of the tail."""
+    choices: Mapping[Shape, Choice] = field(default_factory=dict[Shape, Choice])
+    """Tiles of linear layers; a shape that is not there has the usual ones."""
     functions: dict[str, str] = field(default_factory=dict[str, str])
     scratch_floats: int = 0
     objects: dict[str, bytes] = field(default_factory=dict[str, bytes])

@@ -32,6 +32,7 @@ from ....compiler.ir.ops.softmax import Softmax
 from ....compiler.ir.types import DType
 from ....compiler.passes.placement import Place
 from .. import kernels
+from ..tuning.choice import Shape
 from .operands import Emission, pointer, spacing, storage_type, units, vector_step, vectors
 from .segments import open_own_segments, open_segments, segment
 from .spatial import render_conv, render_group_norm, render_pool
@@ -55,7 +56,8 @@ def render_linear(em: Emission, step: Step) -> Body | None:
     if weight.where != "weight" or not isinstance(n, int) or not isinstance(k, int):
         return None
     isa, precision = em.isa, op.precision
-    kernel = kernels.linear(isa, n, k, op.activation, op.bias, op.residual, precision, op.out)
+    choice = em.choices.get(Shape(precision, n, k))
+    kernel = kernels.linear(isa, n, k, op.activation, op.bias, op.residual, precision, op.out, choice)
     load = em.weights.source[weight.weight].load
     packed = kernels.packed_bytes(isa, n, k, precision)
     key = f"linear {weight.weight}" if precision == "float32" else f"linear {precision} {weight.weight}"

@@ -36,12 +36,13 @@ class DotTile:
 
 
 @cache
-def dot_tile(isa: Isa, precision: str) -> DotTile:
-    """Micro-kernels for `precision`, bfloat16 or q8, over the ISA's panel."""
+def dot_tile(isa: Isa, precision: str, *, ahead: bool = True) -> DotTile:
+    """Micro-kernels for `precision`, bfloat16 or q8, over the ISA's panel. `ahead` False: nothing is prefetched."""
     dot = isa.dots[precision]
-    name = f"infc_dot_{dot.suffix}"
+    name = f"infc_dot_{dot.suffix}{'' if ahead else '_still'}"
+    streamed = streamed_rows(isa) if ahead else isa.max_rows
     context = DotContext(
-        name, dot, isa.vector, isa.panel_vectors, tuple(range(1, isa.max_rows + 1)), streamed_rows(isa), pair_rows(isa)
+        name, dot, isa.vector, isa.panel_vectors, tuple(range(1, isa.max_rows + 1)), streamed, pair_rows(isa)
     )
     template = "dot.c.j2" if dot.rows == 1 else "dot_pairs.c.j2"
     return DotTile(name, guarded(name.upper(), render(template, context)))

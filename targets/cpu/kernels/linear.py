@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ....compiler.errors import Exit, InfcError
 from ..isa import Dot, Isa
+from ..tuning.choice import MOST_TILES, Choice
 from .dot import dot_steps, dot_tile, q8_row
 from .pack import narrow, narrow_row, panel_layout, panels, supports
 from .prelude import SHORT_FUNCTIONS, VECTOR_FUNCTIONS
@@ -100,20 +101,22 @@ def linear(
     residual: bool,
     precision: str = "float32",
     out: str = "float32",
+    choice: Choice | None = None,
 ) -> Kernel:
     """`void S(a, lda, w, bias, res, ldr, c, ldc, rows, panel0, panel1)`: c[rows, n] from a[rows, k], panels panel0..panel1.
 
     a, c, res have row strides lda, ldc, ldr, in elements; w is what `pack_linear` makes for `precision`; c may be res,
     never a. bias and res are float32, c is `out` (float32, or bfloat16 where `precision` is reduced). Sums run in order
     of k in one accumulator each (float32 layers of a few columns, `narrow`: in the lanes of vectors along k). bfloat16: a are bfloat16 rows, products summed in float32. q8: a are q8 rows, lda their
-    stride in **bytes**; sums are exact. Raises InfcError for an activation without a vector form, or a precision, n and k
+    stride in **bytes**; sums are exact. `choice`, of tiles, changes no bit (None: `usual_choice`). Raises InfcError for an activation without a vector form, or a precision, n and k
     that `supports` refuses.
     """
     if precision != "float32":
-        return _linear_dot(isa, n, k, activation, bias, residual, precision, out)
+        return _linear_dot(isa, n, k, activation, bias, residual, precision, out, choice)
     if narrow(isa, n):
         return _linear_narrow(isa, n, k, activation, bias, residual)
-    micro = tile(isa)
+    taken = choice or usual_choice(isa, precision, k)
+    micro = tile(isa, ahead=taken.ahead)
     tail = n % isa.nr
     context = LinearContext(
         symbol="",
@@ -127,9 +130,9 @@ def linear(
         vectors=isa.panel_vectors,
         panels=panels(isa, n),
         tail=tail,
-        max_rows=isa.max_rows,
-        aliased_rows=isa.aliased_rows,
-        chunk_tiles=_chunk_tiles(isa, 4 * k),
+        max_rows=taken.rows,
+        aliased_rows=min(taken.rows, isa.aliased_rows),
+        chunk_tiles=taken.tiles,
         activation=vector_function(activation),
         bias=bias,
         residual=residual,
@@ -159,14 +162,22 @@ def _linear_narrow(isa: Isa, n: int, k: int, activation: str | None, bias: bool,
 
 
 def _linear_dot(
-    isa: Isa, n: int, k: int, activation: str | None, bias: bool, residual: bool, precision: str, out: str
+    isa: Isa,
+    n: int,
+    k: int,
+    activation: str | None,
+    bias: bool,
+    residual: bool,
+    precision: str,
+    out: str,
+    choice: Choice | None,
 ) -> Kernel:
     refused = supports(isa, precision, n, k)
     if refused:
         raise InfcError(f"linear in {precision}: {refused}", exit_code=Exit.INTERNAL, hint="keep it in float32")
-    dot, micro = isa.dots[precision], dot_tile(isa, precision)
+    taken = choice or usual_choice(isa, precision, k)
+    dot, micro = isa.dots[precision], dot_tile(isa, precision, ahead=taken.ahead)
     layout = panel_layout(isa, precision, k)
-    row_bytes = q8_row(isa, k) if precision == "q8" else 2 * k
     context = LinearDotContext(
         symbol="",
         tile=micro.name,
@@ -182,14 +193,14 @@ def _linear_dot(
         vectors=isa.panel_vectors,
         panels=panels(isa, n),
         tail=n % isa.nr,
-        max_rows=isa.max_rows,
-        aliased_rows=isa.aliased_rows,
-        chunk_tiles=_chunk_tiles(isa, row_bytes),
+        max_rows=taken.rows,
+        aliased_rows=min(taken.rows, isa.aliased_rows),
+        chunk_tiles=taken.tiles,
         steps=dot_steps(isa, precision, k),
         step_bytes=isa.nr * dot.ks * dot.lanes * dot.weight_bytes,
         header=layout.header,
         panel_bytes=layout.bytes,
-        row_bytes=row_bytes,
+        row_bytes=_row_bytes(isa, precision, k),
         result="uint16_t" if out == "bfloat16" else "float",
         activation=vector_function(activation, SHORT_FUNCTIONS),
         bias=bias,
@@ -198,14 +209,22 @@ def _linear_dot(
     return kernel(f"linear_{dot.suffix}", "linear_dot.c.j2", context, shared=[micro.source])
 
 
-def row_chunk(isa: Isa, k: int) -> int:
-    """Float32 rows of the broadcast operand that stay in half of L2: whole tiles, at least one, at most 64."""
-    return isa.max_rows * _chunk_tiles(isa, 4 * k)
+def usual_choice(isa: Isa, precision: str, k: int) -> Choice:
+    """What is taken where nothing was measured: the ISA's tallest tile, as many tiles as stay in half of L2 (at least one;
+    rows that lie a multiple of 4 KiB apart make lower tiles), the next panel prefetched."""
+    fit = isa.l2_bytes // 2 // (max(_row_bytes(isa, precision, k), 1) * tallest(isa, precision, k))
+    return Choice(isa.max_rows, min(max(fit, 1), MOST_TILES), True)
 
 
-def _chunk_tiles(isa: Isa, row_bytes: int) -> int:
-    fit = isa.l2_bytes // 2 // (max(row_bytes, 1) * isa.max_rows)
-    return min(max(fit, 1), 64)
+def tallest(isa: Isa, precision: str, k: int) -> int:
+    """Rows of the tallest tile where rows of k elements lie one behind the other."""
+    aliased = precision != "q8" and _row_bytes(isa, precision, k) % 4096 == 0  # a line follows q8 rows
+    return isa.aliased_rows if aliased else isa.max_rows
+
+
+def _row_bytes(isa: Isa, precision: str, k: int) -> int:
+    """Bytes of a row's elements."""
+    return q8_row(isa, k) if precision == "q8" else k * (2 if precision == "bfloat16" else 4)
 
 
 def vector_function(activation: str | None, forms: Mapping[str, str] = VECTOR_FUNCTIONS) -> str | None:

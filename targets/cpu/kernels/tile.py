@@ -33,14 +33,16 @@ class Tile:
 
 
 @cache
-def tile(isa: Isa, *, vectors: int | None = None, by_rows: bool = True) -> Tile:
+def tile(isa: Isa, *, vectors: int | None = None, by_rows: bool = True, ahead: bool = True) -> Tile:
     """Micro-kernels over `vectors` vectors of columns (default: the ISA's panel). The broadcast operand is read along
-    its rows (`by_rows`: a[row * lda + i]) or across them (a[row + i * lda])."""
+    its rows (`by_rows`: a[row * lda + i]) or across them (a[row + i * lda]). `ahead` False: nothing is prefetched."""
     width = isa.panel_vectors if vectors is None else vectors
-    name = f"infc_tile_{'r' if by_rows else 'c'}{width}"
+    name = f"infc_tile_{'r' if by_rows else 'c'}{width}{'' if ahead else '_still'}"
     counts = tuple(range(1, isa.max_rows + 1))
     pairs = pair_rows(isa) if by_rows and vectors is None else 0
-    context = TileContext(name, isa.vector, width, counts, streamed_rows(isa), pairs, by_rows)
+    context = TileContext(
+        name, isa.vector, width, counts, streamed_rows(isa) if ahead else isa.max_rows, pairs, by_rows
+    )
     source = render("tile.c.j2", context)
     return Tile(name, guarded(name.upper(), source), isa.max_rows, width * isa.vector)
 
