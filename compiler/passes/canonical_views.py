@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from ..ir.dims import Dim, product
@@ -107,6 +108,42 @@ def slice_of_concat(node: Node, _: Facts) -> Node | None:
             return like(node, Slice(op.axis, start, stop, op.step), part)
         at = at + extent
     return None
+
+
+def slice_of_reshape(node: Node, _: Facts) -> Node | None:
+    """Where the reshape does nothing but split the last axis, and the slice is of the outermost of its parts."""
+    op, view = node.op, node.operands[0]
+    assert isinstance(op, Slice)
+    if not isinstance(view.op, Reshape) or op.step != 1:
+        return None
+    x = view.operands[0]
+    last = x.type.rank - 1
+    if op.axis != last or view.type.rank <= x.type.rank or view.type.shape[:last] != x.type.shape[:-1]:
+        return None
+    inner = product(view.type.shape[op.axis + 1 :])
+    return like(node, Reshape(node.type.shape), like(node, Slice(last, op.start * inner, op.stop * inner), x))
+
+
+def slice_of_permute(node: Node, _: Facts) -> Node | None:
+    op, view = node.op, node.operands[0]
+    assert isinstance(op, Slice)
+    if not isinstance(view.op, Permute):
+        return None
+    return like(node, view.op, like(node, replace(op, axis=view.op.perm[op.axis]), view.operands[0]))
+
+
+def drop_ones_of_permute(node: Node, _: Facts) -> Node | None:
+    """Where the reshape takes out axes of extent 1 and nothing else."""
+    view = node.operands[0]
+    if not isinstance(view.op, Permute):
+        return None
+    x, perm = view.operands[0], view.op.perm
+    kept = [axis for axis, dim in enumerate(view.type.shape) if dim != 1]
+    if len(kept) == view.type.rank or tuple(view.type.shape[axis] for axis in kept) != node.type.shape:
+        return None
+    left = sorted(perm[axis] for axis in kept)
+    bare = like(node, Reshape(tuple(x.type.shape[axis] for axis in left)), x)
+    return like(node, Permute(tuple(left.index(perm[axis]) for axis in kept)), bare)
 
 
 def merge_concats(node: Node, _: Facts) -> Node | None:

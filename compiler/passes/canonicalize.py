@@ -60,6 +60,9 @@ RULES: tuple[tuple[type[Op], Rule], ...] = (
     (Expand, views.merge_expands),  # expand(expand(x)) -> expand(x)
     (Slice, views.merge_slices),  # slice(slice(x)) -> slice(x), same axis
     (Slice, views.slice_of_concat),  # slice(concat(x, y)) within y -> slice(y)
+    (Slice, views.slice_of_reshape),  # slice(reshape(x: [T, 12]){T, 3, 4}){axis 1} -> reshape(slice(x)), of columns
+    (Slice, views.slice_of_permute),  # slice(permute(x)) -> permute(slice(x))
+    (Reshape, views.drop_ones_of_permute),  # reshape(permute(x: [B, 1, T]){1, 0, 2}){B, T} -> permute(reshape(x))
     (Concat, views.merge_concats),  # concat(concat(x, y), z) -> concat(x, y, z)
     (Concat, views.concat_of_slices),  # concat(slice(x){0:4}, slice(x){4:9}) -> slice(x){0:9}
     # views sink

@@ -132,7 +132,7 @@ def _halve(graph: Graph, chosen: Mapping[str, DType]) -> Graph:
             return False
         return all(
             isinstance(r.op, QuantizeOp)
-            or (isinstance(r.op, Reshape | Slice) and is_read_halved(r))
+            or (_is_view(r) and is_read_halved(r))
             or (r in over_halves and node in r.operands[:3] and node not in r.operands[3:])
             for r in readers[node]
         )
@@ -155,3 +155,9 @@ def _halve(graph: Graph, chosen: Mapping[str, DType]) -> Graph:
     return graph.replace(
         inputs=tuple(image[n] for n in graph.inputs), outputs=tuple((name, image[n]) for name, n in graph.outputs)
     )
+
+
+def _is_view(node: Node) -> bool:
+    """Whether a plan can take node as a view of its operand: another shape, or some columns."""
+    op = node.op
+    return isinstance(op, Reshape) or (isinstance(op, Slice) and op.axis == node.type.rank - 1 and op.step == 1)

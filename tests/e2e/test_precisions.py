@@ -138,3 +138,45 @@ def test_layers_that_int8_would_spoil_go_back_to_a_wider_type(tmp_path: Path) ->
     assert done.returncode == Exit.UNPROVED, done.stderr
     assert "alone moves the outputs by" in done.stdout
     assert "met" in done.stdout
+
+
+SPLIT = """import torch
+from torch import nn
+class Split(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(2)
+        self.q, self.o, self.n = nn.Linear(48, 144), nn.Linear(48, 48), nn.LayerNorm(48)
+    def forward(self, x):
+        b, t, _ = x.shape
+        q, k, v = SPLITS
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, t, 48)
+        return self.n(x + self.o(mixed))
+def make():
+    return Split().eval()
+"""
+SPLITS = {
+    "by an axis": "(self.q(x).reshape(b, t, 3, 4, 12)[:, :, i].transpose(1, 2) for i in range(3))",
+    "by an axis in front": "self.q(x).reshape(b, t, 3, 4, 12).permute(2, 0, 3, 1, 4).unbind(0)",
+    "by columns": "(p.reshape(b, t, 4, 12).transpose(1, 2) for p in self.q(x).chunk(3, -1))",
+}
+
+
+@pytest.mark.parametrize("way", SPLITS)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_queries_keys_and_values_are_views_of_one_linear_however_a_model_splits_it(
+    way: str, precision: str, tmp_path: Path
+) -> None:
+    if precision == "bfloat16" and "avx512_bf16" not in FEATURES:
+        pytest.skip("SKIPPED bfloat16: this machine's CPU has no dot product for it")
+    (tmp_path / "model.py").write_text(SPLIT.replace("SPLITS", SPLITS[way]))
+    lines = ['source torch("model.py:make")', "input x: float32[batch, tokens, 48]", "dim batch in 1..3"]
+    spec = write_spec(tmp_path, *lines, "dim tokens in 1..40", f"search {{ precision {precision} }}")
+    with compiled(spec, tmp_path / "work") as built:
+        ops = [step.op.name for step in built.compiled.plan.steps]
+        assert [name for name in ops if name != "quantize"] == ["linear", "attention", "linear", "layer_norm"]
+        x = np.random.default_rng(1).standard_normal((3, 33, 48)).astype(np.float32)
+        got, want = built.two.run({"x": x}), built.compiled.imported.reference({"x": x})
+        (output,) = want
+        error = np.abs(got[output] - want[output]).max() / np.abs(want[output]).max()
+        assert error <= {"float32": 1e-5, "bfloat16": 2e-2, "int8": 4e-2}[precision]

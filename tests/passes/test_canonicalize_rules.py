@@ -82,6 +82,27 @@ CASES = [
         "%1: f32[batch,2] = slice(%r) {axis=1, start=2, stop=5, step=2}",
     ),
     Case(
+        "slice_of_reshape",
+        "%1: f32[batch,tokens,3,2] = reshape(%x) {shape=[batch, tokens, 3, 2]}\n"
+        "%2: f32[batch,tokens,1,2] = slice(%1) {axis=2, start=1, stop=2}",
+        "%1: f32[batch,tokens,2] = slice(%x) {axis=2, start=2, stop=4}\n"
+        "%2: f32[batch,tokens,1,2] = reshape(%1) {shape=[batch, tokens, 1, 2]}",
+    ),
+    Case(
+        "slice_of_permute",
+        "%1: f32[6,batch,tokens] = permute(%x) {perm=[2, 0, 1]}\n"
+        "%2: f32[2,batch,tokens] = slice(%1) {axis=0, start=1, stop=3}\n"
+        "%3: f32[batch,tokens,2] = permute(%2) {perm=[1, 2, 0]}",
+        "%1: f32[batch,tokens,2] = slice(%x) {axis=2, start=1, stop=3}",
+    ),
+    Case(
+        "drop_ones_of_permute",
+        "%1: f32[batch,tokens,1,6] = reshape(%x) {shape=[batch, tokens, 1, 6]}\n"
+        "%2: f32[1,batch,6,tokens] = permute(%1) {perm=[2, 0, 3, 1]}\n"
+        "%3: f32[batch,6,tokens] = reshape(%2) {shape=[batch, 6, tokens]}",
+        "%1: f32[batch,6,tokens] = permute(%x) {perm=[0, 2, 1]}",
+    ),
+    Case(
         "slice_of_concat",
         "%1: f32[batch,tokens,12] = concat(%x, %y) {axis=2}\n%2: f32[batch,tokens,3] = slice(%1) {axis=2, start=7, stop=10}",
         "%1: f32[batch,tokens,3] = slice(%y) {axis=2, start=1, stop=4}",

@@ -121,6 +121,7 @@ def test_tvm_flat_over_tokens_gives_the_bits_of_c(tmp_path: Path) -> None:
         (case("map", "i64[batch,16] i64[16]", fn="floordiv"), "divide by zero"),
         (case("map", "i64[batch,16] i64[16]", fn="add"), "wrap around"),
         (case("map", "f32[0,16]", fn="relu"), "empty"),
+        (case("slice", "bf16[batch,tokens,16]", axis=2, start=1, stop=9), "bfloat16 is moved by C"),
     ],
 )
 def test_tvm_refuses_by_reason_and_c_takes_over(c: Case, reason: str) -> None:

@@ -33,7 +33,7 @@ from ....compiler.ir.types import DType
 from ....compiler.passes.placement import Place
 from .. import kernels
 from ..tuning.choice import Shape
-from .operands import Emission, pointer, spacing, storage_type, units, vector_step, vectors
+from .operands import Emission, pointer, spacing, storage_type, stride_of, units, vector_step, vectors
 from .segments import open_own_segments, open_segments, segment
 from .spatial import render_conv, render_group_norm, render_pool
 from .step_body import Body, Render, part_of, split_rows, use, work_of
@@ -81,6 +81,12 @@ def render_quantize(em: Emission, step: Step) -> Body | None:
     assert isinstance(op, Quantize)
     if width is None or (op.dtype == "bfloat16" and (op.smooth or x.type.dtype != "float32")):
         return None
+    if op.dtype == "bfloat16" and x.extent is Place.TOKEN and x.contiguous and x.type.rank > 2:
+        whole = stride_of(x)  # element by element: a token's vectors are one
+        part = f"""    {use(em, kernels.cast_bf16(em.isa, whole))}({pointer(em, x)} + r0 * {whole}, {whole},
+        {pointer(em, step.out, const=False)} + r0 * {whole}, {whole}, r1 - r0);
+"""
+        return part_of(part, None, "rt_tokens(e)", work_of("rt_tokens(e)", 4 * whole, em), "template:quantize")
     if op.dtype == "q8":
         kernel = kernels.quantize_rows(em.isa, width, x.type.dtype, smooth=op.smooth)
     else:

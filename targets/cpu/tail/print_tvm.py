@@ -73,6 +73,9 @@ def tensor_ir(program: Program, isa: Isa) -> TensorIr | Refused:
 
 def _suitable(program: Program) -> Nest:
     """The nest, where the shape of the loop is one that TVM vectorizes."""
+    reduced = next((t for t in (program.out, *(o.type for o in program.operands)) if t.dtype not in _TYPES), None)
+    if reduced is not None:
+        raise Refuse(f"{reduced.dtype} is moved by C")
     values = program.values
     if program.body is None:
         raise Refuse("the result is empty")
