@@ -9,7 +9,7 @@ worker.py, child.py      each peer in a process of its own, told what to do over
 interleave.py            who runs when: short blocks in turn, with pauses
 stream.py                sentences of mixed lengths: which go together, how wide they are padded
 start.py                 servers, from exec to the first answer
-machine.py, peak.c       what the machine can do, measured between the blocks; profile.py where infc's time goes
+machine.py               what the machine can do, measured between the blocks; profile.py where infc's time goes
 suites.py, verdict.py    all of that together; who is faster
 report.py, document.py   docs/benchmarks.md and .json; plot.py its picture
 """

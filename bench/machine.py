@@ -1,4 +1,4 @@
-"""The machine: its name, its caches, and what it can do (peak.c, compiled by zig)."""
+"""The machine: its name, and what it can do (the CPU target's peak.c, compiled by zig)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-SOURCE = Path(__file__).resolve().with_name("peak.c")
-LARGEST = 1 << 30
-"""Most bytes that are read to measure the memory's bandwidth, all threads together."""
+from infc.targets.cpu.limits import SOURCE, read_sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +53,6 @@ def cpu_flags() -> set[str]:
         if line.startswith(("flags", "Features")):
             return set(line.partition(":")[2].split())
     return set()
-
-
-def cache_sizes() -> dict[int, int]:
-    """Bytes of the first CPU's data and unified caches by level; empty where they are not told."""
-    sizes: dict[int, int] = {}
-    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        try:
-            kind, level, size = ((index / name).read_text().strip() for name in ("type", "level", "size"))
-        except OSError:
-            continue
-        if kind != "Instruction" and size.endswith("K"):
-            sizes[int(level)] = int(size[:-1]) << 10
-    return sizes
 
 
 def vector() -> tuple[int, str]:
@@ -123,18 +108,6 @@ def measure_limits(program: Path, threads: int) -> dict[str, float]:
     for name, size in read_sizes(threads).items():
         found[name] = _probe(program, "read", str(threads), "100", str(size))
     return {name: rate for name, rate in found.items() if rate > 0}
-
-
-def read_sizes(threads: int) -> dict[str, int]:
-    """Bytes that each thread reads to be served from each level: half its L2, four times that (or half of its part of L3,
-    if less), and for memory four times L3, at most LARGEST."""
-    caches = cache_sizes()
-    second, third = caches.get(2, 1 << 20), caches.get(3, 0)
-    sizes = {"L2": second // 2}
-    if third // threads >= 4 * second:
-        sizes["L3"] = min(4 * second, third // threads // 2)
-    sizes["memory"] = min(LARGEST, max(4 * third, 256 << 20)) // threads
-    return sizes
 
 
 def _probe(program: Path, *arguments: str) -> float:
