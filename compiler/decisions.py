@@ -68,6 +68,12 @@ def layers_text(decisions: Sequence[Decision]) -> str:
     return print_layers({d.layer: d.precision for d in decisions if d.precision != "float32"})
 
 
+def narrowest(graph: Graph) -> str:
+    """The narrowest precision that some value of graph is in: float32, bfloat16 or int8."""
+    dtypes = {node.type.dtype for node in graph.nodes()}
+    return min((p for p, dtype in PRECISIONS.items() if dtype in dtypes), key=_width, default="float32")
+
+
 def matches(layer: str, pattern: str) -> bool:
     """Whether a glob names a layer, or one of those that were joined into it: `a.query+key` is a.query and a.key."""
     stem, dot, last = layer.rpartition(".")

@@ -11,7 +11,7 @@ from pathlib import Path
 from ...dsl.spec import LatencyTarget, Model, Spec
 from ..codegen.describe import describe_inputs, describe_outputs
 from ..codegen.plan import arena_bytes
-from ..decisions import Decision
+from ..decisions import Decision, narrowest
 from ..driver import Compiled, Machine
 from ..ir.graph import Array, Graph
 from ..ir.interpret import run
@@ -31,13 +31,14 @@ def bundle_content(
     spec: Spec, model: Model, compiled: Compiled, machine: Machine, lock: str
 ) -> tuple[dict[str, Content], tuple[str, ...]]:
     """Content by path in the bundle, and which of it is executable."""
+    graph = compiled.imported.graph
     content: dict[str, Content] = {
         "serve": find_server(machine.platform.arch),
         "spec.infer": spec.resolved,
         "infer.lock": lock,
         f"{VARIANT}/model.so": compiled.library,
         f"{VARIANT}/weights.bin": compiled.weights,
-        "models/0/golden.json": golden(compiled.imported.graph, _answers(compiled), model.search.precisions[0].kind),
+        "models/0/golden.json": golden(graph, _answers(compiled), narrowest(graph)),
         "include/infc_model.h": HEADER / "infc_model.h",
         "examples/run.c": HEADER / "examples" / "run.c",
         "examples/run.py": HEADER / "examples" / "run.py",
@@ -49,7 +50,7 @@ def bundle_content(
 
 def _answers(compiled: Compiled) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
     """What gives golden answers: the source framework, or in reduced precision the interpreter, which rounds alike."""
-    if not compiled.decisions:
+    if narrowest(compiled.imported.graph) == "float32":
         return compiled.imported.reference
     return partial(run, compiled.imported.graph)
 

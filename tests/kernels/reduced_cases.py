@@ -11,10 +11,10 @@ from kernel_harness import EPS, Array, Case, Out, Program, assert_close, double,
 from infc.compiler.ir.ops.layer_norm import LayerNorm
 from infc.compiler.ir.ops.rms_norm import RmsNorm
 from infc.compiler.ir.prims import apply_activation
+from infc.compiler.ir.reduced import to_bfloat16, to_q8
 from infc.targets.cpu import kernels
 from infc.targets.cpu.isa import Isa
 from infc.targets.cpu.kernels import Kernel
-from infc.targets.cpu.kernels.pack import quantize, to_bfloat16
 
 BF16_EPS = 2.0**-8
 """What rounding to bfloat16 can be off, relatively: half of its last place."""
@@ -27,7 +27,7 @@ UNTOUCHED = 0x7FC5
 def q8_rows(isa: Isa, x: Array) -> Array:
     """x[rows, k] as the bytes of q8 rows."""
     dot = isa.dots["q8"]
-    q, scale = quantize(x)
+    q, scale = to_q8(x)
     rows = np.zeros((len(x), kernels.q8_stride(isa, x.shape[1])), np.uint8)
     items = np.full((len(x), kernels.q8_row(isa, x.shape[1]) // dot.item_bytes), dot.offset, np.int32)
     items[:, : x.shape[1]] = q.astype(np.int32) + dot.offset
@@ -66,7 +66,7 @@ def dot_case(
         packed = kernels.pack_linear(isa, w, precision)
         assert packed.nbytes == kernels.packed_bytes(isa, n, k, precision)
         if precision == "q8":
-            (qx, sx), (qw, sw) = quantize(x), quantize(w)
+            (qx, sx), (qw, sw) = to_q8(x), to_q8(w)
             rows, scales = _behind(q8_rows(isa, x), 64, 0xEE), np.outer(sx.astype(np.float64), sw)
             total = (qx.astype(np.int64) @ qw.T.astype(np.int64)) * scales
             # the sums are exact: what is rounded is their conversion, the product of scales, and one multiply-add

@@ -12,10 +12,10 @@ from kernel_harness import Argument, Array, Out, generator, need, normal, progra
 from reduced_cases import q8_rows
 
 from infc.compiler.errors import Exit, InfcError
+from infc.compiler.ir.reduced import to_bfloat16
 from infc.targets.cpu import kernels
 from infc.targets.cpu.isa import ISAS, Isa
 from infc.targets.cpu.kernels.linear import usual_choice
-from infc.targets.cpu.kernels.pack import to_bfloat16
 from infc.targets.cpu.tuning.choice import LEAST_ROWS, MOST_TILES, Choice, Shape, parse_choice, parse_shape
 from infc.targets.cpu.tuning.choose import read_choices
 from infc.targets.cpu.tuning.measure import candidates

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pass_models import optimized, takes_all
 
-from infc.compiler.decisions import decide, layers_text, matches
+from infc.compiler.decisions import decide, layers_text, matches, narrowest
 from infc.compiler.errors import InfcError
 from infc.compiler.ir.graph import Graph, Op, Weight
 from infc.compiler.ir.interpret import run
@@ -93,6 +93,13 @@ def test_layers_without_a_kernel_stay_in_float32_with_the_reason() -> None:
 def test_a_model_of_convolutions_keeps_them() -> None:
     graph = quantized(optimized(images()), search("int8"))
     assert linears(graph) == {"fc.weight": ("q8", "float32")}
+
+
+def test_a_graph_is_as_exact_as_its_narrowest_layer() -> None:
+    graph = optimized(encoder())
+    assert narrowest(graph) == "float32"
+    assert narrowest(quantized(graph, search("bfloat16"))) == "bfloat16"
+    assert narrowest(quantized(graph, search("float32", up_weight="int8"))) == "int8"
 
 
 def test_joined_layers_go_by_each_of_their_names() -> None:

@@ -6,7 +6,8 @@
             part_7(e, scratch, r0, r1, ...)
 
 Block slots are a thread's own. Before each step the bases of those that it touches are moved back by r0 rows of the value
-at hand, so that it finds row r where it finds it in the arena. Where there are too few rows for all threads the steps run one by one and split columns instead.
+at hand, so that it finds row r where it finds it in the arena. Where there are too few rows for all threads the steps run
+one by one and split columns instead.
 """
 
 from __future__ import annotations

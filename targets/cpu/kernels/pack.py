@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ....compiler.ir.reduced import to_bfloat16, to_q8
 from ..isa import Isa
 from .dot import LINE, dot_steps
 
 Q8_MOST_K = (2**31 - 1) // (127 * 127)
 """The longest sum of products of two q8 values that an int32 holds."""
-
-Q8_ZERO = 2.0**-120
-"""A row whose magnitudes are all below this is stored as zeros: 127 over its maximum could overflow."""
 
 
 def supports(isa: Isa, precision: str, n: int, k: int) -> str:
@@ -91,7 +89,7 @@ def pack_linear(isa: Isa, weight: NDArray[Any], precision: str = "float32") -> N
         data = _panels_of(isa, to_bfloat16(weight), 2)
         header = np.zeros((len(data), 0), np.uint8)
     else:
-        q, scale = quantize(weight)
+        q, scale = to_q8(weight)
         data = _panels_of(isa, q, dot.ks)
         start = -dot.offset * q.sum(axis=1, dtype=np.int32)
         columns = [_columns(isa, part).view(np.uint8) for part in (scale, start)]
@@ -101,27 +99,6 @@ def pack_linear(isa: Isa, weight: NDArray[Any], precision: str = "float32") -> N
     body = data.reshape(len(data), -1).view(np.uint8)
     packed[:, layout.header : layout.header + body.shape[1]] = body
     return packed
-
-
-def quantize(rows: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """(q, scale) of rows[N, K]: scale = max|row|/127, q = rint(row * (127/max|row|)); all in float32, rounded to nearest
-    even: the grid of the graph's dtype q8. A row of magnitudes below `Q8_ZERO` is zeros with scale 0; one with a NaN or
-    an infinity has scale NaN, so that whatever is computed from it is NaN."""
-    x = rows.astype(np.float32, copy=False)
-    most = np.abs(x).max(axis=1, initial=0.0)
-    usable = np.isfinite(most) & (most >= Q8_ZERO)
-    safe = np.where(usable, most, np.float32(1))
-    q = np.rint(np.where(usable[:, None], x, np.float32(0)) * (np.float32(127) / safe)[:, None])
-    scale = np.where(usable, most / np.float32(127), np.where(np.isfinite(most), np.float32(0), np.float32(np.nan)))
-    return q.astype(np.int8), scale.astype(np.float32)
-
-
-def to_bfloat16(x: NDArray[Any]) -> NDArray[np.uint16]:
-    """The bits of x (float32) rounded to bfloat16, to nearest even; NaN stays NaN."""
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    rounded = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
-    nan = (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
-    return np.where(nan, bits >> np.uint32(16) | np.uint32(0x40), rounded).astype(np.uint16)
 
 
 def _panels_of(isa: Isa, weight: NDArray[Any], ks: int) -> NDArray[Any]:

@@ -7,9 +7,9 @@ from functools import cache
 
 import numpy as np
 
+from ....compiler.ir.reduced import Q8_ZERO
 from ..isa import Isa
 from .dot import q8_row
-from .pack import Q8_ZERO
 from .render import Kernel, guarded, kernel, render
 
 LANES = 4
