@@ -28,8 +28,8 @@ class DotContext:
 
 @dataclass(frozen=True)
 class DotTile:
-    """Micro-kernels of 1..max_rows rows; `name(rows, steps, a, lda, b, out, start, ahead, ahead_step)`, lda in bytes, a
-    step being `Dot.lanes` k-steps. out[max_rows][nr] are floats or int32."""
+    """Micro-kernels of 1..max_rows rows; `name(rows, steps, a, lda, b, out, start, ahead, ahead_step, need, need_row)`, lda in
+    bytes, a step being `Dot.lanes` k-steps. out[max_rows][nr] are floats or int32."""
 
     name: str
     source: str
