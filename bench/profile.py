@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from infc.compiler.ir.dims import evaluate, parse_dim
+from infc.compiler.report.profile import step_times
 from infc.runtime import Model, load
 
 from .bundles import bundle_folder
 from .cases import ROOT, Case, parse_case
-from .models import ENCODERS
 from .peers import inputs
 
 SECONDS, FEWEST = 1.5, 5
@@ -26,7 +27,7 @@ SECONDS, FEWEST = 1.5, 5
 @dataclass(frozen=True, slots=True)
 class Kind:
     """Steps alike: products by their place in a layer, others by op. `seconds` of all of them in one run (the least time of
-    each step), `flops` of all of them in one run (0: not told)."""
+    each step), `flops` of all of them in one run."""
 
     name: str
     op: str
@@ -43,28 +44,20 @@ def profile(case: Case, threads: int) -> tuple[Kind, ...]:
     return tuple(Kind(**kind) for kind in json.loads(done.stdout)) if done.returncode == 0 else ()
 
 
-def profile_model(model: Model, arrays: Mapping[str, Any], attention: float) -> list[Kind]:
-    """Kinds of a loaded model. `attention`: the flops of one attention step, of which only the caller knows the lengths."""
-    described: list[dict[str, Any]] = model.description["steps"]
-    least = [float("inf")] * len(described)
-    rows = [0] * len(described)
-    model.profile()
-    runs, end = 0, time.perf_counter() + SECONDS
-    while runs < FEWEST or time.perf_counter() < end:
-        model.run(arrays)
-        runs += 1
-        for number, step in enumerate(model.step_times()):
-            least[number], rows[number] = min(least[number], step.seconds), step.rows
-    model.profile(on=False)
-    groups: dict[tuple[str, str, str], list[int]] = {}
-    for number, step in enumerate(described):
-        groups.setdefault((label(step["name"], step["op"]), step["op"], step["provider"]), []).append(number)
-    kinds: list[Kind] = []
-    for (name, op, provider), members in groups.items():
-        flops = attention * len(members)
-        if op != "attention":
-            flops = float(sum((described[n]["flops_per_row"] or 0) * rows[n] for n in members))
-        kinds.append(Kind(name, op, provider, len(members), sum(least[n] for n in members), flops))
+def profile_model(model: Model, arrays: Mapping[str, Any], sizes: Mapping[str, int]) -> list[Kind]:
+    """Kinds of a loaded model; `sizes`: its dimensions in these arrays."""
+    model.run(arrays)
+    start = time.perf_counter()
+    model.run(arrays)
+    runs = max(FEWEST, int(SECONDS / (time.perf_counter() - start)))
+    groups: dict[tuple[str, str, str], list[tuple[float, int]]] = {}
+    for step, described in zip(step_times(model, arrays, runs), model.description["steps"], strict=True):
+        flops = evaluate(parse_dim(described["flops"]), sizes)
+        groups.setdefault((label(step.name, step.op), step.op, step.provider), []).append((step.seconds, flops))
+    kinds = [
+        Kind(name, op, provider, len(members), sum(t for t, _ in members), float(sum(f for _, f in members)))
+        for (name, op, provider), members in groups.items()
+    ]
     return sorted(kinds, key=lambda kind: -kind.seconds)
 
 
@@ -74,12 +67,11 @@ def label(name: str, op: str) -> str:
 
 
 def main(case: Case, threads: int) -> None:
-    encoder = ENCODERS.get(case.model)
-    attention = 4.0 * case.batch * case.tokens**2 * encoder.hidden if encoder else 0.0
+    sizes = {"batch": case.batch, "tokens": case.tokens}
     cpus = sorted(os.sched_getaffinity(0))[:threads]
     with load(bundle_folder(case.model, case.precision), threads=threads, cpus=cpus) as model:
         os.sched_setaffinity(0, {cpus[0]})
-        print(json.dumps([asdict(kind) for kind in profile_model(model, inputs(case), attention)]))
+        print(json.dumps([asdict(kind) for kind in profile_model(model, inputs(case), sizes)]))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from ..ir.dims import Dim, substitute
+from ..ir.dims import Dim
 from ..ir.graph import Graph, InputSpec
 from ..ir.ops.embedding import Embedding
 from ..ir.ops.leaf import Input
@@ -68,7 +68,6 @@ def describe(plan: Plan, isa: str, providers: Mapping[int, str]) -> str:
                 "op": step.op.name,
                 "provider": providers[step.index],
                 "island": step.index in in_island,
-                "flops_per_row": _per_row(step.flops, graph),
                 "flops": str(step.flops),
                 "precision": getattr(step.op, "precision", step.operands[0].type.dtype if step.operands else "float32"),
                 "weight_bytes": _weight_bytes(step),
@@ -95,12 +94,3 @@ def _moved(step: Step) -> Dim:
     for ref in step.refs:
         total = total + (ref.type.bytes if ref.where != "weight" else 0)
     return total
-
-
-def _per_row(flops: Dim, graph: Graph) -> int | None:
-    """Operations of one row (one token where there is a length); None where they grow with the length."""
-    ones = {name: 1 for name in (graph.batch_dim, graph.length_dim) if name is not None}
-    value = substitute(flops, {name: value for name, value in ones.items()})
-    twice = substitute(flops, {name: 2 * value for name, value in ones.items()})
-    linear = isinstance(value, int) and twice in (value * 2, value * 4)
-    return value if linear and isinstance(value, int) else None
