@@ -298,6 +298,27 @@ def scalar_operands(node: Node, _: Facts) -> Node | None:
     return try_like(node, node.op, *operands)
 
 
+def matmul_of_repeat(node: Node, _: Facts) -> Node | None:
+    """Right matrices that are repeated along leading axes, as they are or merged into one axis: a product broadcasts by itself."""
+    x, y = node.operands
+    repeat = y.operands[0] if isinstance(y.op, Reshape) and y.type.rank == x.type.rank == 3 else y
+    if not isinstance(repeat.op, Expand) or x.type.shape[:-2] != y.type.shape[:-2]:
+        return None
+    once, shape = repeat.operands[0], repeat.type.shape
+    sizes = (1,) * (len(shape) - once.type.rank) + once.type.shape
+    cut = max((i + 1 for i, (a, b) in enumerate(zip(sizes, shape, strict=True)) if a != b), default=0)
+    matrix = y.type.shape[-2:]
+    start = next((i for i in range(cut, len(shape)) if product(shape[i:]) == product(matrix)), None)
+    if start is None or any(size != 1 for size in sizes[:cut]):
+        return None
+    own = (*shape[cut:start], *matrix) if repeat is y else (product(shape[cut:start]), *matrix)
+    right = like(node, Reshape(own), once)
+    if repeat is y:
+        return like(node, node.op, x, right)
+    left = like(node, Reshape((product(shape[:cut]), own[0], *x.type.shape[-2:])), x)
+    return like(node, Reshape(node.type.shape), like(node, node.op, left, right))
+
+
 def matmul_of_permute(node: Node, _: Facts) -> Node | None:
     x, y = node.operands
     assert isinstance(node.op, Matmul)

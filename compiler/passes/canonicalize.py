@@ -107,6 +107,7 @@ RULES: tuple[tuple[type[Op], Rule], ...] = (
         views.full_bias,
     ),  # attention(..., bias: [T, S]) -> attention(..., bias: [1, 1, T, S]), S never 1 for all
     # products
+    (Matmul, views.matmul_of_repeat),  # matmul(x, expand(y)) -> matmul(x, y), of whole matrices; reshape(expand(y)) too
     (Matmul, views.matmul_of_permute),  # matmul(x, permute(y)) -> matmul(x, y){transpose_b}
     (Matmul, views.matmul_of_fixed),  # matmul(x, w) -> linear(x, permute(w)) for a fixed matrix w
 )

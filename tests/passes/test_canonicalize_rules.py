@@ -30,6 +30,7 @@ ARRAYS = {
     "w": np.linspace(-1, 1, 24, dtype=np.float32).reshape(6, 4),
     "t": np.linspace(-1, 1, 20, dtype=np.float32).reshape(4, 5),
     "g": np.linspace(0.5, 1.5, 6, dtype=np.float32),
+    "h": np.linspace(-1, 2, 30, dtype=np.float32).reshape(1, 2, 1, 5, 1, 3),
 }
 WEIGHTS = {name: Weight(TensorType("float32", a.shape), lambda a=a: a) for name, a in ARRAYS.items()}
 
@@ -266,6 +267,21 @@ CASES = [
     ),
     Case("zero_one_mask", "%1: b1[batch,tokens] = gt(%m, i64(0))", "%1: b1[batch,tokens] = ne(%m, i64(0))"),
     Case(
+        "matmul_of_repeat",
+        "%1: f32[batch,6,4] = expand(@w) {shape=[batch, 6, 4]}\n%2: f32[batch,tokens,4] = matmul(%x, %1)",
+        "%1: f32[4,6] = permute(@w) {perm=[1, 0]}\n%2: f32[batch,tokens,4] = linear(%x, %1)",
+    ),
+    Case(
+        "matmul_of_repeat",
+        "%1: f32[batch,tokens,2,3] = reshape(%x) {shape=[batch, tokens, 2, 3]}\n%2: f32[batch,2,tokens,3] = permute(%1) {perm=[0, 2, 1, 3]}\n"
+        "%3: f32[batch*2,tokens,3] = reshape(%2) {shape=[batch*2, tokens, 3]}\n%4: f32[batch,2,1,5,1,3] = expand(@h) {shape=[batch, 2, 1, 5, 1, 3]}\n"
+        "%5: f32[batch*2,5,3] = reshape(%4) {shape=[batch*2, 5, 3]}\n"
+        "%6: f32[batch*2,tokens,5] = matmul(%3, %5) {transpose_b=true}",
+        "%1: f32[batch,tokens,2,3] = reshape(%x) {shape=[batch, tokens, 2, 3]}\n%2: f32[batch,2,tokens,3] = permute(%1) {perm=[0, 2, 1, 3]}\n"
+        "%3: f32[2,5,3] = reshape(@h) {shape=[2, 5, 3]}\n%4: f32[batch,2,tokens,5] = matmul(%2, %3) {transpose_b=true}\n"
+        "%5: f32[batch*2,tokens,5] = reshape(%4) {shape=[batch*2, tokens, 5]}",
+    ),
+    Case(
         "matmul_of_permute",
         "%1: f32[batch,6,tokens] = permute(%y) {perm=[0, 2, 1]}\n%2: f32[batch,tokens,tokens] = matmul(%x, %1)",
         "%1: f32[batch,tokens,tokens] = matmul(%x, %y) {transpose_b=true}",
@@ -319,6 +335,7 @@ def test_every_rule_has_a_case() -> None:
         "%1: b1[batch,tokens] = ne(%m, i64(0))\n%2: b1[batch,tokens] = not(%1)",
         "%1: b1[batch,tokens] = gt(%n, i64(0))",  # not a 0/1 input
         "%1: f32[batch,tokens,6] = softmax(%x) {axis=1}",
+        "%1: f32[batch,6,6] = expand(@g) {shape=[batch, 6, 6]}\n%2: f32[batch,tokens,6] = matmul(%x, %1)",  # its rows repeat
         "%1: f32[tokens,batch,6] = permute(%x) {perm=[1, 0, 2]}",
         "%1: f32[batch,tokens*6] = reshape(%x) {shape=[batch, tokens*6]}",
     ],

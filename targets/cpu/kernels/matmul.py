@@ -16,6 +16,7 @@ class MatmulContext:
     symbol: str
     tile: str
     nr: int
+    vector: int
     max_rows: int
     transpose_b: bool
 
@@ -26,7 +27,7 @@ def matmul(isa: Isa, transpose_b: bool) -> Kernel:
     Any m, n >= 0 and k >= 0; `Kernel.scratch(k)` floats for the largest k.
     """
     micro = tile(isa)
-    context = MatmulContext("", micro.name, isa.nr, isa.max_rows, transpose_b)
+    context = MatmulContext("", micro.name, isa.nr, isa.vector, isa.max_rows, transpose_b)
 
     def scratch(k: int) -> int:
         return matmul_scratch(isa, k)
