@@ -272,7 +272,10 @@ def test_a_file_that_could_not_be_made_whole_is_not_there(tmp_path: Path) -> Non
 
 def test_a_new_key_makes_room_by_removing_the_oldest_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFC_BENCH_CACHE", str(tmp_path))
-    folders = [artifacts.folder_of("m", artifacts.digest(str(i))) for i in range(4)]
+    folders: list[Path] = []
+    for i in range(4):
+        folders.append(artifacts.folder_of("m", artifacts.digest(str(i))))
+        os.utime(folders[-1], (i, i))  # made within one tick of the clock, they would be equally old
     assert [folder.is_dir() for folder in folders] == [False, False, True, True]
 
 
