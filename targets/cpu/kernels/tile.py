@@ -24,8 +24,8 @@ class TileContext:
 
 @dataclass(frozen=True)
 class Tile:
-    """Micro-kernels of 1..max_rows rows; `name(rows, k, a, lda, b, ldb, out, ldo, ahead, ahead_step, need,
-    need_row)`."""
+    """Micro-kernels of 1..max_rows rows:
+    `name(rows, k, a, lda, b, ldb, out, ldo, ahead, ahead_step, need, need_row)`."""
 
     name: str
     source: str
