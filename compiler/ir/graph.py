@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -93,6 +94,16 @@ def make(op: Op, *operands: Node, origin: Origin | None = None) -> Node:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a weight's bytes lie: little-endian, C order, in the weight's shape, `offset` bytes into `file`. `dtype` is
+    the stored one: the weight's own, or float16, bfloat16 or float64 for a float32 weight."""
+
+    file: Path
+    offset: int
+    dtype: str
+
+
+@dataclass(frozen=True)
 class Weight:
     """A tensor kept outside the graph. `load()` gives the array (memory-mapped where its file allows)."""
 
@@ -100,6 +111,8 @@ class Weight:
     load: Callable[[], Array] = field(repr=False, compare=False)
     digest: str = ""
     """sha256 of the bytes when known; "" until computed."""
+    place: Place | None = field(default=None, compare=False)
+    """Where in the model's own files the bytes are; None where they are not there as they are used."""
 
 
 @dataclass(frozen=True)
