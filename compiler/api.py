@@ -22,13 +22,14 @@ def build(
     allow_paths: Sequence[str] = (),
     locked: bool = False,
     tune: float | None = None,
+    require_sandbox: bool | None = None,
     jobs: int | None = None,
 ) -> Outcome:
     """Builds a `.infer` file into a bundle, as `infc build` does with the options of the same names.
 
     `output` defaults to the spec's stem + `.bundle` beside it; `sets` are texts such as `targets.latency["p99"]=10ms`;
-    `tune` is how many seconds may go into measuring kernels (the setting of that name); `jobs` is how many compilers run
-    at a time (all CPUs). The outcome holds the bundle's folder, its digest and each target beside its measured value.
+    `tune` is how many seconds may go into measuring kernels, `require_sandbox` refuses to import a model where this kernel
+    cannot lock the import in (the settings of those names); `jobs` is how many compilers run at a time (all CPUs). The outcome holds the bundle's folder, its digest and each target beside its measured value.
     Raises `infc.compiler.errors.InfcError`; its `exit_code` says whose fault it was.
     """
     settings = load_settings()
@@ -42,6 +43,9 @@ def build(
             allow_paths=tuple(allow_paths),
             locked=locked,
             tune=settings.tune if tune is None else tune,
+            require_sandbox=settings.require_sandbox if require_sandbox is None else require_sandbox,
+            import_memory=settings.import_memory,
+            import_seconds=settings.import_seconds,
             jobs=jobs or len(os.sched_getaffinity(0)),
             cache=settings.cache,
         )

@@ -37,7 +37,8 @@ Report = Callable[[str], None]
 @dataclass(frozen=True)
 class Request:
     """What `infc build` was asked. `jobs`: compilers at a time; `tune`: seconds that may go into measuring
-    kernels; `report` hears what begins."""
+    kernels; `require_sandbox`, `import_memory` (bytes) and `import_seconds` are the settings of those names; `report`
+    hears what begins, `notice` what a user should know and no place in the spec is about."""
 
     spec: Path
     output: Path | None = None
@@ -52,7 +53,11 @@ class Request:
     jobs: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     cache: Cache | None = None
     dump: Path | None = None
+    require_sandbox: bool = False
+    import_memory: int = 0
+    import_seconds: float = 0.0
     report: Report = lambda _: None
+    notice: Report = lambda _: None
     warn: Callable[[Diagnostic], None] = lambda _: None
 
 
@@ -118,11 +123,18 @@ def choose_machine(spec: Spec) -> Machine:
     return Machine(target, variant, hardware.cores or here, hardware)
 
 
-def import_model(model: Model, folder: Path, work: Path) -> Imported:
+def import_model(model: Model, folder: Path, work: Path, request: Request) -> Imported:
     """Spec -> Graph, through MLIR. Raises InfcError."""
     from .frontends import Options, load
 
-    return load(model, folder, options=Options(work=work))
+    options = Options(
+        work=work,
+        require_sandbox=request.require_sandbox,
+        import_memory=request.import_memory,
+        import_seconds=request.import_seconds,
+        warn=request.notice,
+    )
+    return load(model, folder, options=options)
 
 
 def optimize(imported: Imported, request: Request) -> Imported:
@@ -229,7 +241,7 @@ def emit(request: Request, stage: str) -> str:
 
 
 def _emit_model(request: Request, spec: Spec, model: Model, machine: Machine, stage: str, work: Path) -> str:
-    imported = import_model(model, Path(spec.folder or "."), work)
+    imported = import_model(model, Path(spec.folder or "."), work, request)
     try:
         if stage == "mlir":
             return imported.mlir
@@ -254,7 +266,7 @@ def _emit_model(request: Request, spec: Spec, model: Model, machine: Machine, st
 def compile_model(request: Request, spec: Spec, model: Model, machine: Machine, work: Path) -> Compiled:
     """Spec -> model.so and weights, through every stage."""
     request.report(f"importing {model.name}")
-    imported = import_model(model, Path(spec.folder or "."), work / "import")
+    imported = import_model(model, Path(spec.folder or "."), work / "import", request)
     try:
         request.report(f"optimizing {model.name}")
         imported, decisions = reduce(optimize(imported, request), model, machine, request)

@@ -33,6 +33,9 @@ class Settings:
     dump: Path | None = None
     serve_dir: Path | None = None
     tune: float = 0.0
+    require_sandbox: bool = False
+    import_memory: int = 0
+    import_seconds: float = 0.0
     origins: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -79,6 +82,12 @@ def _parse_debug(text: str) -> int:
     return int(text)
 
 
+def _parse_switch(text: str) -> bool:
+    if text.lower() not in ("0", "1", "true", "false"):
+        raise ValueError(text)
+    return text.lower() in ("1", "true")
+
+
 def _parse_seconds(text: str) -> float:
     seconds = float(text)
     if not 0 <= seconds <= 86400:
@@ -99,6 +108,13 @@ SETTINGS: dict[str, Setting] = {
         _parse_seconds,
         "a number of seconds, 0 to 86400",
         "how long a build may measure kernels that no table has (0: not)",
+    ),
+    "require_sandbox": Setting(
+        _parse_switch, "0 or 1", "1: refuse to import a model where this kernel cannot lock the import in"
+    ),
+    "import_memory": Setting(parse_size, "a size such as 16 GiB", "what importing a model may take (0: by its size)"),
+    "import_seconds": Setting(
+        _parse_seconds, "a number of seconds, 0 to 86400", "how long importing a model may take (0: by its size)"
     ),
 }
 """Every setting; `INFC__` and the name in capitals is its variable. The defaults are those of `Settings`."""

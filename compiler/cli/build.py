@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Exit, InfcError
-from .options import command_parser, settings_of
+from .options import add_sandbox, command_parser, settings_of
 from .output import Ui, format_bytes, format_table, print_json, render
 
 MOST_NAMES = 3
@@ -40,6 +40,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--tune", metavar="SECONDS", help="measure kernels that no table has, at most so long; kept in the cache"
     )
+    add_sandbox(parser)
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="compilers at a time")
     args = parser.parse_args(argv)
     settings, ui = settings_of(args), Ui.from_args(args)
@@ -60,6 +61,10 @@ def run(argv: Sequence[str]) -> int:
         passes=args.passes,
         cache=Cache(settings.cache_dir, settings.cache_limit),
         dump=settings.dump,
+        require_sandbox=settings.require_sandbox,
+        import_memory=settings.import_memory,
+        import_seconds=settings.import_seconds,
+        notice=ui.warn,
         warn=lambda d: print_warning(d, ui),
         **({"jobs": args.jobs} if args.jobs else {}),
     )

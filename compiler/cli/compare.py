@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import Exit
-from .options import command_parser, settings_of
+from .options import add_sandbox, command_parser, settings_of
 from .output import Ui, format_table, print_json
 
 DESCRIPTION = """Compare a model with its source framework: outputs of the imported and of the optimized graph, then every
@@ -21,18 +21,28 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--profile", help="a profile of the spec")
     parser.add_argument("--set", action="append", default=[], metavar="K=V", help="replace one value of the spec")
     parser.add_argument("--allow-path", action="append", default=[], metavar="DIR", help="paths may lead there too")
+    add_sandbox(parser)
     args = parser.parse_args(argv)
-    settings_of(args)
+    settings = settings_of(args)
     ui = Ui.from_args(args)
     from ..compare import compare_stages
     from ..driver import Request, check_spec, choose_machine, import_model, optimize
 
-    request = Request(args.spec, profile=args.profile, sets=tuple(args.set), allow_paths=tuple(args.allow_path))
+    request = Request(
+        args.spec,
+        profile=args.profile,
+        sets=tuple(args.set),
+        allow_paths=tuple(args.allow_path),
+        require_sandbox=settings.require_sandbox,
+        import_memory=settings.import_memory,
+        import_seconds=settings.import_seconds,
+        notice=ui.warn,
+    )
     spec = check_spec(request)
     machine = choose_machine(spec)
     with tempfile.TemporaryDirectory(prefix="infc-") as work, ui.progress("compare") as step:
         step("importing")
-        imported = import_model(spec.models[0], Path(spec.folder or "."), Path(work) / "import")
+        imported = import_model(spec.models[0], Path(spec.folder or "."), Path(work) / "import", request)
         try:
             step("comparing")
             found = compare_stages(imported, optimize(imported, request).graph, machine, Path(work) / "native")

@@ -53,6 +53,13 @@ def command_parser(name: str, description: str, *, json: bool = True, epilog: st
     return parser
 
 
+def add_sandbox(parser: argparse.ArgumentParser) -> None:
+    """--require-sandbox, for commands that import a model."""
+    parser.add_argument(
+        "--require-sandbox", action="store_true", help="refuse where this kernel cannot lock in what reads the model"
+    )
+
+
 def settings_of(args: argparse.Namespace) -> Settings:
     """The settings in force, these options included. Raises InfcError (exit 2) for a malformed one."""
     from ..env import load_settings
@@ -61,5 +68,6 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "color": args.color,
         "cache_dir": args.cache_dir,
         "tune": getattr(args, "tune", None),
+        "require_sandbox": "1" if getattr(args, "require_sandbox", False) else None,
     }
     return load_settings(flags)

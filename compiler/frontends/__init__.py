@@ -17,7 +17,7 @@ from ..errors import missing_module
 from .errors import FrontendError
 from .imported import EmbedTask, Imported, Options, Reference
 
-__all__ = ["EmbedTask", "FrontendError", "Imported", "Options", "Reference", "load"]
+__all__ = ["EmbedTask", "FrontendError", "Imported", "Options", "Reference", "load", "load_here"]
 
 LOADERS: dict[str, str] = {
     "huggingface": "huggingface",
@@ -25,6 +25,8 @@ LOADERS: dict[str, str] = {
     "export": "exported",
 }
 """Source kind → module with `load(model, folder, options) -> Imported`."""
+CONFINED = ("huggingface", "export")
+"""Kinds that people did not write themselves: their module runs in a locked-in worker."""
 
 
 def load(model: Model, folder: Path, *, options: Options | None = None) -> Imported:
@@ -33,6 +35,15 @@ def load(model: Model, folder: Path, *, options: Options | None = None) -> Impor
     Raises FrontendError (exit 2) for a source that is missing, malformed or not supported, and InfcError (exit 6)
     where torch, torch-mlir or transformers are not installed.
     """
+    if model.source.kind in CONFINED:
+        from . import confined
+
+        return confined.load(model, folder, options or Options())
+    return load_here(model, folder, options)
+
+
+def load_here(model: Model, folder: Path, options: Options | None = None) -> Imported:
+    """The same, in this process: what the worker calls."""
     module = LOADERS.get(model.source.kind)
     if module is None:
         known = ", ".join(LOADERS)

@@ -7,18 +7,25 @@ A safetensors file is: 8 bytes length N (little endian), N bytes of JSON {name: 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..ir.graph import Array, Weight
-from ..ir.types import TensorType
+from ..ir.graph import Place
+from ..ir.types import ITEM_BYTES, TensorType
 from .errors import FrontendError
+from .places import fixed_shape
 
-_NUMPY: Mapping[str, str] = {"F32": "float32", "I64": "int64", "I32": "int32", "BOOL": "bool"}
+NAMES: Mapping[str, str] = {
+    "F32": "float32", "I64": "int64", "I32": "int32", "BOOL": "bool", "F16": "float16", "BF16": "bfloat16", "F64": "float64",
+}  # fmt: skip
+"""Our names of the stored dtypes that weights are read in."""
+WIDENED = ("F16", "BF16", "F64")
+"""Those that become float32."""
 _ITEM_BYTES: Mapping[str, int] = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "U16": 2, "U32": 4,
     "U64": 8, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "C64": 8, "F8_E8M0": 1,
@@ -144,37 +151,26 @@ def _check_stored(tensor: Stored, length: int) -> None:
         )
 
 
-def mapped_weight(stored: Stored, type_: TensorType) -> Weight:
-    """A weight that is mapped from its file when loaded."""
-    return Weight(type_, _mapper(stored, type_))
-
-
-def _mapper(stored: Stored, type_: TensorType) -> Callable[[], Array]:
-    def load() -> Array:
-        shape = tuple(int(d) for d in type_.shape if isinstance(d, int))
-        return np.memmap(stored.file, dtype=_NUMPY[stored.dtype], mode="r", offset=stored.offset, shape=shape)
-
-    return load
+def stored_place(stored: Stored) -> Place:
+    """Where a stored tensor's bytes are."""
+    return Place(stored.file.absolute(), stored.offset, NAMES[stored.dtype])
 
 
 class Locator:
-    """Finds the stored tensor that a tensor's storage is mapped from, by address."""
+    """Finds where in a checkpoint's files a tensor lies that was mapped from them, by its address."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        files = {str(f.resolve()) for f in checkpoint.files}
-        self._regions: list[tuple[int, int, int, str]] = []
+        files = {str(f.resolve()): f for f in checkpoint.files}
+        self._regions: list[tuple[int, int, int, Path]] = []
         for line in Path("/proc/self/maps").read_text().splitlines():
             parts = line.split(maxsplit=5)
             if len(parts) == 6 and parts[5] in files:
                 start, end = (int(v, 16) for v in parts[0].split("-"))
-                self._regions.append((start, end, int(parts[2], 16), parts[5]))
-        self._stored = {(str(t.file.resolve()), t.offset): t for t in checkpoint.tensors.values() if t.size}
+                self._regions.append((start, end, int(parts[2], 16), files[parts[5]].absolute()))
 
-    def find(self, address: int, type_: TensorType) -> Stored | None:
-        """The stored tensor that begins at address and has this type; None where the bytes live elsewhere."""
+    def find(self, address: int, type_: TensorType) -> Place | None:
+        """Where the bytes of a contiguous tensor of this type at address are; None where they are in no file."""
         for start, end, offset, file in self._regions:
-            if start <= address < end:
-                found = self._stored.get((file, offset + address - start))
-                if found is not None and found.shape == type_.shape and _NUMPY.get(found.dtype) == type_.dtype:
-                    return found
+            if start <= address and address + math.prod(fixed_shape(type_)) * ITEM_BYTES[type_.dtype] <= end:
+                return Place(file, offset + address - start, type_.dtype)
         return None

@@ -29,13 +29,15 @@ from ..ir.dims import Range
 from ..ir.graph import Array, Graph, InputSpec, Weight
 from ..ir.types import TensorType
 from . import whole_attention
-from .checkpoint import Checkpoint, Locator, find_checkpoint, mapped_weight
+from .checkpoint import WIDENED, Checkpoint, Locator, find_checkpoint, stored_place
 from .errors import FrontendError
 from .fields import Field, bounds_of, expected_outputs, field_of
 from .fx_export import export_module, flatten_outputs
+from .hub import snapshot
 from .import_mlir import import_program, tensor_weight
 from .imported import EmbedTask, Imported, Options, Reference
 from .layers import recorded
+from .places import placed_weight
 from .pooling import append_pooling, pool
 from .sentence import Settings, read_json, read_settings
 from .sources import model_source
@@ -114,16 +116,7 @@ def source_folder(model: Model) -> Path:
                 f"the model folder {source.written or path.name!r} {kind}", hint="name the model's folder"
             )
         return path
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(str(source.hub), revision=source.revision, local_files_only=True))
-    except (LocalEntryNotFoundError, OSError, ValueError):
-        raise FrontendError(
-            f"{source.hub} at revision {source.revision} is not in the local Hugging Face cache",
-            hint=f"infc downloads nothing; get it with `hf download {source.hub} --revision {source.revision}`",
-        ) from None
+    return snapshot(source)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -414,17 +407,26 @@ def _plain_reason(error: BaseException | None) -> str | None:
 
 
 class _Weights:
-    """Weights by storage address: mapped from the file where torch mapped them, else held in memory."""
+    """Weights by storage address: mapped from the file where torch mapped them; where the file has another float, the
+    tensor of that name with those values; else held in memory."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._locator = Locator(checkpoint)
-        self._converted: list[str] = []
-        self._dtypes = {t.dtype for t in checkpoint.tensors.values()} & {"F16", "BF16", "F64"}
+        self._widened = [t for t in checkpoint.tensors.values() if t.dtype in WIDENED]
+        self._dtypes = {t.dtype for t in self._widened}
 
     def __call__(self, name: str, tensor: torch.Tensor, type_: TensorType) -> Weight:
-        stored = self._locator.find(tensor.data_ptr(), type_) if tensor.is_contiguous() else None
-        if stored is not None:
-            return mapped_weight(stored, type_)
+        places = [self._locator.find(tensor.data_ptr(), type_)] if tensor.is_contiguous() else []
+        if type_.dtype == "float32":
+            alike = (
+                t for t in self._widened if t.shape == type_.shape and (name.endswith(t.name) or t.name.endswith(name))
+            )
+            places += map(stored_place, alike)
+        value = tensor.numpy(force=True)
+        for place in filter(None, places):
+            weight = placed_weight(place, type_)
+            if np.array_equal(weight.load(), value, equal_nan=value.dtype.kind == "f"):
+                return weight
         return tensor_weight(name, tensor, type_)
 
     def notes(self) -> tuple[str, ...]:

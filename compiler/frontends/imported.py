@@ -54,3 +54,10 @@ class Options:
     work: Path | None = None
     python: str | None = None
     """The interpreter that a factory runs in; None: this one."""
+    require_sandbox: bool = False
+    """Refuse to import what people did not write themselves where the kernel cannot lock the worker in."""
+    import_memory: int = 0
+    """Bytes that an import may take; 0: by the source's size."""
+    import_seconds: float = 0.0
+    """Seconds that it may take; 0: by the source's size."""
+    warn: Callable[[str], None] = lambda _: None

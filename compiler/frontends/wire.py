@@ -1,39 +1,54 @@
-"""What goes between this process and the worker that runs a user's code: JSON lines and plain files, no pickle.
+"""What goes between the compiler and a worker that imports a model: JSON values and plain files, no pickle.
 
-request  := {"do": "import", ...} | {"do": "run", "inputs": [{"name", "dtype", "shape", "file"}...]} | {"do": "quit"}
-answer   := {"ok": {...}} | {"error": {"message", "hint"}}
-graph    := printed text + the origins of its numbered nodes + a table of weights in one file of raw bytes
+request  := {"do": "import", ...} | {"do": "run", "inputs": [array...], "layers": bool}
+array    := {"name", "dtype", "shape"}, its bytes in a file of the worker's folder
+graph    := printed text + the origins of its numbered nodes + a table of weights: a place in the model's own files, or an
+            offset into one file of raw bytes
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import os
+import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..ir.dims import Range
 from ..ir.graph import Array, Graph, InputSpec, Node, Origin, Weight
 from ..ir.printer import number_nodes, parse_graph, print_graph
-from ..ir.types import TensorType, parse_type
+from ..ir.types import parse_type
 from .fields import Expected, Field
 
+WEIGHTS = "weights.bin"
 ALIGNMENT = 64
-"""Bytes; weights begin at multiples of it."""
+"""Bytes; weights in that file begin at multiples of it."""
+ARRAY_DTYPES = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
+"""What arrays may be sent in: what a layer of the original model may give."""
+MOST_RANK = 32
 
 
 def write_graph(graph: Graph, folder: Path) -> dict[str, Any]:
-    """graph as JSON values, its weights in `folder`/weights.bin."""
+    """graph as JSON values. A weight with a `place` is named by it; the bytes of the others are written to
+    `folder`/weights.bin."""
     names = number_nodes(graph)
     origins = [list(asdict(n.origin).values()) for n in graph.nodes() if names[n].startswith("%")]
     rows: list[dict[str, Any]] = []
-    with (folder / "weights.bin").open("wb") as file:
+    with (folder / WEIGHTS).open("wb") as file:
         for name, weight in sorted(graph.weights.items()):
-            file.write(b"\0" * (-file.tell() % ALIGNMENT))
-            rows.append({"name": name, "type": str(weight.type), "offset": file.tell()})
-            file.write(np.ascontiguousarray(weight.load()).tobytes())
+            row: dict[str, Any] = {"name": name, "type": str(weight.type)}
+            if weight.place is not None:
+                row |= {"file": str(weight.place.file), "offset": weight.place.offset, "dtype": weight.place.dtype}
+            else:
+                file.write(b"\0" * (-file.tell() % ALIGNMENT))
+                row["offset"] = file.tell()
+                np.ascontiguousarray(weight.load()).tofile(file)
+                file.flush()
+            rows.append(row)
     return {
         "text": print_graph(graph, comments=False),
         "origins": origins,
@@ -42,14 +57,12 @@ def write_graph(graph: Graph, folder: Path) -> dict[str, Any]:
     }
 
 
-def read_graph(said: Mapping[str, Any], folder: Path) -> Graph:
-    """The graph that `write_graph` wrote. Raises ValueError."""
-    file = folder / "weights.bin"
-    weights = {str(row["name"]): _mapped(file, parse_type(row["type"]), int(row["offset"])) for row in said["weights"]}
+def read_graph(said: Mapping[str, Any], weights: Mapping[str, Weight]) -> Graph:
+    """The graph that `write_graph` wrote, over its weights. Raises ValueError, KeyError, TypeError or OpError."""
     graph = parse_graph(str(said["text"]), weights)
     names = number_nodes(graph)
     numbered = [n for n in graph.nodes() if names[n].startswith("%")]
-    origins = {n: Origin(*o) for n, o in zip(numbered, said["origins"], strict=True)}
+    origins = {n: Origin(*map(str, o)) for n, o in zip(numbered, said["origins"], strict=True)}
     image: dict[Node, Node] = {}
     for node in graph.nodes():
         operands = tuple(image[o] for o in node.operands)
@@ -57,39 +70,64 @@ def read_graph(said: Mapping[str, Any], folder: Path) -> Graph:
     return graph.replace(
         inputs=tuple(image[n] for n in graph.inputs),
         outputs=tuple((name, image[n]) for name, n in graph.outputs),
-        input_specs={name: graph.input_specs.get(name, InputSpec()) for name in said["inputs"]},
+        input_specs={str(name): graph.input_specs.get(name, InputSpec()) for name in said["inputs"]},
     )
 
 
-def _mapped(file: Path, type_: TensorType, offset: int) -> Weight:
-    shape = tuple(int(d) for d in type_.shape if isinstance(d, int))
-    return Weight(type_, _mapper(file, type_.dtype, shape, offset))
-
-
-def _mapper(file: Path, dtype: str, shape: tuple[int, ...], offset: int) -> Callable[[], Array]:
-    if 0 in shape:
-        return lambda: np.zeros(shape, dtype=dtype)
-    return lambda: np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape)
-
-
-def write_arrays(arrays: Mapping[str, Array], folder: Path, prefix: str) -> list[dict[str, str]]:
-    """Arrays as .npy files in folder; what to send of them."""
-    rows: list[dict[str, str]] = []
+def write_arrays(arrays: Mapping[str, Array], folder: Path, prefix: str) -> list[dict[str, Any]]:
+    """Arrays as raw files `prefix`0, `prefix`1, ... in folder; what to send of them."""
+    rows: list[dict[str, Any]] = []
     for i, (name, array) in enumerate(arrays.items()):
-        file = folder / f"{prefix}{i}.npy"
-        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
-        rows.append({"name": name, "file": str(file)})
+        np.ascontiguousarray(array).tofile(folder / f"{prefix}{i}")
+        rows.append({"name": name, "dtype": array.dtype.name, "shape": list(array.shape)})
     return rows
 
 
-def read_arrays(rows: list[dict[str, str]]) -> dict[str, Array]:
-    """The arrays that `write_arrays` wrote; their files are removed."""
+def read_arrays(rows: Sequence[Mapping[str, Any]], folder: Path, prefix: str) -> dict[str, Array]:
+    """The arrays that `write_arrays` wrote; their files are removed. Raises ValueError, KeyError or TypeError where rows and
+    files are not what it writes, and OSError."""
     found: dict[str, Array] = {}
-    for row in rows:
-        file = Path(row["file"])
-        found[row["name"]] = np.load(file, allow_pickle=False)
+    for i, row in enumerate(rows):
+        name, dtype = str(row["name"]), str(row["dtype"])
+        if dtype not in ARRAY_DTYPES:
+            raise ValueError(f"an array of dtype {dtype!r}")
+        shape = read_shape(row["shape"])
+        file = folder / f"{prefix}{i}"
+        found[name] = read_exactly(file, dtype, shape)
         file.unlink()
     return found
+
+
+def read_shape(value: Any) -> tuple[int, ...]:
+    """A list of extents, none negative. Raises ValueError or TypeError."""
+    if len(value) > MOST_RANK or any(type(d) is not int or d < 0 for d in value):
+        raise ValueError(f"a shape of {str(value)[:100]}")
+    return tuple(value)
+
+
+def read_exactly(file: Path, dtype: str, shape: tuple[int, ...]) -> Array:
+    """A file that holds one array and nothing else; it must be a regular one. Raises ValueError and OSError."""
+    with open_regular(file) as handle:
+        size = os.fstat(handle.fileno()).st_size
+        if size != math.prod(shape) * np.dtype(dtype).itemsize:
+            raise ValueError(f"{size} bytes for an array of {dtype}{list(shape)}")
+        return array_of(handle.read(size), dtype, shape)
+
+
+def open_regular(file: Path) -> BinaryIO:
+    """Opens a regular file for reading: no link, no pipe, no device. Raises ValueError and OSError."""
+    handle = os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+        handle.close()
+        raise ValueError(f"{file.name} is no file")
+    return handle
+
+
+def array_of(data: bytes, dtype: str, shape: tuple[int, ...]) -> Array:
+    """The array of so many bytes. Raises ValueError. A bool is a byte that is not 0: NumPy would take others as they are."""
+    if dtype == "bool":
+        return (np.frombuffer(data, np.uint8) != 0).reshape(shape)
+    return np.frombuffer(data, dtype).reshape(shape)
 
 
 def fields_to_json(fields: tuple[Field, ...]) -> list[dict[str, Any]]:

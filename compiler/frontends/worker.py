@@ -1,4 +1,4 @@
-"""The process that runs a user's factory: started by torch_factory, talks as wire.py says."""
+"""The session of a worker that runs a user's factory (see torch_factory): the user's own code, as their user."""
 
 # torch and transformers are typed in part: what comes from them is Any here.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import json
-import os
 import random
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..sandbox.child import Handle
 from .audit import Audit
 from .errors import FrontendError
 from .sources import is_library, shorten
@@ -25,29 +24,23 @@ SEED = 0
 """Factories that draw random weights make the same ones in every build."""
 
 
-def main(requests: int, answers: int) -> None:
-    """Serves requests from one file descriptor, answers on another, until the first is closed."""
-    run: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
-    with os.fdopen(requests, encoding="utf-8") as lines, os.fdopen(answers, "w", encoding="utf-8") as out:
-        for line in lines:
-            request: dict[str, Any] = json.loads(line)
-            try:
-                if request["do"] == "import":
-                    said, run = import_factory(request)
-                elif run is None:
-                    raise FrontendError("no model was imported")
-                else:
-                    said = run(request)
-                answer: dict[str, Any] = {"ok": said}
-            except FrontendError as error:
-                answer = {"error": {"message": error.message, "hint": error.hint}}
-            except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-                answer = {"error": {"message": user_error(error, request), "hint": ""}}
-            out.write(json.dumps(answer) + "\n")
-            out.flush()
+def open_session() -> Handle:
+    """What answers requests: `import` once, then `run`."""
+    run: Handle | None = None
+
+    def handle(request: Mapping[str, Any]) -> dict[str, Any]:
+        nonlocal run
+        if request["do"] == "import":
+            said, run = import_factory(request)
+            return said
+        if run is None:
+            raise FrontendError("no model was imported")
+        return run(request)
+
+    return handle
 
 
-def import_factory(request: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], dict[str, Any]]]:
+def import_factory(request: Mapping[str, Any]) -> tuple[dict[str, Any], Handle]:
     """Calls the factory and imports what it makes; also what runs it later."""
     import numpy as np
     import torch
@@ -73,13 +66,14 @@ def import_factory(request: Mapping[str, Any]) -> tuple[dict[str, Any], Callable
         "mlir": program.text(),
         "used_files": sorted({str(file), *audit.files()}),
         "notes": [],
+        "layers": True,
     }
     keys = tuple(exported.outputs)
     names = tuple(name for name, _ in graph.outputs)
     wanted = _keys_of(names, keys, expected_from_json(request["expected"]))
 
     def run(asked: Mapping[str, Any]) -> dict[str, Any]:
-        arrays = read_arrays(asked["inputs"])
+        arrays = read_arrays(asked["inputs"], folder, "in")
         tensors = [torch.from_numpy(np.array(arrays[f.name], dtype=f.dtype)) for f in fields]
         positional, named = bind(module, fields, tensors)
         with torch.no_grad(), recorded(module) as layers:

@@ -240,6 +240,8 @@ def bounds(dim: Dim, ranges: Mapping[str, Range]) -> Range:
     return low, high
 
 
+MOST_TERMS = 256
+"""Of a dimension that is read from text."""
 _TOKEN = re.compile(r"\s*(\d+|[A-Za-z_][A-Za-z0-9_]*|//|[-+*%()])")
 
 
@@ -283,6 +285,8 @@ def parse_dim(text: str) -> Dim:
         while peek() in ("*", "//", "%"):
             operator, right = take(), primary()
             if operator == "*":
+                if len(_terms(value)) * len(_terms(right)) > MOST_TERMS:
+                    raise ValueError(f"dimension {text!r} has more than {MOST_TERMS} terms when multiplied out")
                 value = value * right
             elif isinstance(right, int):
                 value = floordiv(value, right) if operator == "//" else mod(value, right)

@@ -21,7 +21,8 @@ import json
 import re
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, cast, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -218,7 +219,30 @@ def parse_op(name: str, attributes: Mapping[str, str]) -> Op:
     unknown = sorted(set(attributes) - fields)
     if unknown:
         raise ValueError(f"{name} has no attribute {', '.join(unknown)}; it has {', '.join(sorted(fields)) or 'none'}")
-    return cls(**{key: _parse_value(value, "DimExpr" in str(hints[key])) for key, value in attributes.items()})
+    values = {key: _parse_value(value, "DimExpr" in str(hints[key])) for key, value in attributes.items()}
+    for key, value in values.items():
+        if not _fits(value, hints[key]):
+            raise ValueError(f"{name}: {key}={attributes[key]} is no {hints[key]}")
+    return cls(**values)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an attribute's declared type: int, float, bool, str, a dimension, Literal, unions, tuples."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, a) for a in arguments)
+    if origin is Literal:
+        return any(value == a and type(value) is type(a) for a in arguments)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        items = cast("tuple[Any, ...]", value)
+        if arguments[-1:] == (Ellipsis,):
+            return all(_fits(v, arguments[0]) for v in items)
+        return len(items) == len(arguments) and all(map(_fits, items, arguments))
+    if hint is float:
+        return type(value) in (int, float)
+    return value is None if hint is NoneType else type(value) is hint
 
 
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")

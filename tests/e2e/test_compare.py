@@ -39,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     (folder / "m.infer").write_text(SPEC, encoding="utf-8")
     request = Request(folder / "m.infer", jobs=1)
     spec = check_spec(request)
-    imported = import_model(spec.models[0], folder, folder / "work")
+    imported = import_model(spec.models[0], folder, folder / "work", request)
     yield imported, choose_machine(spec), request
     imported.close()
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from infc.compiler.frontends import FrontendError, load
+from infc.compiler.frontends import FrontendError
+from infc.compiler.frontends import load_here as load
 from infc.compiler.ir.interpret import run
 from infc.compiler.ir.verify import verify
 from infc.dsl.spec import Dim, Input, Model, Output, Source, Task

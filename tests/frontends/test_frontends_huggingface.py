@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from infc.compiler.errors import Exit
-from infc.compiler.frontends import FrontendError, load
+from infc.compiler.frontends import FrontendError
+from infc.compiler.frontends import load_here as load
 from infc.compiler.frontends.pooling import pool
 from infc.compiler.ir.interpret import run
 from infc.compiler.ir.ops.attention import Attention

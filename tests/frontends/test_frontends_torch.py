@@ -18,6 +18,7 @@ from tokenizers.models import WordLevel
 
 from infc.compiler.errors import Exit
 from infc.compiler.frontends import FrontendError, Options, load
+from infc.compiler.frontends.answers import read_weights
 from infc.compiler.frontends.fields import Field, bounds_of, expected_outputs, field_of
 from infc.compiler.frontends.fx_export import export_module
 from infc.compiler.frontends.guards import evaluate, longest
@@ -28,7 +29,9 @@ from infc.compiler.frontends.wire import (
     expected_to_json,
     fields_from_json,
     fields_to_json,
+    read_arrays,
     read_graph,
+    write_arrays,
 )
 from infc.compiler.frontends.worker import import_factory, user_error
 from infc.compiler.ir.graph import Graph
@@ -73,7 +76,8 @@ def imported(model: Model, folder: Path) -> tuple[Graph, dict[str, Any], Any]:
         "expected": expected_to_json(expected_outputs(model)), "folder": str(folder),
     }  # fmt: skip
     said, runner = import_factory(json.loads(json.dumps(request)))
-    return verify(read_graph(json.loads(json.dumps(said))["graph"], folder)), said, runner
+    sent = json.loads(json.dumps(said))["graph"]
+    return verify(read_graph(sent, read_weights(folder, sent["weights"], lambda _: True, mapped=True))), said, runner
 
 
 def refused(model: Model, folder: Path) -> FrontendError:
@@ -153,14 +157,10 @@ def test_modules_of_all_shapes_agree_with_torch(file: Path, tmp_path: Path, case
             else rng.standard_normal([size if isinstance(d, str) else d for d in i.dims]).astype(np.float32)
             for i in inputs
         }
-        rows: list[dict[str, str]] = []
-        for name, array in arrays.items():
-            np.save(tmp_path / f"{name}.npy", array)
-            rows.append({"name": name, "file": str(tmp_path / f"{name}.npy")})
-        answer = runner({"do": "run", "inputs": rows})
+        answer = runner({"do": "run", "inputs": write_arrays(arrays, tmp_path, "in")})
         got = run(graph, arrays)
-        for row in answer["outputs"]:
-            np.testing.assert_allclose(got[row["name"]], np.load(row["file"]), atol=1e-5)
+        for name, want in read_arrays(answer["outputs"], tmp_path, "out").items():
+            np.testing.assert_allclose(got[name], want, atol=1e-5)
 
 
 FACTORY_ERRORS: dict[str, tuple[str, str, str]] = {

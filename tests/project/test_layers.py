@@ -29,10 +29,10 @@ MAY_WRITE = {
 IN_BUILD_FOLDER: dict[str, str] = {
     "compiler/build_key.py": "a cache entry",
     "compiler/driver.py": "makes the build folder",
-    "compiler/frontends/torch_factory.py": "what goes to and comes from the factory's own process",
-    "compiler/frontends/wire.py": "the same",
+    "compiler/frontends/wire.py": "what goes to and comes from a worker",
     "compiler/measure/accuracy.py": "requests and answers of a measurement",
     "compiler/measure/server.py": "requests and answers of a measurement",
+    "compiler/sandbox/process.py": "the worker's folder",
     "compiler/passes/pipeline.py": "stages, where INFC__DUMP asks for them",
     "targets/cpu/compile.py": "sources and objects",
     "targets/cpu/limits.py": "the probe that it compiles",

@@ -1,0 +1,112 @@
+"""`huggingface(...)` and `export(...)`: what people did not write themselves is imported by a locked-in worker.
+
+The worker reads the model's own files, writes to a folder of its own, and starts or reaches nothing else (see
+`sandbox`). Its answer is checked as any hostile input is (see `answers`); weights stay where they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from ...dsl.spec import Model, Policy, Pooling
+from ..sandbox.process import Bounds, Confined, Worker, printable
+from .answers import imported_from
+from .imported import EmbedTask, Imported, Options
+from .spec_json import model_to_json
+
+MOST_PROMPT = 10_000
+"""Characters."""
+SECONDS_PER_BYTE = 1 / (20 << 20)
+"""What a source's size adds to the time that its import may take."""
+
+
+def load(model: Model, folder: Path, options: Options) -> Imported:
+    """The model of a huggingface or export source, imported in a worker. Raises FrontendError, and InfcError (exit 6)
+    where a sandbox is required and cannot be had."""
+    model = located(model)
+    source = model.source
+    path = Path(os.path.abspath(source.path or ""))
+    roots = readable(path)
+    confined = Confined(read=roots, bounds=bounds_of(path, options), required=options.require_sandbox)
+    session = f"{__package__}.confined_worker"
+    subject = repr(source.written or source.hub or path.name)
+    worker = Worker(session, subject, folder=options.work, confined=confined, python=options.python)
+    if worker.missing:
+        options.warn(
+            f"this kernel has no {' and no '.join(worker.missing)}: {subject} is read with less protection "
+            "(--require-sandbox refuses instead)"
+        )
+    try:
+        said = worker.ask({"do": "import", "model": model_to_json(model), "root": str(folder)})
+        owns = _under(roots)
+        imported = imported_from(worker, said, owns=owns, mapped=False)
+        embed = _embed(said, owns)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise worker.damaged(printable(str(error), 500)) from None
+    except BaseException:
+        worker.close()
+        raise
+    return replace(imported, embed=embed)
+
+
+def located(model: Model) -> Model:
+    """model with the folder in the local hub cache where its source names a repository. Raises FrontendError."""
+    if model.source.kind != "huggingface" or model.source.path is not None:
+        return model
+    from .hub import snapshot
+
+    return replace(model, source=replace(model.source, path=str(snapshot(model.source))))
+
+
+def readable(path: Path) -> tuple[str, ...]:
+    """What the worker may read of a source: its file or folder, and where links in it lead (that they may lead there was
+    checked before)."""
+    found = {str(path), os.path.realpath(path)}
+    for place, folders, files in os.walk(path):
+        found |= {os.path.realpath(p) for n in (*folders, *files) if os.path.islink(p := os.path.join(place, n))}
+    return tuple(sorted(found))
+
+
+def bounds_of(path: Path, options: Options) -> Bounds:
+    """What the import of a source may take: room for its weights in float32, twice, beside the libraries' own."""
+    size = sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path]) if f.is_file())
+    memory = options.import_memory or (6 << 30) + 4 * size
+    seconds = options.import_seconds or 600 + size * SECONDS_PER_BYTE
+    return Bounds(memory_bytes=memory, disk_bytes=(2 << 30) + 3 * size, seconds=seconds)
+
+
+def _under(roots: tuple[str, ...]) -> Any:
+    """Whether a file, links followed, is one of roots or below one."""
+    real = {os.path.realpath(r) for r in roots}
+
+    def owns(path: str) -> bool:
+        at = os.path.realpath(path)
+        return any(at == r or at.startswith(r.rstrip("/") + "/") for r in real)
+
+    return owns
+
+
+def _embed(said: Mapping[str, Any], owns: Any) -> EmbedTask | None:
+    """The task of an answer, checked. Raises ValueError, KeyError or TypeError."""
+    embed = said["embed"]
+    if embed is None:
+        return None
+    tokenizer, limit, prompt = embed["tokenizer"], embed["limit"], embed["prompt"]
+    if not (isinstance(tokenizer, str) and os.path.isfile(tokenizer) and owns(tokenizer)):
+        raise ValueError("the tokenizer is not the model's own")
+    if type(limit) is not int or not 0 < limit < 1 << 31 or embed["overflow"] not in get_args(Policy):
+        raise ValueError("the limit of tokens cannot be used")
+    if not isinstance(prompt, str) or len(prompt) > MOST_PROMPT or embed["pooling"] not in get_args(Pooling):
+        raise ValueError("the prompt or the pooling cannot be used")
+    return EmbedTask(
+        tokenizer=Path(tokenizer),
+        limit=limit,
+        overflow=embed["overflow"],
+        prompt=prompt,
+        pooling=embed["pooling"],
+        normalize=bool(embed["normalize"]),
+    )
