@@ -1,43 +1,33 @@
 """`export("model.pt2")`: a program that torch.export.save wrote, with the ranges that it was exported for.
 
-torch.export.load unpickles where an archive holds pickles. So the archive is looked through first, one that holds
-pickled objects is refused, and while torch loads it every torch.load is held to tensors alone.
+The file is data (pt2/): torch is given a program that is built from what was checked there, never the file itself.
 """
 
 # torch and transformers are typed in part: what comes from them is Any here.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-import zipfile
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.export import ExportedProgram
-from torch.utils import _pytree as pytree
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from ...dsl.spec import Model
 from ..ir.dims import Range
-from ..ir.graph import Array
+from ..ir.graph import Array, Graph, Place, Weight
+from ..ir.types import TensorType
 from .errors import FrontendError
 from .fields import Field, bounds_of, check_dtype, expected_outputs, field_of
-from .fx_export import Exported, decompositions, flatten_outputs, quiet
-from .import_mlir import import_program
+from .fx_export import Exported, data_dependent, decompositions, quiet
+from .import_mlir import import_program, tensor_weight
 from .imported import Imported, Options
+from .pt2 import Opened, Refused, open_program, read_program
 from .to_mlir import finite, to_mlir
-
-
-@dataclass(frozen=True)
-class Place:
-    """Stands for output number `index` while names are found."""
-
-    index: int
 
 
 def load(model: Model, folder: Path, options: Options) -> Imported:
@@ -50,121 +40,98 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
             f"`task {model.task.kind}` needs a tokenizer, which an exported program does not have",
             hint="use a huggingface source, or `task tensor`",
         )
-    program = load_program(file)
-    fields = fields_of(model, program, file.name)
-    bounds = bounds_of(model, fields)
-    names, places = output_names(program)
-    with quiet():
-        decomposed = program.run_decompositions(decompositions())
-    exported = Exported(decomposed, fields, names, bounds)
-    mlir = to_mlir(exported, str(folder))
-    graph = import_program(mlir, model.name, expected=expected_outputs(model))
+    opened = load_program(file, str(folder))
+    program = opened.program
+    fields = fields_of(model, program, file.name, opened.inputs)
+    names, places = output_names(program, opened.outputs)
+    graph, mlir = _imported(
+        model, file, folder, opened, Exported(program, fields, names, bounds_of(model, fields), opened.said)
+    )
     module = program.module()
     given = tuple(name for name, _ in graph.outputs)
 
     def reference(inputs: Mapping[str, Array]) -> dict[str, Array]:
         tensors = [torch.from_numpy(np.array(inputs[f.name], dtype=f.dtype)) for f in fields]
-        assert program.call_spec.in_spec is not None
-        arguments, named = pytree.tree_unflatten(tensors, program.call_spec.in_spec)
         with torch.no_grad():
-            found, _ = pytree.tree_flatten(module(*arguments, **named))
+            found = module(*tensors)
         by_name = {name: found[place].numpy() for name, place in zip(names, places, strict=True)}
         wanted = [(o.foreign or o.name) for o in model.outputs] or list(names)
         keys = [w if w in by_name else names[i] for i, w in enumerate(wanted)]
         return {name: by_name[key] for name, key in zip(given, keys, strict=True)}
 
-    return Imported(graph=graph, mlir=mlir.text(), reference=reference, used_files=(file,))
+    return Imported(graph=graph, mlir=mlir, reference=reference, used_files=(file,))
 
 
-def load_program(file: Path) -> ExportedProgram:
-    """The one program of an archive. Executes no pickle. Raises FrontendError."""
-    check_archive(file)
-    with tensors_only(), quiet():
+def load_program(file: Path, root: str = "") -> Opened:
+    """The one program of an archive, read as data. `root` is the folder that source lines are shown relative to. Raises
+    FrontendError."""
+    with quiet():
         try:
-            return torch.export.load(file)
-        except Exception as error:  # noqa: BLE001 - whatever torch says of a file, it is the file's
-            raise FrontendError(
-                f"{file.name} cannot be loaded by torch {torch.__version__}: {_first_line(error)}",
-                hint="save it again with `torch.export.save` of this version",
-            ) from None
+            return open_program(read_program(file), root)
+        except Refused as error:
+            itself = error.message.startswith("it ")
+            message = f"{file.name} {error.message[3:]}" if itself else f"{file.name}: {error.message}"
+            raise FrontendError(message, hint=error.hint) from None
+        except Exception as error:  # whatever torch says of a program, it is the file's
+            raise _unfit(file, error) from error
 
 
-def check_archive(file: Path) -> None:
-    """Raises FrontendError unless file is a .pt2 archive of one program without pickled objects."""
+def _imported(model: Model, file: Path, folder: Path, opened: Opened, exported: Exported) -> tuple[Graph, str]:
+    """The Graph and its MLIR. A program of a stranger may make torch or an importer raise anything: it is the file's."""
     try:
-        archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise FrontendError(
-            f"{file.name} is no .pt2 archive: {_first_line(error)}",
-            hint="save it with `torch.export.save(program, file)`",
-        ) from None
-    with archive:
-        entries = {name.partition("/")[2]: name for name in archive.namelist()}
-        models = [e for e in entries if e.startswith("models/") and e.endswith(".json")]
-        if not models:
-            legacy = any(name.startswith("serialized_") for name in archive.namelist())
-            raise FrontendError(
-                f"{file.name} {'has the archive format of old versions' if legacy else 'holds no exported program'}",
-                hint="save it with `torch.export.save(program, file)` of torch 2.9 or later",
-            )
-        if models != ["models/model.json"]:
-            raise FrontendError(f"{file.name} holds {len(models)} programs, and one is needed")
-        for entry, name in entries.items():
-            if _is_pickle(archive, entry, name):
-                raise FrontendError(
-                    f"{file.name}: the entry {entry!r} holds pickled objects, and no pickle is executed",
-                    hint="export a module of plain tensors: no custom classes, no tensor subclasses",
-                )
+        with quiet():
+            decomposed = exported.program.run_decompositions(decompositions())
+        mlir = to_mlir(replace(exported, program=decomposed), str(folder))
+        graph = import_program(mlir, model.name, expected=expected_outputs(model), loader=_Weights(file, opened))
+        return graph, mlir.text()
+    except FrontendError:
+        raise
+    except GuardOnDataDependentSymNode as error:
+        raise data_dependent(error) from None
+    except Exception as error:
+        raise _unfit(file, error) from error
 
 
-def _is_pickle(archive: zipfile.ZipFile, entry: str, name: str) -> bool:
-    """Whether an entry holds more than tensors: a custom object, a pickled weight, or what tensors_only refuses."""
-    base = entry.rsplit("/", 1)[-1]
-    if base.startswith(("custom_obj_", "opaque_obj_")) or base.endswith((".pkl", ".pickle")):
-        return True
-    if base.endswith("_config.json"):
-        rows: dict[str, Any] = json.loads(archive.read(name)).get("config", {})
-        return any(row.get("use_pickle") for row in rows.values())
-    if base.endswith(".pt"):
-        if not entry.startswith("data/sample_inputs/"):
-            return True
-        data = archive.read(name)
-        if not data:
-            return False
-        try:
-            torch.load(io.BytesIO(data), weights_only=True)
-        except Exception:  # noqa: BLE001 - whatever is refused is no tensor
-            return True
-    return False
+class _Weights:
+    """Weights by the address of their first element: in the file where they are used as they are stored there."""
+
+    def __init__(self, file: Path, opened: Opened) -> None:
+        self._file = file
+        self._stored = opened.stored
+
+    def __call__(self, name: str, tensor: torch.Tensor, type_: TensorType) -> Weight:
+        weight = tensor_weight(name, tensor, type_)
+        stored = self._stored.get(tensor.data_ptr())
+        unchanged = stored is not None and tensor.is_contiguous() and tuple(tensor.shape) == stored.sizes
+        if (
+            stored is None
+            or not unchanged
+            or str(tensor.dtype) != f"torch.{type_.dtype}"
+            or stored.offset % stored.item
+        ):
+            return weight
+        return replace(weight, place=Place(self._file, stored.offset, type_.dtype))
 
 
-@contextlib.contextmanager
-def tensors_only() -> Generator[None]:
-    """torch.load refuses anything but tensors and plain containers, whatever its caller asks."""
-    original = torch.load
-
-    def guarded(*arguments: Any, **named: Any) -> Any:
-        return original(*arguments, **{**named, "weights_only": True})
-
-    torch.load = guarded
-    try:
-        yield
-    finally:
-        torch.load = original
+def _unfit(file: Path, error: Exception) -> FrontendError:
+    return FrontendError(
+        f"{file.name} cannot be loaded by torch {torch.__version__}: {_first_line(error)}",
+        hint="save it again with `torch.export.save` of this version",
+    )
 
 
-def fields_of(model: Model, program: ExportedProgram, file: str) -> tuple[Field, ...]:
-    """The program's inputs under the spec's names; without `input` lines, as the program has them: a symbolic first
+def fields_of(model: Model, program: ExportedProgram, file: str, given: tuple[str, ...]) -> tuple[Field, ...]:
+    """The program's inputs (`given` are the file's names for them) under the spec's names; without `input` lines, as the program has them: a symbolic first
     axis is `batch`. Raises FrontendError where the spec and the program differ."""
     placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
     inputs: list[tuple[str, Any]] = []
-    for name in program.graph_signature.user_inputs:
-        value = placeholders[str(name)].meta["val"] if str(name) in placeholders else None
+    for name, own in zip(given, program.graph_signature.user_inputs, strict=True):
+        value = placeholders[str(own)].meta["val"] if str(own) in placeholders else None
         if not isinstance(value, torch.Tensor):
             raise FrontendError(
                 f"{file} was exported with an input that is no tensor ({name})", hint="export tensors only"
             )
-        inputs.append((str(name), value))
+        inputs.append((name, value))
     if not model.inputs:
         return tuple(_derived(name, value) for name, value in inputs)
     lines = [field_of(line) for line in model.inputs]
@@ -238,15 +205,16 @@ def _shown(value: torch.Tensor) -> str:
     return f"{str(value.dtype).removeprefix('torch.')}[{', '.join(str(d) for d in value.shape)}]"
 
 
-def output_names(program: ExportedProgram) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names of the program's tensor outputs, and each one's place among all that it returns."""
-    tree = program.call_spec.out_spec
-    assert tree is not None
-    specs = program.graph_signature.output_specs
-    kinds = [s.arg for s in specs if s.kind.name == "USER_OUTPUT"]
-    marked: list[Any] = [Place(i) if type(a).__name__ == "TensorArgument" else None for i, a in enumerate(kinds)]
-    named = flatten_outputs(pytree.tree_unflatten(marked, tree), leaf=Place)
-    return tuple(named), tuple(p.index for p in named.values())
+def output_names(program: ExportedProgram, given: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names of the program's tensor outputs (`given` has one for each value), and each one's place among all that it
+    returns."""
+    kinds = [s.arg for s in program.graph_signature.output_specs if s.kind.name == "USER_OUTPUT"]
+    places = tuple(i for i, kind in enumerate(kinds) if type(kind).__name__ == "TensorArgument")
+    names = tuple(given[i] for i in places)
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise FrontendError(f"two outputs of the program are called {twice!r}", hint="give them keys that differ")
+    return names, places
 
 
 def _first_line(error: BaseException) -> str:

@@ -42,12 +42,14 @@ KEPT = (
 
 @dataclass(frozen=True)
 class Exported:
-    """A program and what its inputs and outputs are called."""
+    """A program and what its inputs and outputs are called. `said` gives what its identifiers stand for (weights, module
+    paths, places in the source) where it was read from a file."""
 
     program: ExportedProgram
     fields: tuple[Field, ...]
     outputs: tuple[str, ...]
     bounds: Mapping[str, Range]
+    said: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
 
 
 class Names:

@@ -70,7 +70,8 @@ def to_mlir(exported: Exported, root: str = "") -> Program:
         raise FrontendError(f"the exported model cannot be written in MLIR's torch dialect: {_short(error)}") from error
     symbols = _symbols(exported)
     nodes = {
-        node.name: NodeInfo(_origin(node, root), _shapes(node.meta.get("val"), symbols)) for node in program.graph.nodes
+        node.name: NodeInfo(_origin(node, root, exported.said), _shapes(node.meta.get("val"), symbols))
+        for node in program.graph.nodes
     }
     return Program(importer.module, weights, nodes, exported)
 
@@ -121,7 +122,7 @@ def _names_of(exported: Exported) -> dict[int, str]:
     for table in (program.state_dict, program.constants):
         for name, value in table.items():
             if isinstance(value, torch.Tensor):
-                found.setdefault(id(value), name.removeprefix("module."))
+                found.setdefault(id(value), exported.said.get(name, name.removeprefix("module.")))
     return found
 
 
@@ -229,9 +230,9 @@ def _expression(expression: Any, symbols: Mapping[str, Dim]) -> Dim | None:
     return None
 
 
-def _origin(node: Any, root: str) -> Origin:
-    name = module_path(node.meta.get("nn_module_stack"))
-    return Origin(name, model_source(node.meta.get("stack_trace"), root), str(node.target))
+def _origin(node: Any, root: str, said: Mapping[str, str]) -> Origin:
+    name, trace = module_path(node.meta.get("nn_module_stack")), node.meta.get("stack_trace")
+    return Origin(said.get(name, name), said.get(str(trace)) or model_source(trace, root), str(node.target))
 
 
 def _short(error: Exception) -> str:
