@@ -62,7 +62,7 @@ def to_mlir(exported: Exported, root: str = "") -> Program:
     names = _names_of(exported)
     importer = _importer(context, weights, names)
     program = exported.program
-    _refuse_mutation(program)
+    _refuse_mutation(program, exported.said)
     _erase_asserts(program)
     try:
         importer.import_program(program, func_name=FUNCTION)
@@ -76,12 +76,12 @@ def to_mlir(exported: Exported, root: str = "") -> Program:
     return Program(importer.module, weights, nodes, exported)
 
 
-def _refuse_mutation(program: Any) -> None:
+def _refuse_mutation(program: Any, said: Mapping[str, str]) -> None:
     """Raises FrontendError where forward changes a buffer or an input: each request is computed alone."""
     signature = program.graph_signature
     changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
     if changed:
-        name = str(changed[0]).removeprefix("module.")
+        name = said.get(str(changed[0]), str(changed[0]).removeprefix("module."))
         raise FrontendError(
             f"forward changes {name!r}, and nothing is kept from one request to the next",
             hint="make a new tensor instead of changing one in place; call `.eval()` where a layer counts in training",

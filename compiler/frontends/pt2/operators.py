@@ -89,6 +89,10 @@ def _allowed(space: str, name: str, overload: str, full: str, arguments: Mapping
     dotted = f"{space}.{name}" + ("" if overload == "default" else f".{overload}")
     if name in _ASSERTS or handler_of(dotted) is not None or full in _taken_apart():
         return True
+    if name.endswith("_") and not name.startswith("__"):
+        own = name[:-1]  # torch writes an op in place as this one and a copy
+        pure = f"{space}::{own}" + ("" if overload == "default" else f".{overload}")
+        return pure in _registry() and _allowed(space, own, overload, pure, arguments)
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key(full, "CompositeImplicitAutograd"))
 
 

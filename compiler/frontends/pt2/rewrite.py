@@ -57,6 +57,8 @@ class _Scope:
     ints: dict[str, Any] = field(default_factory=dict)
     floats: dict[str, Any] = field(default_factory=dict)
     bools: dict[str, Any] = field(default_factory=dict)
+    read: set[str] | None = None
+    """The file's names of values that anything reads, once they were needed."""
 
 
 def rewrite(program: dict[str, Any], root: str) -> Rewritten:
@@ -90,6 +92,7 @@ class _Rewriter:
                 raise Refused("the program has no signature")
         taken = parse_tree(calls[0]["signature"]["in_spec"], tuples, "the program's inputs")
         given = parse_tree(calls[0]["signature"]["out_spec"], tuples, "the program's outputs")
+        _check_outputs(signature["output_specs"])
         users = _user_inputs(signature["input_specs"], module["graph"]["inputs"])
         graph = self.graph(module["graph"], 0, users)
         inputs, weights = self.inputs(signature["input_specs"], graph)
@@ -170,17 +173,7 @@ class _Rewriter:
         if len(specs) != len(graph.outputs):
             raise Refused(f"the program gives {len(graph.outputs)} values, and its signature has {len(specs)}")
         for spec, given, argument in zip(specs, source["outputs"], graph.outputs, strict=True):
-            ((kind, row),) = spec.items()
-            changed = row.get("buffer_name", row.get("user_input_name", row.get("parameter_name")))
-            if kind.endswith("_mutation"):
-                raise Refused(
-                    f"forward changes {shown(changed)}, and nothing is kept from one request to the next",
-                    "make a new tensor instead of changing one in place; call `.eval()` where a layer counts in training",
-                )
-            if kind != "user_output":
-                raise Refused(
-                    f"the program has a {kind}, and programs of inference are read", "export the model in eval mode"
-                )
+            ((_, row),) = spec.items()
             if row["arg"] != given:
                 raise Refused("the program's outputs differ from those of its signature")
             made.append(torch_schema.OutputSpec.create(user_output=torch_schema.UserOutputSpec(argument)))
@@ -194,7 +187,7 @@ class _Rewriter:
             raise Refused("the program has objects that are no tensors", "export a module of plain tensors")
         scope = _Scope(source)
         inputs = [self.placeholder(scope, a, users) for a in source["inputs"]]
-        nodes = [self.node(scope, node, depth) for node in source["nodes"]]
+        nodes = [made for node in source["nodes"] if (made := self.node(scope, node, depth)) is not None]
         outputs = [self.result(scope, a) for a in source["outputs"]]
         return torch_schema.Graph(
             inputs=inputs,
@@ -236,7 +229,12 @@ class _Rewriter:
         if target in operators.SIZE_OPERATORS or target in operators.BLOCKS:
             known = None
         else:
-            known = operators.arguments_of(target)
+            try:
+                known = self.operator(target, node["metadata"])
+            except Refused:
+                if self.dead(scope, node):
+                    return None
+                raise
         blocks = target in operators.BLOCKS
         inputs: list[Any] = []
         seen: set[str] = set()
@@ -262,7 +260,8 @@ class _Rewriter:
         for argument in node["outputs"]:
             ((kind, value),) = argument.items()
             outputs.append(self.defined(scope, kind, value))
-        single = outputs[0].as_tensor.name if len(outputs) == 1 and outputs[0].type == "as_tensor" else None
+        packed = node.get("is_hop_single_tensor_return") is False
+        single = outputs[0].as_tensor.name if [o.type for o in outputs] == ["as_tensor"] and not packed else None
         if target in operators.SIZE_OPERATORS and (len(outputs) != 1 or not outputs[0].type.startswith("as_sym_")):
             raise Refused(f"{target} gives what is no size")
         return torch_schema.Node(
@@ -273,6 +272,25 @@ class _Rewriter:
             is_hop_single_tensor_return=node.get("is_hop_single_tensor_return"),
             name=single or self.names.fresh("n"),
         )
+
+    def dead(self, scope: _Scope, node: dict[str, Any]) -> bool:
+        """Whether no later node and no output uses what a node gives, and the node changes nothing in place."""
+        if scope.read is None:
+            scope.read = set[str]()
+            for each in (*(i["arg"] for n in scope.graph["nodes"] for i in n["inputs"]), *scope.graph["outputs"]):
+                _collect(each, scope.read)
+        given: set[str] = set()
+        _collect(node["outputs"], given)
+        return bool(given) and not given & scope.read and not node["target"].rpartition(".")[0].endswith("_")
+
+    def operator(self, target: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
+        """The arguments of an operator. Raises Refused, with the place in the source where it is called."""
+        try:
+            return operators.arguments_of(target)
+        except Refused as error:
+            place, path = self.place(metadata.get("stack_trace", "")), _module(metadata.get("nn_module_stack", ""))
+            where = f" (module {path})" if path else ""
+            raise Refused(f"{f'{place}: ' if place else ''}{error.message}{where}", error.hint) from None
 
     def defined(self, scope: _Scope, kind: str, value: Any, ours: str | None = None) -> Any:
         """An output of a node or an input of a graph: its names are new."""
@@ -450,6 +468,35 @@ def _user_inputs(specs: list[dict[str, Any]], inputs: list[dict[str, Any]]) -> l
             name = (value.get("name") or value.get("as_name")) if named else None
             found.append(name if isinstance(name, str) else f"input{len(found)}")
     return found
+
+
+def _collect(value: Any, names: set[str]) -> None:
+    """Adds all names of values within a checked piece of the program."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if key in ("name", "as_name") and isinstance(each, str):
+                names.add(each)
+            else:
+                _collect(each, names)
+    elif isinstance(value, list):
+        for each in value:
+            _collect(each, names)
+
+
+def _check_outputs(specs: list[dict[str, Any]]) -> None:
+    """Raises Refused unless all that a program gives are its outputs."""
+    for spec in specs:
+        ((kind, row),) = spec.items()
+        changed = row.get("buffer_name", row.get("user_input_name", row.get("parameter_name")))
+        if kind.endswith("_mutation"):
+            raise Refused(
+                f"forward changes {shown(changed)}, and nothing is kept from one request to the next",
+                "make a new tensor instead of changing one in place; call `.eval()` where a layer counts in training",
+            )
+        if kind != "user_output":
+            raise Refused(
+                f"the program has a {kind}, and programs of inference are read", "export the model in eval mode"
+            )
 
 
 def _module(stack: str) -> str:
