@@ -17,7 +17,9 @@ DTYPES = {"float32": 1, "int64": 2, "int32": 3, "bool": 4}
 NAMES = {number: name for name, number in DTYPES.items()}
 CODE_ARGUMENT = 1
 CODE_DTYPE = 2
+CODE_RANK = 3
 CODE_SHAPE = 4
+CODE_WORKSPACE = 8
 
 
 class Error(c.Structure):

@@ -1,4 +1,4 @@
-"""Runs a bundle in this Python process: ctypes over the C ABI and NumPy, nothing else.
+"""Runs a bundle in this Python process: ctypes over the C ABI and NumPy, nothing else. One model serves many threads.
 
 m = infc.runtime.load("fraud.bundle", threads=2)
 m.run(features=x)                              # {"score": float32 [rows, 1]}
@@ -9,20 +9,22 @@ m.close()                                      # or: with infc.runtime.load(...)
 from __future__ import annotations
 
 import ctypes as c
+import hashlib
 import json
 import mmap
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arguments import MOST_THREADS, TensorInfo, caller, cpu_list, folder_path, request_arrays, whole
 from .c_abi import (
-    CODE_ARGUMENT,
-    CODE_DTYPE,
+    CODE_WORKSPACE,
     NAMES,
     Batch,
     ContextArgs,
@@ -36,21 +38,14 @@ from .c_abi import (
     open_library,
     raise_error,
 )
+from .contexts import Context, Contexts
 from .errors import InferError
 
+__all__ = ["Array", "Model", "StepProfile", "TensorInfo", "load"]
+
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """An input or output: `shape` has integers and names of dimensions, `bounds` the range of each name in it.
-    `default`: every element's value where a caller leaves the input out; None: it must be given."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-    bounds: Mapping[str, tuple[int, int]]
-    default: float | int | None = None
+CHUNK = 4 << 20
+"""Bytes that a digest of the manifest covers."""
 
 
 @dataclass(frozen=True)
@@ -65,29 +60,51 @@ class StepProfile:
 
 
 class Model:
-    """A loaded model with one context. Not for several threads at once: load one a thread."""
+    """A loaded model, for any number of threads at once: each call takes a context of its own (contexts.py says how many
+    there are), and `close` waits for calls that run."""
 
     def __init__(
         self, library: Path, weights: Path | None, threads: int = 1, cpus: Sequence[int] | None = None
     ) -> None:
-        """Opens library with weights (None: the model has none). Raises InferError."""
+        """Opens library with weights (None: the model has none). `threads`: of one call; `cpus`: where they run, which
+        leaves one call at a time. Raises InferError."""
+        self.threads = whole(threads, "threads", 1, MOST_THREADS)
+        self._cpus = cpu_list(cpus)
         self._library = open_library(library)
         self.description: dict[str, Any] = json.loads(self._library.infc_describe())
-        self._model, self._context = c.c_void_p(), c.c_void_p()
+        self._model = c.c_void_p()
         self._mapped, address, size = _map(weights)
         arguments = OpenArgs(c.sizeof(OpenArgs), 0, address, size)
         self._call("infc_open", c.byref(arguments), c.byref(self._model))
-        listed = (c.c_int32 * len(cpus))(*cpus) if cpus else None
-        context = ContextArgs(c.sizeof(ContextArgs), threads, listed, len(cpus or ()), 0)
-        try:
-            self._call("infc_context_open", self._model, c.byref(context), c.byref(self._context))
-        except InferError:
-            self._library.infc_close(self._model)
-            self._model = c.c_void_p()
-            raise
-        self._workspace = np.empty(0, np.uint8)
         self.inputs = self._infos("inputs")
         self.outputs = self._infos("outputs")
+        self._timing = False
+        self._times: list[StepProfile] = []
+        limit = 1 if self._cpus else max(1, len(os.sched_getaffinity(0)) // self.threads)
+        self._contexts = Contexts(limit, self._open_context, self._library.infc_context_close, self._free)
+        try:
+            with self._contexts.one():
+                pass  # what a context lacks is said by load, not by the first call
+        except InferError:
+            self._contexts.close()
+            raise
+
+    def __repr__(self) -> str:
+        inputs, outputs = (", ".join(map(str, infos)) for infos in (self.inputs, self.outputs))
+        d = self.description
+        closed = ", closed" if self._contexts.closing else ""
+        return f"<infc model {d['name']!r}: {inputs} -> {outputs}; {d['isa']}, threads={self.threads}{closed}>"
+
+    def _open_context(self) -> c.c_void_p:
+        listed = (c.c_int32 * len(self._cpus))(*self._cpus) if self._cpus else None
+        arguments = ContextArgs(c.sizeof(ContextArgs), self.threads, listed, len(self._cpus), 0)
+        handle = c.c_void_p()
+        self._call("infc_context_open", self._model, c.byref(arguments), c.byref(handle))
+        return handle
+
+    def _free(self) -> None:
+        self._library.infc_close(self._model)
+        self._model = c.c_void_p()
 
     def _infos(self, key: str) -> tuple[TensorInfo, ...]:
         dims: dict[str, list[int]] = self.description["dims"]
@@ -100,7 +117,9 @@ class Model:
 
     def run(self, inputs: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike) -> dict[str, Array]:
         """One request: arrays by input name to arrays by output name. Raises InferError."""
-        (result,) = self.run_batch([{**(inputs or {}), **named}])
+        if inputs is not None and not isinstance(cast("object", inputs), Mapping):
+            raise caller(f"inputs must map input names to arrays, and are {type(inputs).__name__}: run(x=array), say")
+        (result,) = self.run_batch([{**dict(inputs or {}), **named}])
         if isinstance(result, InferError):
             raise result
         return result
@@ -108,13 +127,29 @@ class Model:
     def run_batch(self, requests: Sequence[Mapping[str, ArrayLike]]) -> list[dict[str, Array] | InferError]:
         """Several requests in one run, each with rows and lengths of its own. A request at fault gives its InferError in
         place of outputs and its neighbours go on. Raises InferError where none could be run."""
-        if not self._context:
-            raise InferError("CALLER", CODE_ARGUMENT, "this model is closed")
-        n_in, n_out = len(self.inputs), len(self.outputs)
-        arrays = [self._arrays(request) for request in requests]
-        tensors = (Tensor * max(1, len(requests) * n_in))()
-        outputs = (Tensor * max(1, len(requests) * n_out))()
-        status = (Error * max(1, len(requests)))()
+        self._contexts.check_open()
+        if isinstance(requests, str | bytes | Mapping) or not isinstance(cast("object", requests), Sequence):
+            raise caller(f"requests must be a sequence of mappings, not {type(requests).__name__}")
+        final: list[dict[str, Array] | InferError] = []
+        arrays: dict[int, dict[str, Array]] = {}
+        for number, request in enumerate(requests):
+            final.append({})
+            try:
+                arrays[number] = request_arrays(request, self.inputs)
+            except InferError as error:
+                final[number] = error
+        if arrays or not requests:
+            with self._contexts.one() as context:
+                found = self._run(context, list(arrays.values()))
+            for number, result in zip(arrays, found, strict=True):
+                final[number] = result
+        return final
+
+    def _run(self, context: Context, arrays: Sequence[Mapping[str, Array]]) -> list[dict[str, Array] | InferError]:
+        n_in, n_out, requests = len(self.inputs), len(self.outputs), len(arrays)
+        tensors = (Tensor * max(1, requests * n_in))()
+        outputs = (Tensor * max(1, requests * n_out))()
+        status = (Error * max(1, requests))()
         results: list[dict[str, Array]] = []
         rows = tokens = longest = 0
         for number, given in enumerate(arrays):
@@ -124,17 +159,16 @@ class Model:
             results.append(self._allocate(tensors, outputs, number))
             r, length = self._extent(given)
             rows, tokens, longest = rows + r, tokens + r * length, max(longest, length)
-        self._reserve(len(requests), rows, tokens, longest)
-        batch = Batch(
-            c.sizeof(Batch),
-            len(requests),
-            tensors,
-            outputs,
-            status,
-            self._workspace.ctypes.data,
-            self._workspace.nbytes,
-        )
-        self._call("infc_run", self._context, c.byref(batch))
+        self._reserve(context, requests, rows, tokens, longest)
+        space = context.workspace
+        batch = Batch(c.sizeof(Batch), requests, tensors, outputs, status, space.ctypes.data, space.nbytes)
+        timed = self._timing
+        if context.timed != timed:
+            self._call("infc_profile_enable", context.handle, int(timed))
+            context.timed = timed
+        self._call("infc_run", context.handle, c.byref(batch))
+        if timed:
+            self._times = self._read_times(context)
         final: list[dict[str, Array] | InferError] = []
         for number, result in enumerate(results):
             try:
@@ -147,28 +181,29 @@ class Model:
 
     def profile(self, on: bool = True) -> None:
         """Turns the timing of steps on or off for later runs."""
-        self._call("infc_profile_enable", self._context, int(on))
+        self._contexts.check_open()
+        self._timing = bool(on)
 
     def step_times(self) -> list[StepProfile]:
-        """The steps of the last run, where `profile()` was on."""
+        """The steps of the last run that ended while `profile()` was on; [] where there was none."""
+        self._contexts.check_open()
+        return self._times
+
+    def _read_times(self, context: Context) -> list[StepProfile]:
         steps: list[dict[str, Any]] = self.description["steps"]
         times, count = (StepTime * max(1, len(steps)))(), c.c_uint32()
-        self._call("infc_profile", self._context, times, len(steps), c.byref(count))
+        self._call("infc_profile", context.handle, times, len(steps), c.byref(count))
         return [
             StepProfile(s["name"], s["op"], s["provider"], int(t.rows), t.nanoseconds / 1e9)
             for s, t in zip(steps, times, strict=False)
         ]
 
     def close(self) -> None:
-        """Frees the context and the model; a closed model refuses to run."""
-        if self._context:
-            self._library.infc_context_close(self._context)
-            self._context = c.c_void_p()
-        if self._model:
-            self._library.infc_close(self._model)
-            self._model = c.c_void_p()
+        """Waits for calls that run, then frees everything; a closed model refuses to run, and closing again does nothing."""
+        self._contexts.close()
 
     def __enter__(self) -> Self:
+        self._contexts.check_open()
         return self
 
     def __exit__(
@@ -176,28 +211,15 @@ class Model:
     ) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        contexts = getattr(self, "_contexts", None)  # absent where __init__ refused; a call that runs holds the model
+        if contexts is not None:
+            contexts.close()
+
     def _call(self, name: str, *arguments: Any) -> None:
         error = new_error()
         if getattr(self._library, name)(*arguments, c.byref(error)):
             raise_error(error)
-
-    def _arrays(self, request: Mapping[str, ArrayLike]) -> dict[str, Array]:
-        names = [info.name for info in self.inputs]
-        unknown = sorted(set(request) - set(names))
-        if unknown:
-            raise InferError(
-                "CALLER", CODE_ARGUMENT, f"there is no input {unknown[0]!r}; the inputs are {', '.join(names)}"
-            )
-        found: dict[str, Array] = {}
-        for info in self.inputs:
-            if info.name not in request:
-                continue
-            array = np.asarray(request[info.name])
-            if array.dtype.name != info.dtype and not np.can_cast(array.dtype, info.dtype, "same_kind"):
-                text = f"input '{info.name}' is {array.dtype.name}, and must be {info.dtype}"
-                raise InferError("CALLER", CODE_DTYPE, text)
-            found[info.name] = np.ascontiguousarray(array, dtype=info.dtype).reshape(array.shape)
-        return found
 
     def _allocate(self, tensors: Any, outputs: Any, number: int) -> dict[str, Array]:
         """Output arrays of one request; none where its inputs do not fit (its status will say so)."""
@@ -229,19 +251,26 @@ class Model:
                 longest = max(longest, array.shape[axis]) if dim == length else longest
         return rows, longest
 
-    def _reserve(self, requests: int, rows: int, tokens: int, longest: int) -> None:
+    def _reserve(self, context: Context, requests: int, rows: int, tokens: int, longest: int) -> None:
         limits = Limits(c.sizeof(Limits), requests, rows, tokens, longest)
         needed = c.c_uint64()
         self._call("infc_workspace", self._model, c.byref(limits), c.byref(needed))
-        if self._workspace.nbytes < needed.value:
-            self._workspace = np.empty(needed.value, np.uint8)
+        if context.workspace.nbytes < needed.value:
+            try:
+                context.workspace = np.empty(needed.value, np.uint8)
+            except MemoryError:
+                text = f"a workspace of {needed.value} bytes does not fit into memory"
+                raise InferError("CAPACITY", CODE_WORKSPACE, text) from None
 
 
 def _map(weights: Path | None) -> tuple[object, int | None, int]:
-    if weights is None or weights.stat().st_size == 0:
-        return None, None, 0
-    with weights.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    try:
+        if weights is None or weights.stat().st_size == 0:
+            return None, None, 0
+        with weights.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    except OSError as error:
+        raise caller(f"{weights} cannot be read: {error.strerror}") from None
     array = np.frombuffer(mapped, np.uint8)
     return (mapped, array), array.ctypes.data, array.nbytes
 
@@ -255,20 +284,49 @@ def load(
     cpus: Sequence[int] | None = None,
 ) -> Model:
     """Loads a bundle's model (`model`: its name, where there are several). Raises InferError."""
-    folder = Path(bundle)
+    folder = folder_path(bundle)
+    whole(threads, "threads", 1, MOST_THREADS)
+    cpu_list(cpus)
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InferError("CALLER", CODE_ARGUMENT, f"{folder} is no bundle: {error}") from None
-    names = [m["name"] for m in manifest["models"]]
-    if model is None and len(names) > 1:
-        raise InferError("CALLER", CODE_ARGUMENT, f"{folder} has several models; say which: {', '.join(names)}")
-    if model is not None and model not in names:
-        raise InferError("CALLER", CODE_ARGUMENT, f"{folder} has no model {model!r}; it has {', '.join(names)}")
-    variants = manifest["models"][names.index(model) if model else 0]["variants"]
-    chosen = [v for v in variants if v["id"] == variant]
-    if not chosen:
-        raise InferError(
-            "CALLER", CODE_ARGUMENT, f"{folder} has no variant {variant}; it has {[v['id'] for v in variants]}"
-        )
-    return Model(folder / chosen[0]["library"], folder / chosen[0]["weights"], threads, cpus)
+        models = {str(m["name"]): {int(v["id"]): v for v in m["variants"]} for m in manifest["models"]}
+        files = {str(f["path"]): (int(f["bytes"]), [str(d) for d in f["sha256"]]) for f in manifest["files"]}
+    except OSError as error:
+        raise caller(f"{folder} is no bundle: {error}") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise caller(f"{folder} is no bundle: its manifest.json is damaged ({type(error).__name__}: {error})") from None
+    if model is None and len(models) > 1:
+        raise caller(f"{folder} has several models; say which: {', '.join(models)}")
+    if not models or (model is not None and model not in models):
+        raise caller(f"{folder} has no model {model!r}; it has {', '.join(models) or 'none'}")
+    variants = models[model if model is not None else next(iter(models))]
+    if whole(variant, "variant", 0, 2**31 - 1) not in variants:
+        raise caller(f"{folder} has no variant {variant}; it has {list(variants)}")
+    try:
+        library, weights = str(variants[variant]["library"]), str(variants[variant]["weights"])
+    except KeyError as error:
+        raise caller(
+            f"{folder} is no bundle: its manifest.json is damaged (variant {variant} has no {error})"
+        ) from None
+    _check_file(folder, library, files, digest=True)  # code cut short would end the process
+    _check_file(folder, weights, files, digest=False)
+    return Model(folder / library, folder / weights, threads, cpus)
+
+
+def _check_file(folder: Path, name: str, files: Mapping[str, tuple[int, list[str]]], *, digest: bool) -> None:
+    """Raises InferError where the file is not as the manifest says: in size, and with `digest` in every byte."""
+    if name not in files:
+        raise caller(f"{folder} is no bundle: its manifest.json does not list {name}")
+    size, want = files[name]
+    try:
+        have = (folder / name).stat().st_size
+        if have != size:
+            raise caller(f"{folder / name} is damaged: it has {have} bytes, and the manifest says {size}")
+        with (folder / name).open("rb") as file:
+            found = (
+                [hashlib.sha256(chunk).hexdigest() for chunk in iter(lambda: file.read(CHUNK), b"")] if digest else want
+            )
+        if found != want:
+            raise caller(f"{folder / name} is damaged: its digest is not the manifest's")
+    except OSError as error:
+        raise caller(f"{folder / name} cannot be read: {error.strerror}") from None

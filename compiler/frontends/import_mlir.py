@@ -8,7 +8,7 @@ found for each node. An op without a row is an error that names it, the model's 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,17 +67,25 @@ def import_program(
             walker.step(operation.operation)
     outputs = _named(tuple(zip(exported.outputs, results, strict=True)), expected)
     symbols = {s for f in exported.fields for s in f.symbols}
+    batch = batch_dim_of([f.type.shape for f in exported.fields])
     graph = Graph(
         name=name,
         dims={k: v for k, v in exported.bounds.items() if k in symbols},
         inputs=tuple(inputs),
         outputs=outputs,
         input_specs={f.name: f.spec for f in exported.fields},
-        batch_dim="batch" if "batch" in symbols else None,
-        length_dim="tokens" if "tokens" in symbols else None,
+        batch_dim=batch,
+        length_dim="tokens" if "tokens" in symbols and batch != "tokens" else None,
     )
     used = {n.op.weight for n in graph.nodes() if isinstance(n.op, WeightRef)}
     return graph.replace(weights={k: w for k, w in walker.weights.items() if k in used})
+
+
+def batch_dim_of(shapes: Sequence[tuple[Dim, ...]]) -> str | None:
+    """The symbol along which requests may perhaps be merged, whatever its name: the one symbolic first dimension of the
+    inputs. None where there is none, or where inputs begin with different symbols."""
+    first = {str(shape[0]) for shape in shapes if shape and not isinstance(shape[0], int)}
+    return first.pop() if len(first) == 1 else None
 
 
 class _Walker:

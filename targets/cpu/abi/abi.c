@@ -178,7 +178,7 @@ EXPORT int infc_workspace(const infc_model *model, const infc_limits *limits, ui
         dim[info->length_symbol] = dim[info->symbols] = longest;
     }
     if (info->batchable) dim[0] = 1;
-    else if ((int64_t)limits->rows < dim[0]) dim[0] = (int64_t)limits->rows;
+    else if (info->batched && (int64_t)limits->rows < dim[0]) dim[0] = (int64_t)limits->rows;
     *bytes = lay_out(info, dim, limits->requests, limits->rows, limits->tokens).total;
     return INFC_OK;
 }
@@ -207,7 +207,7 @@ static int bind_shapes(const rt_model_info *info, const infc_tensor *inputs, int
                          in->name, (long long)value, a, (long long)want->value);
             } else {
                 const rt_symbol *symbol = &info->symbol[want->symbol];
-                int64_t low = want->symbol == 0 && symbol->low > 0 ? 0 : symbol->low; /* zero rows: zero rows back */
+                int64_t low = info->batched && want->symbol == 0 && symbol->low > 0 ? 0 : symbol->low; /* zero rows: zero rows back */
                 if (value < low || value > symbol->high || (value < symbol->low && value != 0))
                     FAIL(error, INFC_CALLER, INFC_CODE_SHAPE, (int32_t)i,
                          "input '%s' has %lld at dimension %u (%s), and must have %lld to %lld", in->name, (long long)value, a,
@@ -470,6 +470,13 @@ void rt_chain(rt_env *e, uint32_t first, uint32_t last, rt_step_fn fn, int64_t w
     if (e->times) e->times[last].nanoseconds += rt_now() - start - (after - before);
 }
 
+/* Rows that a request adds to the batch. One that is not split is a single row, whatever its sizes, unless it has no rows;
+   without a batch dimension the first symbol says nothing of rows (and there may be none). */
+static int64_t rows_of(const rt_model_info *info, const int64_t *dim) {
+    if (!info->batched) return 1;
+    return info->batchable ? dim[0] : dim[0] > 0;
+}
+
 EXPORT int infc_run(infc_context *context, const infc_batch *batch, infc_error *error) {
     clear(error);
     if (!context || !batch) FAIL(error, INFC_CALLER, INFC_CODE_ARGUMENT, -1, "infc_run: context and batch must not be NULL");
@@ -485,7 +492,7 @@ EXPORT int infc_run(infc_context *context, const infc_batch *batch, infc_error *
         clear(status);
         const infc_tensor *inputs = batch->inputs + (uint64_t)q * info->inputs;
         if (check_request(info, inputs, batch->outputs + (uint64_t)q * info->outputs, dim, status)) continue;
-        uint64_t n = info->batchable ? (uint64_t)dim[0] : dim[0] > 0;
+        uint64_t n = (uint64_t)rows_of(info, dim);
         rows += n;
         if (info->length_symbol >= 0) tokens += n * (uint64_t)dim[info->length_symbol];
         for (uint32_t s = 0; s < info->symbols; ++s) largest[s] = dim[s] > largest[s] ? dim[s] : largest[s];
@@ -510,13 +517,13 @@ EXPORT int infc_run(infc_context *context, const infc_batch *batch, infc_error *
         const infc_tensor *inputs = batch->inputs + (uint64_t)q * info->inputs;
         int64_t *own = dims + (uint64_t)q * RT_MAX_SYMBOLS;
         bind_shapes(info, inputs, own, NULL);
-        int64_t n = info->batchable ? own[0] : own[0] > 0;
+        int64_t n = rows_of(info, own);
         for (int64_t i = 0; i < n; ++i, ++r) {
             rt_row *row = &table[r];
             memset(row, 0, sizeof *row);
             row->request = q;
             row->index = i;
-            row->count = info->batchable ? 1 : own[0];
+            row->count = info->batchable || !info->batched ? 1 : own[0];
             row->full = info->length_symbol >= 0 ? own[info->length_symbol] : 0;
             measure_row(info, inputs, row);
             row->offset = offset;

@@ -77,6 +77,7 @@ typedef struct rt_model_info {
     const rt_output *output;
     const rt_symbol *symbol;
     int32_t length_symbol; /* -1: none. The batch symbol is symbol 0 */
+    uint8_t batched; /* symbol 0 is the batch dimension */
     uint8_t batchable, trim;
     int32_t mask; /* index of the mask input, or -1 */
     uint64_t weights_bytes, scratch_bytes; /* scratch: of one thread */

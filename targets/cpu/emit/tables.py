@@ -55,6 +55,7 @@ def render_tables(em: Emission, blocks: Blocks, describe: str) -> str:
     at = ", ".join(str(blocks.at.get(number, -1)) for number in range(len(plan.slots))) or "0"
     lines += [_slot_bytes(em), _output_dim(em), f"static const int64_t block_at[] = {{{at}}};"]
     placement = plan.placement
+    batched = graph.batch_dim is not None and graph.batch_dim in plan.symbols
     lines.append(
         f"""static const char describe[] =
 {_long_string(describe)};
@@ -63,7 +64,7 @@ const rt_model_info infc_rt_model = {{
     .name = {c_string(graph.name)}, .describe = describe,
     .inputs = {len(inputs)}, .outputs = {len(outputs)}, .symbols = {len(symbols)}, .slots = {len(plan.slots)}, .steps = {len(plan.steps)},
     .input = inputs, .output = outputs, .symbol = symbols,
-    .length_symbol = {length}, .batchable = {int(placement.batchable)}, .trim = {int(plan.trim)}, .mask = {mask},
+    .length_symbol = {length}, .batched = {int(batched)}, .batchable = {int(placement.batchable)}, .trim = {int(plan.trim)}, .mask = {mask},
     .weights_bytes = {em.weights.size}u,
     .slot_bytes = slot_bytes, .scratch_bytes = {em.scratch_floats * 4}u, .output_dim = output_dim, .run = run,
     .block_at = block_at, .block_bytes = {blocks.bytes}u,
