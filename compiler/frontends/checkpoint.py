@@ -1,24 +1,19 @@
-"""Checkpoints on disk: safetensors headers read and checked, weights mapped from the file, tensors-only `.bin`.
-
-A safetensors file is: 8 bytes length N (little endian), N bytes of JSON {name: {dtype, shape, data_offsets}}, data.
-(https://huggingface.co/docs/safetensors, format section)
-"""
+"""Checkpoints on disk: one safetensors file, several with an index, or tensors-only `.bin`; weights mapped from them."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, cast
 
 from ..ir.graph import Place
 from ..ir.types import ITEM_BYTES, TensorType
 from .errors import FrontendError
+from .files import read_json_file
 from .places import fixed_shape
+from .safetensors_header import Stored, read_header
 
 NAMES: Mapping[str, str] = {
     "F32": "float32", "I64": "int64", "I32": "int32", "BOOL": "bool", "F16": "float16", "BF16": "bfloat16", "F64": "float64",
@@ -26,22 +21,7 @@ NAMES: Mapping[str, str] = {
 """Our names of the stored dtypes that weights are read in."""
 WIDENED = ("F16", "BF16", "F64")
 """Those that become float32."""
-_ITEM_BYTES: Mapping[str, int] = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "U16": 2, "U32": 4,
-    "U64": 8, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "C64": 8, "F8_E8M0": 1,
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One tensor of a file: `offset` in bytes from the start of the file."""
-
-    file: Path
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-    size: int
+INDEX_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -68,7 +48,7 @@ def find_checkpoint(folder: Path) -> Checkpoint:
     if legacy.is_file():
         return Checkpoint((legacy,), {}, pickled=True)
     if legacy_index.is_file():
-        return Checkpoint((legacy_index, *_shards(folder, legacy_index)), {}, pickled=True)
+        return Checkpoint((legacy_index, *_bin_shards(folder, legacy_index)), {}, pickled=True)
     others = sorted(p.name for p in folder.glob("*.safetensors"))
     found = f"; it has {', '.join(others)}" if others else ""
     raise FrontendError(
@@ -78,77 +58,40 @@ def find_checkpoint(folder: Path) -> Checkpoint:
     )
 
 
-def _shards(folder: Path, index: Path) -> list[Path]:
-    try:
-        listed: Any = json.loads(index.read_text("utf-8"))["weight_map"]
-        names = sorted({str(v) for v in listed.values()})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FrontendError(f"{index.name} is no checkpoint index: {error}") from None
-    for name in names:
-        if Path(name).name != name or not (folder / name).is_file():
-            raise FrontendError(f"{index.name} names the file {name!r}, which is not in {folder.name}")
-    return [folder / name for name in names]
+def read_index(folder: Path, index: Path) -> dict[str, str]:
+    """The index of a sharded checkpoint: tensor name -> name of a file in folder. Raises FrontendError."""
+    listed: object = read_json_file(index, dict, INDEX_BYTES).get("weight_map")
+    if not isinstance(listed, dict) or not listed:
+        raise FrontendError(f"{index.name} is no checkpoint index: it has no object `weight_map`")
+    found = cast(dict[str, Any], listed)
+    for name, file in found.items():
+        if not isinstance(file, str):
+            raise FrontendError(f"{index.name} is no checkpoint index: {name[:120]!r} names no file")
+    for file in set(found.values()):
+        plain = file not in ("", ".", "..") and not set(file) & set("/\\\0")
+        if not plain or not (folder / file).exists():
+            raise FrontendError(f"{index.name} names the file {file[:120]!r}, which is not in {folder.name}")
+    return found
 
 
 def _sharded(folder: Path, index: Path) -> Checkpoint:
-    shards = _shards(folder, index)
+    listed = read_index(folder, index)
+    shards = [folder / name for name in sorted(set(listed.values()))]
     tensors: dict[str, Stored] = {}
     for shard in shards:
-        tensors.update(read_header(shard))
-    listed: dict[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
+        for name, stored in read_header(shard).items():
+            if listed.get(name) != shard.name:
+                said = f"says it is in {listed[name]}" if name in listed else "does not list it"
+                raise FrontendError(f"{shard.name} has the tensor {name[:120]!r}, and {index.name} {said}")
+            tensors[name] = stored
     for name, file in listed.items():
-        if name not in tensors or tensors[name].file.name != file:
-            raise FrontendError(f"{index.name} says the tensor {name!r} is in {file}, and it is not there")
+        if name not in tensors:
+            raise FrontendError(f"{index.name} says the tensor {name[:120]!r} is in {file}, and it is not there")
     return Checkpoint((index, *shards), tensors)
 
 
-def read_header(file: Path) -> dict[str, Stored]:
-    """The tensors of a safetensors file, checked against its size. Raises FrontendError."""
-    length = file.stat().st_size
-    with file.open("rb") as handle:
-        head = handle.read(8)
-        if len(head) < 8:
-            raise FrontendError(f"{file.name} is truncated: {length} bytes are no safetensors file")
-        count = int.from_bytes(head, "little")
-        if count > length - 8:
-            raise FrontendError(
-                f"{file.name} is truncated or no safetensors file: its header is said to have {count} bytes, "
-                f"and the file has {length}",
-                hint="copy the file again (a git-lfs pointer is a small text file)",
-            )
-        text = handle.read(count)
-    try:
-        header: dict[str, Any] = json.loads(text)
-        rows = {name: row for name, row in header.items() if name != "__metadata__"}
-        stored = {
-            name: Stored(
-                file, name, str(row["dtype"]), tuple(int(d) for d in row["shape"]), 8 + count + int(row["data_offsets"][0]),
-                int(row["data_offsets"][1]) - int(row["data_offsets"][0]),
-            )
-            for name, row in rows.items()
-        }  # fmt: skip
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise FrontendError(f"{file.name} has a malformed safetensors header: {error}") from None
-    for tensor in stored.values():
-        _check_stored(tensor, length)
-    return stored
-
-
-def _check_stored(tensor: Stored, length: int) -> None:
-    where = f"{tensor.file.name}: tensor {tensor.name!r}"
-    if tensor.dtype not in _ITEM_BYTES:
-        raise FrontendError(f"{where} has the unknown dtype {tensor.dtype}")
-    expected = int(np.prod(tensor.shape, dtype=np.int64)) * _ITEM_BYTES[tensor.dtype]
-    if tensor.size != expected:
-        raise FrontendError(
-            f"{where} takes {tensor.size} bytes, and {tensor.dtype} of shape {list(tensor.shape)} takes {expected}"
-        )
-    end = tensor.offset + tensor.size
-    if end > length:
-        raise FrontendError(
-            f"{where} ({tensor.dtype} {list(tensor.shape)}) ends at byte {end}, and the file has {length}: it is truncated",
-            hint="copy the file again",
-        )
+def _bin_shards(folder: Path, index: Path) -> list[Path]:
+    return [folder / name for name in sorted(set(read_index(folder, index).values()))]
 
 
 def stored_place(stored: Stored) -> Place:

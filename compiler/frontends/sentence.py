@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...dsl.spec import Pooling, Task
 from .errors import FrontendError
+from .files import read_json_file
 
 _MODES: dict[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
@@ -42,7 +42,7 @@ def read_settings(folder: Path, task: Task) -> Settings:
     if modules.is_file():
         files.append(modules)
         normalize = False
-        for row in _json(modules, list):
+        for row in read_json_file(modules, list):
             kind = str(row.get("type", "")).rsplit(".", 1)[-1]
             if kind == "Pooling":
                 pooling, include_prompt = _pooling(folder, str(row.get("path", "")), files, task)
@@ -58,7 +58,7 @@ def read_settings(folder: Path, task: Task) -> Settings:
         path = folder / name
         if path.is_file():
             files.append(path)
-            found = _json(path, dict).get("max_seq_length")
+            found = read_json_file(path, dict).get("max_seq_length")
             limit = int(found) if found else None
     prompts = folder / "config_sentence_transformers.json"
     if prompts.is_file():
@@ -87,7 +87,7 @@ def _pooling(folder: Path, path: str, files: list[Path], task: Task) -> tuple[Po
     if not config.is_file():
         raise FrontendError(f"{folder.name}/modules.json names {path}/config.json, which is missing")
     files.append(config)
-    said = _json(config, dict)
+    said = read_json_file(config, dict)
     include = bool(said.get("include_prompt", True))
     if task.pooling is not None:
         return task.pooling, include
@@ -106,16 +106,6 @@ def _pooling(folder: Path, path: str, files: list[Path], task: Task) -> tuple[Po
     return known[0], include
 
 
-def _json(path: Path, kind: type) -> Any:
-    try:
-        value: Any = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise FrontendError(f"{path.parent.name}/{path.name} cannot be read: {error}") from None
-    if not isinstance(value, kind):
-        raise FrontendError(f"{path.parent.name}/{path.name} should hold a JSON {'list' if kind is list else 'object'}")
-    return value
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises FrontendError."""
-    return _json(path, dict)
+    return read_json_file(path, dict)
