@@ -36,6 +36,7 @@ from .c_abi import (
     open_library,
     raise_error,
 )
+from .document import FORMAT, read_document, strict_json
 from .errors import InferError
 
 Array = NDArray[Any]
@@ -257,9 +258,12 @@ def load(
     """Loads a bundle's model (`model`: its name, where there are several). Raises InferError."""
     folder = Path(bundle)
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        manifest: dict[str, Any] = strict_json(read_document(folder))
+    except (OSError, ValueError, RecursionError) as error:
         raise InferError("CALLER", CODE_ARGUMENT, f"{folder} is no bundle: {error}") from None
+    if (found := manifest.get("format")) != FORMAT:
+        text = f"{folder} has format {found}, and this infc reads format {FORMAT}: build it again"
+        raise InferError("CALLER", CODE_ARGUMENT, text)
     names = [m["name"] for m in manifest["models"]]
     if model is None and len(names) > 1:
         raise InferError("CALLER", CODE_ARGUMENT, f"{folder} has several models; say which: {', '.join(names)}")
@@ -271,4 +275,7 @@ def load(
         raise InferError(
             "CALLER", CODE_ARGUMENT, f"{folder} has no variant {variant}; it has {[v['id'] for v in variants]}"
         )
+    for path in (folder / chosen[0]["library"], folder / chosen[0]["weights"]):
+        if not path.is_file():
+            raise InferError("CALLER", CODE_ARGUMENT, f"{path} is no regular file")
     return Model(folder / chosen[0]["library"], folder / chosen[0]["weights"], threads, cpus)
