@@ -219,7 +219,7 @@ CODES: dict[str, Code] = {
         "A `dim` line names a symbol that no input has.",
     ),
     "E0503": Code(
-        "property does not fit the input",
+        "property does not fit",
         "`up to` bounds text (in tokens) and images (in bytes); `truncate` is for text; `nan allowed` for "
         "float tensors; `range` for tensors of numbers. A tensor's extents are bounded by `dim`.",
     ),

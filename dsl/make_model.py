@@ -36,7 +36,7 @@ def make_model(making: Making, name: str) -> Model | None:
     source = _source(making, name)
     task = _task(making, name)
     inputs = tuple(_input(making, e) for e in making.all(name, "model", "input"))
-    outputs = tuple(_output(e) for e in making.all(name, "model", "output"))
+    outputs = tuple(_output(making, e) for e in making.all(name, "model", "output"))
     dims = tuple(_dim(e) for e in making.all(name, "model", "dim"))
     version, alias = making.one(name, "model", "version"), making.one(name, "model", "alias")
     span = making.collected.models[name]
@@ -95,9 +95,11 @@ def _source(making: Making, name: str) -> Source | None:
         hub=value_of(args, "hub"),
         revision=value_of(args, "revision"),
         written="" if value is None else value.written + (f":{value.entry}" if value.entry else ""),
+        nan_allowed="nan" in entry.match.captures,
         span=entry.span,
         spans=(
             ("kind", call.span),
+            *spans_of(entry.match.captures, nan_allowed="nan"),
             *spans_of(args, path="path", hub="hub", revision="revision"),
             *spans_of(args, path="factory", entry="factory"),
         ),
@@ -145,9 +147,7 @@ def _input(making: Making, entry: Entry) -> Input:
     policy = captures.get("policy")
     if policy is not None and policy.value == "truncate" and type.kind != "text":
         making.error("E0503", "only text can be truncated", policy.span, "expected reject")
-    floats = type.kind == "tensor" and (type.dtype or "").removeprefix("b").startswith("float")
-    if "nan" in captures and not floats:
-        making.error("E0503", f"`nan allowed` needs a float input, and `{entry.key[0]}` is none", captures["nan"].span)
+    _check_nan(making, entry)
     bounds = captures.get("range")
     if bounds is not None and (type.kind != "tensor" or type.dtype == "bool"):
         making.error("E0503", f"`range` needs an input of numbers, and `{entry.key[0]}` is none", bounds.span)
@@ -177,17 +177,29 @@ def _default_inputs(task: Task) -> tuple[Input, ...]:
     return tuple(Input(name=name, kind="text") for name in names.get(task.kind, ()))
 
 
-def _output(entry: Entry) -> Output:
+def _output(making: Making, entry: Entry) -> Output:
     captures = entry.match.captures
     type: TypeValue = captures["type"].value
+    _check_nan(making, entry)
     return Output(
         name=value_of(captures, "name"),
         foreign=value_of(captures, "foreign"),
         dtype=type.dtype or "float32",
         dims=type.dims,
+        nan_allowed="nan" in captures,
         span=entry.span,
-        spans=spans_of(captures, name="name", dtype="type", dims="type", foreign="foreign"),
+        spans=spans_of(captures, name="name", dtype="type", dims="type", foreign="foreign", nan_allowed="nan"),
     )
+
+
+def _check_nan(making: Making, entry: Entry) -> None:
+    """`nan allowed` stands on an input or output of floats only: nothing else can be NaN."""
+    type: TypeValue = entry.match.captures["type"].value
+    nan = entry.match.captures.get("nan")
+    floats = type.kind == "tensor" and (type.dtype or "").removeprefix("b").startswith("float")
+    if nan is not None and not floats:
+        name = entry.key[0]
+        making.error("E0503", f"`nan allowed` needs a float {entry.word}, and `{name}` is none", nan.span)
 
 
 def _dim(entry: Entry) -> Dim:

@@ -68,6 +68,7 @@ class Source(Located):
     `huggingface("dir")`: `path` is the folder. `huggingface(hub = "org/name", revision = "<40 hex>")`: `path` is None.
     `torch("file.py:factory")` and `jax(...)`: `path` is the file, `entry` the function. `export("model.pt2")` and
     `onnx("model.onnx")`: `path` is the file. `path` is absolute; `written` is the string as it stands in the text.
+    `nan_allowed` False: a NaN in a parameter or buffer, and an infinity in a parameter, is refused by name.
     """
 
     kind: SourceKind
@@ -76,6 +77,7 @@ class Source(Located):
     hub: str | None = None
     revision: str | None = None
     written: str = ""
+    nan_allowed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,12 +122,16 @@ class Input(Located):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output(Located):
-    """One output that the spec names, in the source's order; `dtype` and `dims` as in `Input`, checked by build."""
+    """One output that the spec names, in the source's order; `dtype` and `dims` as in `Input`, checked by build.
+
+    `nan_allowed` False: an answer with a NaN or an infinity in this output is an error for the request that asked.
+    """
 
     name: str
     foreign: str | None = None
     dtype: str = "float32"
     dims: tuple[int | str, ...] = ()
+    nan_allowed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

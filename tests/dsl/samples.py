@@ -117,11 +117,11 @@ model pictures {
 }
 
 model table {
-  source  onnx("t.onnx")
+  source  onnx("t.onnx"), nan allowed
   input   "x:0" as x: float32[batch, width], nan allowed, range -5..5
   input   kind: int64[batch]
   input   flag: bool
-  output  "y:0" as y: float32[batch]
+  output  "y:0" as y: float32[batch], nan allowed
   dim     batch in 1..1
   dim     width in 4..rows
   data { evaluate npz("t.npz") }

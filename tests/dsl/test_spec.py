@@ -132,6 +132,9 @@ def test_every_other_statement_reads_as_it_is_meant() -> None:
     x, kind, flag = table.inputs
     assert (x.name, x.foreign, x.dims, x.nan_allowed, x.range) == ("x", "x:0", ("batch", "width"), True, (-5.0, 5.0))
     assert (kind.dtype, flag.dims) == ("int64", ())
+    assert table.source.nan_allowed
+    assert [o.nan_allowed for o in table.outputs] == [True]
+    assert not pictures.source.nan_allowed
     assert table.dim("width") == Dim(name="width", lo=4, hi=64)
     assert [i.name for i in pairs.inputs] == ["query", "document"]
     assert spec.bundle_targets.confidence == 0.99
