@@ -66,7 +66,7 @@ def manifest_of(spec: Spec, model: Model, compiled: Compiled, machine: Machine, 
         workspaces=INSTANCES * arena_bytes(compiled.plan, batch.max_rows, batch.max_tokens),
         max_body=BODY_BYTES,
     )
-    allowed = {output.name: bool(getattr(output, "nan_allowed", False)) for output in model.outputs}
+    allowed = {output.name: output.nan_allowed for output in model.outputs}
     one = m.Model(
         name=model.name,
         version=model.version,

@@ -88,7 +88,7 @@ pub fn load(folder: &Folder, manifest: &Manifest, settings: &Settings, metrics: 
     let mut workspaces = 0u64;
     for ((spec, variant), text) in manifest.models.iter().zip(&chosen).zip(texts) {
         let text = text.map_err(|e| Damage::Damaged(format!("the tokenizer of model {:?}: {e}", spec.name)))?;
-        let load = LoadModel { spec, variant, files, settings, shares, metrics, digest: &digest };
+        let load = LoadModel { folder, spec, variant, files, settings, shares, metrics, digest: &digest };
         match load.run(text) {
             Ok((served, threads, workspace)) => {
                 workspaces = workspaces.saturating_add(workspace);
@@ -177,6 +177,7 @@ impl Shares {
 }
 
 struct LoadModel<'a> {
+    folder: &'a Folder,
     spec: &'a ModelSpec,
     variant: &'a Variant,
     files: &'a Files,
@@ -192,7 +193,8 @@ impl LoadModel<'_> {
         let spec = self.spec;
         let damaged = |path: &str, e: String| Damage::Damaged(format!("{path}: {e}"));
         let file = Arc::clone(self.file(&self.variant.library)?);
-        let library = Library::load(file).map_err(|e| damaged(&self.variant.library, e))?;
+        let library = Library::load(file, &self.folder.path().join(&self.variant.library))
+            .map_err(|e| damaged(&self.variant.library, e))?;
         library
             .describe()
             .and_then(|text| check_description(spec, &text))

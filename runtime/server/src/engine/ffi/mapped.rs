@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use memmap2::Mmap;
 
@@ -53,6 +53,11 @@ impl Mapped {
     /// Bytes that the file has now.
     pub fn bytes_now(&self) -> io::Result<u64> {
         self.file.metadata().map(|m| m.len())
+    }
+
+    /// Device and inode.
+    pub fn identity(&self) -> io::Result<(u64, u64)> {
+        self.file.metadata().map(|m| (m.dev(), m.ino()))
     }
 
     pub fn descriptor(&self) -> RawFd {

@@ -1,7 +1,8 @@
 //! A `model.so` behind the [`Engine`] trait.
 
 use std::ffi::{CStr, c_int, c_void};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 
@@ -30,12 +31,11 @@ pub struct Library {
 }
 
 impl Library {
-    /// Loads the library from its open file, with all its symbols resolved and kept to itself.
-    pub fn load(file: Arc<Mapped>) -> Result<Self, String> {
-        let path = format!("/proc/self/fd/{}", file.descriptor());
-        if !Path::new(&path).exists() {
-            return Err("it is loaded through /proc, which is not mounted here".into());
-        }
+    /// Loads the library from its open file, with all its symbols resolved and kept to itself. `path` is where the file
+    /// was opened: of use only without /proc, the one way in which Linux lets a descriptor be loaded.
+    pub fn load(file: Arc<Mapped>, path: &Path) -> Result<Self, String> {
+        let descriptor = PathBuf::from(format!("/proc/self/fd/{}", file.descriptor()));
+        let path = if descriptor.exists() { descriptor } else { same_file(&file, path)? };
         // SAFETY: the file's digest was checked before; generated libraries have no constructors.
         let handle = unsafe { Handle::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.map_err(|e| reason(&e))?;
         // SAFETY: the types are those of the header, whose version is checked before any other call.
@@ -72,6 +72,14 @@ impl Library {
         };
         text.to_str().map(str::to_owned).map_err(|_| "infc_describe is not UTF-8".into())
     }
+}
+
+/// The path, if it still leads to the open file.
+fn same_file(file: &Mapped, path: &Path) -> Result<PathBuf, String> {
+    crate::log::warning(&format!("there is no /proc: {} is loaded by its name", path.display()));
+    let found = std::fs::symlink_metadata(path).map_err(|e| e.to_string())?;
+    let open = file.identity().map_err(|e| e.to_string())?;
+    if (found.dev(), found.ino()) == open { Ok(path.to_owned()) } else { Err("it was replaced meanwhile".into()) }
 }
 
 /// The loader's own words.
