@@ -192,6 +192,14 @@ def bundle_digest(folder: Path) -> str:
     return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
 
 
+def has_manifest(folder: Path, digest: str) -> bool:
+    """Whether folder holds the manifest with that digest, and manifest.sha256 to it."""
+    try:
+        return hashlib.sha256(read_document(folder)).hexdigest() == digest
+    except (OSError, ValueError):
+        return False
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a bundle, checked against manifest.sha256 first. Raises InfcError: exit 2 where folder is no bundle,
     exit 7 where its manifest is damaged or of another format."""

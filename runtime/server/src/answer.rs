@@ -163,7 +163,7 @@ impl Answers {
         // At most 2 × 64 MiB: fits.
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         match Arc::clone(room).try_acquire_many_owned(units) {
-            Ok(permit) => Ok(Share { _permit: permit, size }),
+            Ok(permit) => Ok(Share { permit, size }),
             Err(_) => Err(Refusal::new(Reason::Busy, "too many large answers at once")),
         }
     }
@@ -202,7 +202,7 @@ impl<'a> Plan<'a> {
 /// A share of the answers' memory until this, or the body that holds it, is dropped.
 #[derive(Debug)]
 pub struct Share {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
     size: Size,
 }
 
@@ -216,16 +216,19 @@ impl Share {
         answers.reserve(size)
     }
 
-    /// The rendered answer, which keeps the share until it is sent (or its connection is gone).
-    pub fn hold(self, body: Vec<u8>) -> Bytes {
+    /// The rendered answer, which keeps what it came to of the share until it is sent (or its connection is gone). The
+    /// tensors must be gone by now.
+    pub fn hold(mut self, body: Vec<u8>) -> Bytes {
         debug_assert!(body.len() as u64 <= self.size.text, "{} bytes in a share of {:?}", body.len(), self.size);
-        Bytes::from_owner(Held { body, _share: self })
+        let kept = (body.len() as u64).div_ceil(UNIT) as usize;
+        drop(self.permit.split(self.permit.num_permits().saturating_sub(kept)));
+        Bytes::from_owner(Held { body, _permit: self.permit })
     }
 }
 
 struct Held {
     body: Vec<u8>,
-    _share: Share,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl AsRef<[u8]> for Held {
@@ -302,11 +305,13 @@ mod tests {
         assert_eq!(refused.reason, Reason::AnswerTooLarge);
         assert!(refused.message.contains("67108865") && refused.message.contains("67108864"));
         let largest = Size { tensors: MOST_ANSWER, text: MOST_ANSWER };
-        let body = answers.reserve(largest).unwrap().hold(vec![1, 2, 3]);
+        let body = answers.reserve(largest).unwrap();
         assert_eq!(answers.reserve(Size { tensors: 0, text: SMALL_ANSWER + 1 }).unwrap_err().reason, Reason::Busy);
         // Small answers have their own share.
         let small = answers.reserve(Size { tensors: 100, text: 1000 }).unwrap();
         assert_eq!(small.fit(&answers, Size { tensors: 100, text: 70_000 }).unwrap_err().reason, Reason::Busy);
+        let body = body.hold(vec![1; 3000]);
+        assert_eq!(answers.large.available_permits() as u64, LARGE_ANSWERS / UNIT - 3, "what was not needed came back");
         let part = body.slice(1..);
         drop(body);
         assert!(answers.reserve(largest).is_err(), "a part is still to be sent");

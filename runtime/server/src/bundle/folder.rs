@@ -19,7 +19,7 @@ pub struct Folder {
 
 impl Folder {
     pub fn open(path: &Path) -> Result<Self, String> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| std::io::Error::from(e).to_string())?;
         Ok(Folder { fd, path: path.to_owned() })
     }
@@ -37,11 +37,12 @@ impl Folder {
         let Some((last, parents)) = names.as_deref().and_then(<[_]>::split_last) else {
             return Err("it leaves the bundle's folder".into());
         };
-        let base = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let base = OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let parent = base | OFlags::PATH | OFlags::DIRECTORY;
         let mut at: Option<OwnedFd> = None;
         for name in parents {
             let from = at.as_ref().unwrap_or(&self.fd);
-            let found = openat(from, *name, base | OFlags::DIRECTORY, Mode::empty());
+            let found = openat(from, *name, parent, Mode::empty());
             let found = found.map_err(|e| match e {
                 // What O_NOFOLLOW says of a link depends on whether a folder is wanted.
                 Errno::LOOP | Errno::NOTDIR => format!("{name:?} in its path is a link, or no folder"),
@@ -49,7 +50,8 @@ impl Folder {
             })?;
             at = Some(found);
         }
-        let file = openat(at.as_ref().unwrap_or(&self.fd), *last, base | OFlags::NOCTTY, Mode::empty());
+        let flags = base | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = openat(at.as_ref().unwrap_or(&self.fd), *last, flags, Mode::empty());
         let file = file.map_err(|e| match e {
             Errno::LOOP => "it is a link, and must be a regular file".into(),
             Errno::NXIO => "it is a socket or a device, and must be a regular file".into(),

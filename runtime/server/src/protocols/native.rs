@@ -66,7 +66,9 @@ async fn answer_infer(call: &mut Call, request: Request, id: &mut Option<String>
     };
     let id = id.clone().unwrap_or_else(|| call.app.new_id());
     let share = plan.share(&outputs)?;
-    Ok(share.hold(render(&model, &outputs, &id)))
+    let body = render(&model, &outputs, &id);
+    drop(outputs);
+    Ok(share.hold(body))
 }
 
 /// What a body says beside its inputs.

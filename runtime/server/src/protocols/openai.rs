@@ -76,6 +76,7 @@ async fn answer_embeddings(call: &mut Call, request: Request) -> Result<Bytes, R
     let outputs = model.embed(texts, due).await?;
     let share = plan.share(&outputs)?;
     let body = render(&model.spec.name, outputs.get(index).ok_or_else(Refusal::internal)?, form, tokens)?;
+    drop(outputs);
     Ok(share.hold(body))
 }
 
