@@ -17,7 +17,7 @@ from .build_key import build_key, find_build, remember_build, tuning_digest
 from .bundle.content import bundle_content, lock_sections, manifest_of
 from .bundle.golden import golden_sizes, random_inputs
 from .bundle.lock import check_lock, lock_beside, lock_text, read_lock
-from .bundle.manifest import Manifest, bundle_digest
+from .bundle.manifest import Manifest, bundle_digest, has_manifest
 from .bundle.server import find as find_server
 from .bundle.tokenizer import check_tokenizer
 from .bundle.write import check_replaceable, finish, publish, temporary_beside, write_content
@@ -162,7 +162,7 @@ def _reuse(request: Request, spec: Spec, machine: Machine, found: Path, out: Pat
     lock_path = lock_beside(request.spec)
     if request.locked and (not lock_path.exists() or lock_path.read_text(encoding="utf-8") != lock):
         raise InfcError(f"{lock_path} is not the lock of this build", hint=f"infc build {request.spec} writes it")
-    if not (out.exists() and (out / "evidence" / "targets.json").exists() and bundle_digest(out) == digest):
+    if not (out.exists() and (out / "evidence" / "targets.json").exists() and has_manifest(out, digest)):
         temporary = temporary_beside(out)
         try:
             shutil.copytree(found, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".entry.json"))

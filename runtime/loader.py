@@ -39,6 +39,7 @@ from .c_abi import (
     raise_error,
 )
 from .contexts import Context, Contexts
+from .document import FORMAT, open_regular, read_document, strict_json
 from .errors import InferError
 
 __all__ = ["Array", "Model", "StepProfile", "TensorInfo", "load"]
@@ -288,12 +289,14 @@ def load(
     whole(threads, "threads", 1, MOST_THREADS)
     cpu_list(cpus)
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = strict_json(read_document(folder))
+        if (found := manifest.get("format")) != FORMAT:
+            raise caller(f"{folder} has format {found!r}, and this infc reads format {FORMAT}: build it again")
         models = {str(m["name"]): {int(v["id"]): v for v in m["variants"]} for m in manifest["models"]}
         files = {str(f["path"]): (int(f["bytes"]), [str(d) for d in f["sha256"]]) for f in manifest["files"]}
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise caller(f"{folder} is no bundle: {error}") from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (KeyError, AttributeError, TypeError, RecursionError) as error:
         raise caller(f"{folder} is no bundle: its manifest.json is damaged ({type(error).__name__}: {error})") from None
     if model is None and len(models) > 1:
         raise caller(f"{folder} has several models; say which: {', '.join(models)}")
@@ -319,10 +322,10 @@ def _check_file(folder: Path, name: str, files: Mapping[str, tuple[int, list[str
         raise caller(f"{folder} is no bundle: its manifest.json does not list {name}")
     size, want = files[name]
     try:
-        have = (folder / name).stat().st_size
-        if have != size:
-            raise caller(f"{folder / name} is damaged: it has {have} bytes, and the manifest says {size}")
-        with (folder / name).open("rb") as file:
+        with open_regular(folder / name) as file:
+            have = os.fstat(file.fileno()).st_size
+            if have != size:
+                raise caller(f"{folder / name} is damaged: it has {have} bytes, and the manifest says {size}")
             found = (
                 [hashlib.sha256(chunk).hexdigest() for chunk in iter(lambda: file.read(CHUNK), b"")] if digest else want
             )

@@ -17,14 +17,14 @@ from ..ir.graph import Array, Graph
 from ..ir.interpret import run
 from . import manifest as m
 from .golden import golden
+from .memory import serving_ceiling
 from .server import find as find_server
 from .write import Content
 
 HEADER = Path(__file__).resolve().parent.parent.parent / "runtime" / "abi"
 VARIANT = "models/0/variants/0"
-SERVER_BYTES = 96 << 20
-"""What the server needs beside weights and workspace, about: code, connections, tokenizer."""
 BODY_BYTES = 16 << 20
+INSTANCES = 1
 
 
 def bundle_content(
@@ -59,16 +59,24 @@ def manifest_of(spec: Spec, model: Model, compiled: Compiled, machine: Machine, 
     """The manifest of a bundle that holds `files`."""
     graph, platform = compiled.imported.graph, machine.platform
     batch = _batch(graph)
-    weights = compiled.weights.stat().st_size
-    arena = arena_bytes(compiled.plan, batch.max_rows, batch.max_tokens)
-    serving = SERVER_BYTES + weights + arena + 2 * BODY_BYTES
+    embed = compiled.imported.embed
+    serving = serving_ceiling(
+        weights=compiled.weights.stat().st_size + compiled.library.stat().st_size,
+        tokenizer=embed.tokenizer.stat().st_size if embed is not None else 0,
+        workspaces=INSTANCES * arena_bytes(compiled.plan, batch.max_rows, batch.max_tokens),
+        max_body=BODY_BYTES,
+    )
+    allowed = {output.name: output.nan_allowed for output in model.outputs}
     one = m.Model(
         name=model.name,
         version=model.version,
         aliases=[model.alias] if model.alias else [],
         task=_task(compiled),
         inputs=[m.InputTensor.model_validate(item) for item in describe_inputs(graph)],
-        outputs=[m.Tensor.model_validate(item) for item in describe_outputs(graph)],
+        outputs=[
+            m.OutputTensor.model_validate({**item, "nan_allowed": allowed.get(str(item["name"]), False)})
+            for item in describe_outputs(graph)
+        ],
         dims={name: bound for name, bound in graph.dims.items()},
         batchable=compiled.plan.placement.batchable,
         batch_dim=graph.batch_dim,
@@ -96,7 +104,7 @@ def manifest_of(spec: Spec, model: Model, compiled: Compiled, machine: Machine, 
             queue=spec.serve.queue.requests,
             deadline_s=spec.serve.queue.deadline_s,
             threads=machine.cores,
-            instances=1,
+            instances=INSTANCES,
             batch=batch,
             max_body_bytes=BODY_BYTES,
         ),

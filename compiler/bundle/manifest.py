@@ -1,21 +1,25 @@
-"""manifest.json: what a bundle holds. Lists content only; the bundle's digest is sha256 of its bytes.
+"""manifest.json: what a bundle holds. Lists content only; the bundle's digest is sha256 of its bytes, and stands beside it
+in manifest.sha256, as `sha256sum manifest.json` writes it, so that rot is found (tampering is not: that takes a signature).
 
-Readers accept the current format and the one before; there is none before 1.
+Rule: readers refuse keys that they do not know and other formats, so a key is only ever added (or its meaning changed)
+together with a new FORMAT, here and in runtime/server/src/bundle/manifest.rs. Format 2 added `nan_allowed` to outputs, and
+manifest.sha256.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ...runtime.document import FORMAT, open_regular, read_document, strict_json
 from ..errors import Exit, InfcError
 
-FORMAT = 1
 CHUNK_BYTES = 4 << 20
 
 
@@ -39,6 +43,12 @@ class Tensor(Record):
     name: str
     dtype: str
     shape: list[int | str]
+
+
+class OutputTensor(Tensor):
+    """An output; `nan_allowed`: NaN and infinities are answered, as null in JSON and as their bits elsewhere."""
+
+    nan_allowed: bool = False
 
 
 class InputTensor(Tensor):
@@ -82,7 +92,7 @@ class Model(Record):
     aliases: list[str]
     task: Task
     inputs: list[InputTensor]
-    outputs: list[Tensor]
+    outputs: list[OutputTensor]
     dims: dict[str, tuple[int, int]]
     batchable: bool
     batch_dim: str | None
@@ -160,15 +170,15 @@ class Manifest(Record):
 
 
 def digest_file(root: Path, path: Path) -> File:
-    """The manifest's entry of one file below root."""
+    """The manifest's entry of one file below root. Raises OSError where it is no regular file."""
     chunks: list[str] = []
-    with path.open("rb") as file:
+    size = 0
+    with open_regular(path) as file:
+        mode = os.fstat(file.fileno()).st_mode
         while chunk := file.read(CHUNK_BYTES):
             chunks.append(hashlib.sha256(chunk).hexdigest())
-    size = path.stat().st_size
-    return File(
-        path=path.relative_to(root).as_posix(), bytes=size, executable=bool(path.stat().st_mode & 0o111), sha256=chunks
-    )
+            size += len(chunk)
+    return File(path=path.relative_to(root).as_posix(), bytes=size, executable=bool(mode & 0o111), sha256=chunks)
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
@@ -182,21 +192,33 @@ def bundle_digest(folder: Path) -> str:
     return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
 
 
+def has_manifest(folder: Path, digest: str) -> bool:
+    """Whether folder holds the manifest with that digest, and manifest.sha256 to it."""
+    try:
+        return hashlib.sha256(read_document(folder)).hexdigest() == digest
+    except (OSError, ValueError):
+        return False
+
+
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a bundle. Raises InfcError: exit 2 where folder is no bundle, exit 7 where its manifest is damaged."""
+    """The manifest of a bundle, checked against manifest.sha256 first. Raises InfcError: exit 2 where folder is no bundle,
+    exit 7 where its manifest is damaged or of another format."""
     path = folder / "manifest.json"
+    if not path.is_file():
+        raise InfcError(f"{folder} is no bundle: it has no manifest.json", hint="infc build SPEC writes one")
     try:
-        data = path.read_bytes()
-    except OSError:
-        raise InfcError(f"{folder} is no bundle: it has no manifest.json", hint="infc build SPEC writes one") from None
-    try:
-        version = json.loads(data).get("format")
+        data = read_document(folder)
+        version = strict_json(data).get("format")
         if version != FORMAT:
             text = f"{path} has format {version}, and this infc reads format {FORMAT}"
             raise InfcError(text, exit_code=Exit.DAMAGED, hint="build it again, or use the infc that wrote it")
         return Manifest.model_validate_json(data)
-    except (ValueError, AttributeError, ValidationError) as error:
-        raise InfcError(f"{path} is damaged: {str(error).splitlines()[0]}", exit_code=Exit.DAMAGED) from None
+    except (OSError, ValueError, AttributeError, RecursionError, ValidationError) as error:
+        raise InfcError(
+            f"{path} is damaged: {str(error).splitlines()[0]}",
+            exit_code=Exit.DAMAGED,
+            hint="build it again, or copy it again",
+        ) from None
 
 
 def verify_files(folder: Path, manifest: Manifest, paths: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ...runtime.document import SUM, manifest_sum
 from ..errors import Exit, InfcError
 from .manifest import File, Manifest, digest_file, manifest_bytes, read_manifest
 
@@ -41,8 +42,10 @@ def write_content(folder: Path, content: Mapping[str, Content], executables: Seq
 
 
 def finish(folder: Path, manifest: Manifest) -> None:
-    """Writes manifest.json, last."""
-    (folder / "manifest.json").write_bytes(manifest_bytes(manifest))
+    """Writes manifest.json and its digest beside it, last."""
+    data = manifest_bytes(manifest)
+    (folder / "manifest.json").write_bytes(data)
+    (folder / SUM).write_text(manifest_sum(data), encoding="ascii")
 
 
 def temporary_beside(out: Path) -> Path:

@@ -17,6 +17,7 @@ from infc.compiler.cli.main import main
 from infc.compiler.errors import Exit
 from infc.compiler.target import find_target
 from infc.runtime import InferError, load
+from infc.runtime.document import manifest_sum
 from tests.frontends.families import save_family
 from tests.server.serving import Server, environment, running
 
@@ -409,11 +410,12 @@ def test_a_bundle_for_another_cpu_says_what_is_missing_and_never_dies_of_a_signa
 
 def test_a_bundle_moved_to_another_architecture_is_refused_by_name(fraud: Path, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(fraud, tmp_path / "bundle", copy_function=link_or_copy))
-    path = bundle / "manifest.json"
-    document = json.loads(path.read_text())
+    document = json.loads((bundle / "manifest.json").read_text())
     document["platform"]["arch"] = "riscv64"
-    path.unlink()
-    path.write_text(json.dumps(document))
+    data = json.dumps(document).encode()
+    for name, new in (("manifest.json", data), ("manifest.sha256", manifest_sum(data).encode())):
+        (bundle / name).unlink()
+        (bundle / name).write_bytes(new)
     done = subprocess.run(
         [fraud / "serve", "check", "--bundle", bundle], capture_output=True, text=True, timeout=60, check=False
     )

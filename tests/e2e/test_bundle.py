@@ -20,7 +20,8 @@ from infc.compiler.build import build
 from infc.compiler.cache import Cache
 from infc.compiler.driver import Request
 from infc.compiler.errors import Exit, InfcError
-from infc.runtime import load
+from infc.runtime import InferError, load
+from infc.runtime.document import manifest_sum
 from tests.server.serving import environment
 
 from .conftest import BundleOf, copy_example, link_or_copy, plain_spec
@@ -124,6 +125,12 @@ def replace(path: Path, data: bytes) -> None:
     path.chmod(mode)
 
 
+def replace_manifest(bundle: Path, data: bytes) -> None:
+    """A manifest as if a build had written it: with its digest beside it."""
+    replace(bundle / "manifest.json", data)
+    replace(bundle / "manifest.sha256", manifest_sum(data).encode())
+
+
 def assert_refused(bundle: Path, server: Path, name: str) -> None:
     """Neither `serve check` nor the server itself accepts the bundle; both name the file."""
     for arguments in (["check"], ["--port", "0"]):
@@ -189,13 +196,64 @@ def test_a_damaged_manifest_is_refused(fraud: Path, tmp_path: Path) -> None:
     for number, data in enumerate([b"", b"null\n", b"[]", whole[::-1], *(whole[:cut] for cut in cuts)]):
         bundle = copied(fraud, tmp_path / str(number))
         replace(bundle / "manifest.json", data)
-        assert_refused(bundle, fraud / "serve", "manifest.json")
+        assert_refused(bundle, fraud / "serve", "manifest.json does not match manifest.sha256")
+        replace_manifest(bundle, data)
+        assert_refused(bundle, fraud / "serve", "manifest.json: ")
+
+
+def test_every_reader_finds_rot_of_the_manifest(fraud: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.zeros((2, 64), np.float32))
+    for number, name in enumerate(["manifest.json", "manifest.sha256"]):
+        bundle = copied(fraud, tmp_path / str(number))
+        replace(bundle / name, flip((bundle / name).read_bytes(), random.Random(number)))
+        assert_refused(bundle, fraud / "serve", name)
+        for command in (
+            ["run", bundle, "--input", f"features={tmp_path / 'rows.npy'}"],
+            ["explain", bundle],
+            ["serve", bundle],
+        ):
+            refused(infc(*command), Exit.DAMAGED, "manifest.sha256")
+        with pytest.raises(InferError, match=r"manifest\.sha256"):
+            load(bundle)
+        (bundle / name).unlink()
+        with pytest.raises(InferError, match="is no bundle"):
+            load(bundle)
+
+
+def test_a_key_that_is_unknown_or_there_twice_is_refused_by_every_reader(fraud: Path, tmp_path: Path) -> None:
+    text = (fraud / "manifest.json").read_text()
+    for number, (added, part) in enumerate([('"new": 1,', "new"), ('"format": 2,', "stands twice")]):
+        bundle = copied(fraud, tmp_path / str(number))
+        replace_manifest(bundle, text.replace("{", "{" + added, 1).encode())
+        assert_refused(bundle, fraud / "serve", part)
+        refused(infc("explain", bundle), Exit.DAMAGED, "manifest.json is damaged")
+
+
+def test_what_is_no_regular_file_hangs_no_reader(fraud: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.zeros((2, 64), np.float32))
+    for number, name in enumerate(["models/0/variants/0/model.so", "manifest.sha256"]):
+        bundle = copied(fraud, tmp_path / str(number))
+        (bundle / name).unlink()
+        os.mkfifo(bundle / name)
+        assert_refused(bundle, fraud / "serve", name)
+        refused(infc("run", bundle, "--input", f"features={tmp_path / 'rows.npy'}"), Exit.DAMAGED, name)
+        with pytest.raises(InferError, match="regular file"):
+            load(bundle)
+
+
+def test_the_declared_ceiling_is_the_one_that_its_server_prints(fraud: Path) -> None:
+    declared = json.loads((fraud / "manifest.json").read_text())["memory"]["serving_bytes"]
+    command = [fraud / "serve", "check"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60, check=True)
+    printed = json.loads(done.stdout)["memory_ceiling"]["total"]
+    # The compiler counts the arena; the library's workspace has some room for alignment beside it.
+    assert abs(printed - declared) < 1 << 20, (printed, declared)
 
 
 def test_another_format_is_refused_by_number(fraud: Path, tmp_path: Path) -> None:
     bundle = copied(fraud, tmp_path / "bundle")
     document = json.loads((bundle / "manifest.json").read_text())
-    replace(bundle / "manifest.json", json.dumps(document | {"format": 99}).encode())
+    replace_manifest(bundle, json.dumps(document | {"format": 99}).encode())
     assert_refused(bundle, fraud / "serve", "99")
 
 
@@ -207,7 +265,7 @@ def test_paths_that_leave_the_bundle_are_refused(fraud: Path, tmp_path: Path) ->
         document = json.loads((bundle / "manifest.json").read_text())
         digest = hashlib.sha256(secret.read_bytes()).hexdigest()
         document["files"].append({"path": path, "bytes": 6, "executable": False, "sha256": [digest]})
-        replace(bundle / "manifest.json", json.dumps(document).encode())
+        replace_manifest(bundle, json.dumps(document).encode())
         assert_refused(bundle, fraud / "serve", path)
 
 
@@ -228,7 +286,7 @@ def test_builds_in_different_folders_are_identical_byte_for_byte(fraud: Path, ex
     outcome = build(Request(spec, output=tmp_path / "out.bundle", jobs=2))
     assert not outcome.reused
     assert content_of(outcome.bundle) == content_of(fraud)
-    for name in [*content_of(fraud), "manifest.json"]:
+    for name in [*content_of(fraud), "manifest.json", "manifest.sha256"]:
         assert (outcome.bundle / name).read_bytes() == (fraud / name).read_bytes(), name
     assert outcome.digest == hashlib.sha256((fraud / "manifest.json").read_bytes()).hexdigest()
 

@@ -35,6 +35,14 @@ class Fixture:
     task: Json = field(default_factory=dict[str, Any])
     manifest: Json = field(default_factory=dict[str, Any])
     cpu_features: tuple[str, ...] = ()
+    nan_allowed: tuple[str, ...] = ()
+    """Outputs that may be NaN or infinite."""
+
+    @property
+    def width(self) -> int:
+        """Values of a row of the output `score`."""
+        (*_, found) = [1, *(int(d.removeprefix("REPEAT=")) for d in self.defines if d.startswith("REPEAT="))]
+        return found
 
 
 def compile_model(folder: Path, kind: str, defines: tuple[str, ...], arch: str = machine()) -> Path:
@@ -92,13 +100,34 @@ def digests(path: Path) -> list[str]:
     return [hashlib.sha256(data[i : i + CHUNK]).hexdigest() for i in range(0, len(data), CHUNK)]
 
 
-def _golden(kind: str) -> Json:
-    if kind == "embed":
+def write_manifest(folder: Path, manifest: Json) -> None:
+    """manifest.json, and its digest beside it."""
+    write_manifest_bytes(folder, (json.dumps(manifest, sort_keys=True, indent=1) + "\n").encode())
+
+
+def write_manifest_bytes(folder: Path, data: bytes) -> None:
+    (folder / "manifest.json").write_bytes(data)
+    (folder / "manifest.sha256").write_text(f"{hashlib.sha256(data).hexdigest()}  manifest.json\n")
+
+
+def rewritten(bundle: Path, path: Path, text: str) -> None:
+    """The file with that text, and a manifest as if a build had written it."""
+    path.write_text(text)
+    manifest: Json = json.loads((bundle / "manifest.json").read_text())
+    for entry in manifest["files"]:
+        if bundle / entry["path"] == path:
+            entry |= {"bytes": path.stat().st_size, "sha256": digests(path)}
+    write_manifest(bundle, manifest)
+
+
+def _golden(fixture: Fixture) -> Json:
+    if fixture.kind == "embed":
         ids = np.array([[101, 7, 9, 102], [101, 30521, 0, 102]], dtype=np.int64)
         inputs, outputs = {"input_ids": encoded(ids)}, {"embedding": encoded(embed(ids.tolist()))}
     else:
         x = np.random.default_rng(7).standard_normal((3, WIDTH)).astype(np.float32)
-        inputs, outputs = {"features": encoded(x)}, {"score": encoded(score(x))}
+        inputs, outputs = {"features": encoded(x)}, {"score": encoded(np.repeat(score(x), fixture.width, axis=1))}
+        outputs["label"] = encoded((score(x)[:, 0] > 0).astype(np.int64))
     return {"format": 1, "cases": [{"inputs": inputs, "outputs": outputs}], "max_abs_error": 1e-5, "sha256": None}
 
 
@@ -117,6 +146,7 @@ def _model(fixture: Fixture, library: Path, index: int) -> Json:
     variant |= {"library": f"{folder}/model.so", "weights": f"{folder}/weights.bin"}
     model: Json = {"name": fixture.name, "version": "1", "aliases": [], "task": task, "variants": [variant]}
     model |= {key: describe[key] for key in ("inputs", "outputs", "dims", "batchable", "length_dim", "batch_dim")}
+    model["outputs"] = [o | {"nan_allowed": o["name"] in fixture.nan_allowed} for o in model["outputs"]]
     return model | {"golden": f"models/{index}/golden.json"} | fixture.model
 
 
@@ -141,7 +171,7 @@ def write_bundle(
         compiled = library if arch == machine() else compile_model(library.parent, fixture.kind, fixture.defines, arch)
         (variant / "model.so").write_bytes(compiled.read_bytes())
         (variant / "weights.bin").write_bytes(WEIGHTS.tobytes())
-        (home / "golden.json").write_text(json.dumps(_golden(fixture.kind)))
+        (home / "golden.json").write_text(json.dumps(_golden(fixture)))
         if fixture.kind == "embed" and tokenizer is not None:
             (home / "task").mkdir()
             (home / "task" / "tokenizer.json").write_bytes(tokenizer.read_bytes())
@@ -162,12 +192,12 @@ def write_bundle(
     serve: Json = {"protocols": ["kserve", "openai"], "queue": 256, "deadline_s": 10.0, "threads": 1, "instances": 1}
     serve |= {"batch": {"max_requests": 8, "max_rows": 16, "max_tokens": 256, "wait_s": 0.0}, "max_body_bytes": 1 << 20}
     platform = {"os": "linux", "arch": arch, "glibc": "2.28"}
-    manifest: Json = {"format": 1, "infc": "0.1.0", "platform": platform, "models": entries, "files": files}
+    manifest: Json = {"format": 2, "infc": "0.1.0", "platform": platform, "models": entries, "files": files}
     manifest |= {"serve": serve, "traffic": None, "targets": [], "memory": {}}
     for fixture, _ in models:
         manifest["serve"] = manifest["serve"] | fixture.serve
         manifest |= fixture.manifest
     if edit is not None:
         edit(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest, sort_keys=True, indent=1) + "\n")
+    write_manifest(folder, manifest)
     return folder

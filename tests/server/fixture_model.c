@@ -8,6 +8,9 @@
  *   -DREFUSE_CPU       infc_open says that the CPU lacks a feature
  *   -DLOSE_DEVICE_AT=n the n-th batch and all later ones fail as if the device were lost
  *   -DDRIFT            answers differ from the right ones
+ *   -DREPEAT=n         score is float32[batch, n], the same value n times
+ * A row of features that begins with 998 has NaN as its score, with 997 infinity, with -997 minus infinity; a row of ids
+ * that begins with 101, 30520 has NaN as the last value of its embedding.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "infc_model.h"
@@ -19,6 +22,11 @@
 #include <time.h>
 
 #define WIDTH 8
+#ifndef REPEAT
+#define REPEAT 1
+#endif
+#define STRING_OF(x) #x
+#define STRING(x) STRING_OF(x)
 #define MAX_BATCH 16
 #define VOCABULARY 30522
 #define EXPORT __attribute__((visibility("default")))
@@ -47,7 +55,7 @@ static const char *const description =
     "\"max\": 1000, \"nan\": false},"
     "{\"name\": \"bias\", \"dtype\": \"float32\", \"shape\": [\"batch\", 1], \"default\": 0, \"min\": null, \"max\": null,"
     "\"nan\": false}],"
-    "\"outputs\": [{\"name\": \"score\", \"dtype\": \"float32\", \"shape\": [\"batch\", 1]},"
+    "\"outputs\": [{\"name\": \"score\", \"dtype\": \"float32\", \"shape\": [\"batch\", " STRING(REPEAT) "]},"
     "{\"name\": \"label\", \"dtype\": \"int64\", \"shape\": [\"batch\"]}], \"steps\": []}";
 #endif
 
@@ -142,7 +150,7 @@ static void output_shapes(int64_t rows, infc_tensor *outputs) {
 #ifdef KIND_EMBED
     shape(&outputs[0], INFC_FLOAT32, 2, rows, WIDTH, sizeof(float));
 #else
-    shape(&outputs[0], INFC_FLOAT32, 2, rows, 1, sizeof(float));
+    shape(&outputs[0], INFC_FLOAT32, 2, rows, REPEAT, sizeof(float));
     shape(&outputs[1], INFC_INT64, 1, rows, 1, sizeof(int64_t));
 #endif
 }
@@ -172,6 +180,7 @@ static void run_one(const float *weights, const infc_tensor *in, infc_tensor *ou
         for (int h = 0; h < WIDTH; h++) norm += sums[h] * sums[h];
         norm = norm > 0 ? sqrt(norm) : 1;
         for (int h = 0; h < WIDTH; h++) to[r * WIDTH + h] = (float)(sums[h] / norm);
+        if (length > 1 && ids[r * length + 1] == 30520) to[r * WIDTH + WIDTH - 1] = NAN;
     }
 }
 #else
@@ -185,7 +194,10 @@ static void run_one(const float *weights, const infc_tensor *in, infc_tensor *ou
 #ifdef DRIFT
         sum += 0.5;
 #endif
-        score[r] = (float)sum;
+        float value = (float)sum;
+        if (length > 0 && x[r * length] == 998.0f) value = NAN;
+        if (length > 0 && fabsf(x[r * length]) == 997.0f) value = copysignf(INFINITY, x[r * length]);
+        for (int i = 0; i < REPEAT; i++) score[r * REPEAT + i] = value;
         label[r] = sum > 0;
     }
 }

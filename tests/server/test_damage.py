@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from .bundles import Fixture, Json, digests
+from .bundles import Fixture, Json, digests, write_manifest, write_manifest_bytes
 from .conftest import MakeBundle
 from .serving import environment, run
 
 
 def contents(bundle: Path) -> list[Path]:
-    return sorted(p for p in bundle.rglob("*") if p.is_file() and p.name != "manifest.json")
+    return sorted(p for p in bundle.rglob("*") if p.is_file() and not p.name.startswith("manifest."))
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,9 @@ def bundle(sound: Path, tmp_path: Path) -> Path:
 
 
 def edit(bundle: Path, change: Callable[[Json], None]) -> None:
-    path = bundle / "manifest.json"
-    manifest: Json = json.loads(path.read_text())
+    manifest: Json = json.loads((bundle / "manifest.json").read_text())
     change(manifest)
-    path.write_text(json.dumps(manifest))
+    write_manifest(bundle, manifest)
 
 
 def rehash(bundle: Path) -> None:
@@ -113,7 +112,23 @@ def test_paths_that_leave_the_folder_are_refused(serve_binary: Path, bundle: Pat
 
 FIRST = "models.0"
 CONTRADICTIONS: list[tuple[str, Any, str]] = [
-    ("format", 2, "manifest.json has format 2"),
+    ("format", 1, "manifest.json has format 1, and this server reads format 2"),
+    ("format", 3, "manifest.json has format 3, and this server reads format 2"),
+    ("new", 1, "unknown field `new`"),
+    (f"{FIRST}.inputs.0.new", 1, "unknown field `new`"),
+    (f"{FIRST}.task.new", 1, "unknown field `new`"),
+    ("serve.batch.new", 1, "unknown field `new`"),
+    ("files.0.new", 1, "unknown field `new`"),
+    (f"{FIRST}.outputs.0.shape", ["batch", 9], "describes other inputs or outputs"),
+    (f"{FIRST}.dims.tokens", [1, 65], "describes other dimensions"),
+    (f"{FIRST}.length_dim", None, "describes other dimensions"),
+    (f"{FIRST}.dims.batch", [0, 2**40], "the upper bound of dimension"),
+    (f"{FIRST}.name", "a\nb", "without control characters"),
+    ("serve.queue", 0, "serve.queue is 0"),
+    ("serve.protocols", ["soap"], "unknown protocol"),
+    ("serve.deadline_s", -1.0, "deadline_s"),
+    ("files.0.bytes", 2**64 - 1, "is said to have"),
+    ("files.0.path", "manifest.sha256", "lists itself"),
     ("models", [], "no models"),
     (f"{FIRST}.golden", "../g", "leaves the bundle's folder"),
     (f"{FIRST}.variants.0.library", "other.so", "has no digest"),
@@ -144,7 +159,7 @@ def test_contradictions_in_the_manifest_are_named(
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', "\x00", '{"format": 1, "files": "x"}'])
 def test_a_broken_manifest_is_refused(serve_binary: Path, bundle: Path, text: str) -> None:
-    (bundle / "manifest.json").write_text(text)
+    write_manifest_bytes(bundle, text.encode())
     result = run(serve_binary, bundle, "check")
     assert result.returncode == 7
     assert "manifest.json" in result.stderr

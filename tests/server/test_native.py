@@ -183,6 +183,7 @@ def test_of_several_models_one_is_named(two_models: Server) -> None:
 def test_a_declared_range_with_nan_allowed_takes_nan_and_infinity(serve_binary: Path, make_bundle: MakeBundle) -> None:
     def allow(manifest: dict[str, object]) -> None:
         manifest["models"][0]["inputs"][0] |= {"nan": True, "min": None, "max": None}  # type: ignore[index]
+        manifest["models"][0]["outputs"][0]["nan_allowed"] = True  # type: ignore[index]
 
     with running(serve_binary, make_bundle(Fixture(), edit=allow)) as server:
         answer = server.post("/infer", {"features": [[float("nan"), *ROW[1:]]]})

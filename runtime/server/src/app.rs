@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crate::answer::Answers;
 use crate::config::Settings;
 use crate::load::Loaded;
 use crate::metrics::{Codes, Metrics, ModelLabels};
@@ -22,6 +23,7 @@ pub struct App {
     /// Counts what concerns no model: unknown paths and models.
     pub codes: Codes,
     pub max_body_bytes: usize,
+    pub answers: Answers,
     loaded: OnceLock<Arc<Loaded>>,
     phase: AtomicU8,
     next_id: AtomicU64,
@@ -29,7 +31,7 @@ pub struct App {
 }
 
 /// Bodies of all requests together may take this many times the largest single one.
-const BODIES: usize = 8;
+pub const BODIES: usize = 8;
 
 impl App {
     pub fn new(settings: Settings, metrics: Metrics) -> Self {
@@ -40,6 +42,7 @@ impl App {
             metrics,
             codes,
             max_body_bytes,
+            answers: Answers::default(),
             loaded: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             next_id: AtomicU64::new(1),

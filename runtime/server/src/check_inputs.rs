@@ -138,7 +138,7 @@ fn check_integers(spec: &InputSpec, mut values: impl Iterator<Item = i64> + Clon
 }
 
 /// `features[2][5]`
-fn place(name: &str, shape: &[usize], mut index: usize) -> String {
+pub fn place(name: &str, shape: &[usize], mut index: usize) -> String {
     let mut path = Vec::new();
     for dim in shape.iter().rev() {
         path.push(index % dim);

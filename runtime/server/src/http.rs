@@ -26,7 +26,7 @@ use crate::protocols::call::{Style, error_body, json_response};
 use crate::refusal::{Reason, Refusal};
 
 /// Head and headers of a request together.
-const MAX_HEAD: usize = 64 << 10;
+pub const MAX_HEAD: usize = 64 << 10;
 
 /// How long the rest of a refused body is read.
 const LINGER: Duration = Duration::from_secs(2);

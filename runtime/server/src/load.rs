@@ -1,11 +1,10 @@
 //! From a bundle's folder to models that answer: digests, tokenizers, libraries, instances, known answers.
 //!
-//! **Invariant**: no byte of a file is executed or served before all digests were compared, and no model is handed out
+//! **Invariant**: each file is opened once, and what is digested, parsed and loaded is that descriptor's; no byte of a file is executed or served before all digests were compared, and no model is handed out
 //! before each of its instances gave the known answers.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -13,14 +12,18 @@ use std::thread::JoinHandle;
 use serde::Deserialize;
 
 use crate::bundle::Damage;
+use crate::bundle::folder::Folder;
 use crate::bundle::golden::{Golden, case_inputs, check_golden, read_golden};
+use crate::bundle::json::read_json;
 use crate::bundle::manifest::{Manifest, Model as ModelSpec, Task, Variant};
-use crate::bundle::verify::{Files, verify_files};
+use crate::bundle::verify::{Files, open_files, verify_files};
 use crate::check_inputs::check_inputs;
 use crate::config::Settings;
 use crate::cores;
+use crate::engine::ffi::mapped::Mapped;
 use crate::engine::ffi::native::{Library, Model, NativeEngine};
 use crate::engine::{CODE_CPU, Engine, Fault, Limits};
+use crate::memory::{Budgets, Ceiling};
 use crate::metrics::{Metrics, ModelLabels};
 use crate::model::{Served, engine_limits};
 use crate::scheduler::{Policy, Scheduler};
@@ -32,6 +35,8 @@ pub struct Loaded {
     pub models: Vec<Arc<Served>>,
     names: BTreeMap<String, usize>,
     pub digest: Arc<str>,
+    /// The most memory that serving these models takes.
+    pub ceiling: Ceiling,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -56,28 +61,37 @@ impl Loaded {
 }
 
 /// Loads all models of the bundle.
-pub fn load(folder: &Path, manifest: &Manifest, settings: &Settings, metrics: &Metrics) -> Result<Loaded, Damage> {
+pub fn load(folder: &Folder, manifest: &Manifest, settings: &Settings, metrics: &Metrics) -> Result<Loaded, Damage> {
     check_platform(manifest)?;
     let chosen: Vec<&Variant> = manifest.models.iter().map(choose_variant).collect::<Result<_, _>>()?;
     let cores = cores::usable_cores();
-    let (files, texts) = std::thread::scope(|scope| {
-        let texts: Vec<_> = manifest.models.iter().map(|model| scope.spawn(move || load_text(folder, model))).collect();
-        let files = verify_files(folder, &manifest.files, cores);
+    let opened = open_files(folder, &manifest.files);
+    let files = &opened.files;
+    let (verified, texts) = std::thread::scope(|scope| {
+        let texts: Vec<_> = manifest.models.iter().map(|model| scope.spawn(move || load_text(files, model))).collect();
+        let verified = verify_files(&opened, &manifest.files, cores);
         let texts: Vec<_> =
             texts.into_iter().map(|t| t.join().unwrap_or_else(|_| Err("it makes its reader panic".into()))).collect();
-        (files, texts)
+        (verified, texts)
     });
     // A damaged tokenizer may have failed to load: its digest is the better message, so it comes first.
-    let files = files?;
+    verified?;
     let shares = Shares::of(settings, manifest.models.len(), cores, metrics);
     let digest: Arc<str> = manifest.digest.as_str().into();
-    let mut loaded =
-        Loaded { models: Vec::new(), names: BTreeMap::new(), digest: Arc::clone(&digest), threads: Mutex::default() };
-    for ((spec, variant), text) in manifest.models.iter().zip(chosen).zip(texts) {
+    let mut loaded = Loaded {
+        models: Vec::new(),
+        names: BTreeMap::new(),
+        digest: Arc::clone(&digest),
+        ceiling: Ceiling::default(),
+        threads: Mutex::default(),
+    };
+    let mut workspaces = 0u64;
+    for ((spec, variant), text) in manifest.models.iter().zip(&chosen).zip(texts) {
         let text = text.map_err(|e| Damage::Damaged(format!("the tokenizer of model {:?}: {e}", spec.name)))?;
-        let load = LoadModel { folder, spec, variant, files: &files, settings, shares, metrics, digest: &digest };
+        let load = LoadModel { folder, spec, variant, files, settings, shares, metrics, digest: &digest };
         match load.run(text) {
-            Ok((served, threads)) => {
+            Ok((served, threads, workspace)) => {
+                workspaces = workspaces.saturating_add(workspace);
                 let index = loaded.models.len();
                 let names = std::iter::once(&spec.name).chain(&spec.aliases);
                 loaded.names.extend(names.map(|name| (name.clone(), index)));
@@ -90,6 +104,16 @@ pub fn load(folder: &Path, manifest: &Manifest, settings: &Settings, metrics: &M
             }
         }
     }
+    let sum = |paths: &mut dyn Iterator<Item = &String>| {
+        paths.filter_map(|path| files.get(path)).fold(0u64, |sum, file| sum + file.bytes().len() as u64)
+    };
+    let weights = sum(&mut chosen.iter().flat_map(|v| [&v.weights, &v.library]));
+    let tokenizers = sum(&mut manifest.models.iter().filter_map(|m| match &m.task {
+        Task::Embed { tokenizer, .. } => Some(tokenizer),
+        Task::Tensor => None,
+    }));
+    loaded.ceiling = Ceiling::new(weights, tokenizers, workspaces, Budgets::of(settings));
+    metrics.memory_ceiling.set(i64::try_from(loaded.ceiling.total()).unwrap_or(i64::MAX));
     Ok(loaded)
 }
 
@@ -116,9 +140,10 @@ fn choose_variant(model: &ModelSpec) -> Result<&Variant, Damage> {
     })
 }
 
-fn load_text(folder: &Path, model: &ModelSpec) -> Result<Option<TextTask>, String> {
+fn load_text(files: &Files, model: &ModelSpec) -> Result<Option<TextTask>, String> {
     let Task::Embed { tokenizer, limit, overflow, prompt } = &model.task else { return Ok(None) };
-    let bytes = std::fs::read(folder.join(tokenizer)).map_err(|e| format!("{tokenizer}: {e}"))?;
+    let file = files.get(tokenizer).ok_or_else(|| format!("{tokenizer} is not there"))?;
+    let bytes = file.read().map_err(|e| format!("{tokenizer}: {e}"))?;
     let load = AssertUnwindSafe(|| TextTask::load(&bytes, *limit, *overflow, prompt));
     catch_unwind(load).unwrap_or_else(|_| Err("it makes its reader panic".into())).map(Some)
 }
@@ -139,7 +164,7 @@ impl Shares {
         let most = (per_model / instances).max(1);
         let wanted_threads = settings.count("threads");
         let threads = wanted_threads.unwrap_or(most).min(most);
-        let wanted = wanted_instances * wanted_threads.unwrap_or(1);
+        let wanted = wanted_instances.saturating_mul(wanted_threads.unwrap_or(1));
         if wanted > instances * threads {
             metrics.promise_valid.set(0);
             crate::log::warning(&format!(
@@ -152,7 +177,7 @@ impl Shares {
 }
 
 struct LoadModel<'a> {
-    folder: &'a Path,
+    folder: &'a Folder,
     spec: &'a ModelSpec,
     variant: &'a Variant,
     files: &'a Files,
@@ -163,20 +188,25 @@ struct LoadModel<'a> {
 }
 
 impl LoadModel<'_> {
-    fn run(&self, text: Option<TextTask>) -> Result<(Served, Vec<JoinHandle<()>>), Damage> {
+    /// The model, its threads, and the bytes of their workspaces.
+    fn run(&self, text: Option<TextTask>) -> Result<(Served, Vec<JoinHandle<()>>, u64), Damage> {
         let spec = self.spec;
         let damaged = |path: &str, e: String| Damage::Damaged(format!("{path}: {e}"));
-        let library =
-            Library::load(&self.folder.join(&self.variant.library)).map_err(|e| damaged(&self.variant.library, e))?;
+        let file = Arc::clone(self.file(&self.variant.library)?);
+        let library = Library::load(file, &self.folder.path().join(&self.variant.library))
+            .map_err(|e| damaged(&self.variant.library, e))?;
         library
             .describe()
             .and_then(|text| check_description(spec, &text))
             .map_err(|e| damaged(&self.variant.library, e))?;
-        let golden = read_golden(self.file(&spec.golden)?.bytes()).map_err(|e| damaged(&spec.golden, e))?;
+        let golden = self.file(&spec.golden)?.read().map_err(|e| damaged(&spec.golden, e.to_string()))?;
+        let golden = read_golden(&golden).map_err(|e| damaged(&spec.golden, e))?;
         let limits = self.limits(&golden).map_err(|e| damaged(&spec.golden, e))?;
         let weights = Arc::clone(self.file(&self.variant.weights)?);
         let outputs = spec.outputs.iter().map(|o| o.dtype).collect();
         let model = Model::open(library, weights, spec.inputs.len(), outputs).map_err(|f| self.open_fault(&f))?;
+
+        let workspace = model.workspace_bytes(limits).map_err(|f| self.open_fault(&f))?;
 
         let labels = ModelLabels {
             model: spec.name.clone(),
@@ -205,10 +235,10 @@ impl LoadModel<'_> {
             variant: self.variant.id.to_string(),
             digest: Arc::clone(self.digest),
         };
-        Ok((served, threads))
+        Ok((served, threads, workspace.saturating_mul(self.shares.instances as u64)))
     }
 
-    fn file(&self, path: &str) -> Result<&Arc<crate::engine::ffi::mapped::Mapped>, Damage> {
+    fn file(&self, path: &str) -> Result<&Arc<Mapped>, Damage> {
         self.files.get(path).ok_or_else(|| Damage::Damaged(format!("{path} is not listed")))
     }
 
@@ -325,11 +355,29 @@ fn pinned(instance: usize, threads: usize) -> Option<Vec<i32>> {
 /// The library's own description must be the one that the manifest was written from.
 fn check_description(spec: &ModelSpec, text: &str) -> Result<(), String> {
     #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct Description {
+        #[serde(rename = "abi")]
+        _abi: u32,
+        #[serde(rename = "name")]
+        _name: String,
+        #[serde(rename = "isa")]
+        _isa: String,
+        batchable: bool,
+        #[serde(rename = "batch_invariant")]
+        _batch_invariant: bool,
+        batch_dim: Option<String>,
+        length_dim: Option<String>,
+        #[serde(rename = "trim")]
+        _trim: bool,
+        dims: BTreeMap<String, (usize, usize)>,
         inputs: Vec<InputSpec>,
         outputs: Vec<OutputSpec>,
+        /// For reports.
+        #[serde(rename = "steps")]
+        _steps: Vec<serde::de::IgnoredAny>,
     }
-    let described: Description = serde_json::from_str(text).map_err(|e| format!("infc_describe: {e}"))?;
+    let described: Description = read_json(text.as_bytes()).map_err(|e| format!("infc_describe: {e}"))?;
     let same_inputs = described.inputs.len() == spec.inputs.len()
         && described
             .inputs
@@ -337,10 +385,19 @@ fn check_description(spec: &ModelSpec, text: &str) -> Result<(), String> {
             .zip(&spec.inputs)
             .all(|(a, b)| a.name == b.name && a.dtype == b.dtype && a.shape == b.shape);
     let same_outputs = described.outputs.len() == spec.outputs.len()
-        && described.outputs.iter().zip(&spec.outputs).all(|(a, b)| a.name == b.name && a.dtype == b.dtype);
-    if same_inputs && same_outputs {
-        Ok(())
-    } else {
-        Err("it describes other inputs or outputs than manifest.json".into())
+        && described
+            .outputs
+            .iter()
+            .zip(&spec.outputs)
+            .all(|(a, b)| a.name == b.name && a.dtype == b.dtype && a.shape == b.shape);
+    // A model that the library cannot merge may be served one by one only, whatever the manifest says; the other way
+    // round is a choice.
+    let same_dims = described.dims == spec.dims
+        && described.batch_dim == spec.batch_dim
+        && described.length_dim == spec.length_dim
+        && (described.batchable || !spec.batchable);
+    if !(same_inputs && same_outputs) {
+        return Err("it describes other inputs or outputs than manifest.json".into());
     }
+    if !same_dims { Err("it describes other dimensions than manifest.json".into()) } else { Ok(()) }
 }

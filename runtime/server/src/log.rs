@@ -10,6 +10,10 @@ pub fn warning(text: &str) {
     line("warning", text);
 }
 
+pub fn note(text: &str) {
+    line("note", text);
+}
+
 /// One line; control characters of the text are escaped, so that nothing from outside can forge a line.
 fn line(level: &str, text: &str) {
     let clean: String =

@@ -4,6 +4,7 @@
 //! [`check_inputs`] make it tensors that the model takes, [`scheduler`] queues and batches, [`engine`] runs,
 //! and the protocol writes the answer. [`load`] makes all of it from a [`bundle`]; [`commands`] are the ways to start.
 
+mod answer;
 mod app;
 mod bundle;
 mod check_inputs;
@@ -12,10 +13,12 @@ mod commands;
 mod config;
 mod cores;
 mod engine;
+mod finite;
 mod http;
 mod json;
 mod load;
 mod log;
+mod memory;
 mod metrics;
 mod model;
 mod npy;

@@ -60,6 +60,8 @@ pub struct Metrics {
     ledgers: Arc<Mutex<Vec<(ModelLabels, ReadLedger)>>>,
     pub ready: Gauge,
     pub promise_valid: Gauge,
+    pub memory_ceiling: Gauge,
+    non_finite: Family<ModelLabels, Counter>,
 }
 
 impl Metrics {
@@ -80,6 +82,8 @@ impl Metrics {
             ledgers: Arc::default(),
             ready: Gauge::default(),
             promise_valid: Gauge::default(),
+            memory_ceiling: Gauge::default(),
+            non_finite: Family::default(),
         };
         metrics.promise_valid.set(1);
         metrics.register();
@@ -102,6 +106,10 @@ impl Metrics {
         registry.register("infc_ready", "1 while the server is ready", self.ready.clone());
         let help = "0 on less hardware than the bundle asks for";
         registry.register("infc_promise_valid", help, self.promise_valid.clone());
+        let help = "The most memory that the server takes (0 until the models are loaded)";
+        registry.register("infc_memory_ceiling_bytes", help, self.memory_ceiling.clone());
+        let help = "Requests refused with the code non_finite: an output was NaN or infinite";
+        registry.register("infc_non_finite", help, self.non_finite.clone());
         registry.register_collector(Box::new(LedgerCollector(Arc::clone(&self.ledgers))));
     }
 
@@ -119,6 +127,7 @@ impl Metrics {
                 bundle: labels.bundle.clone(),
                 kind: "input",
             }),
+            non_finite: self.non_finite.get_or_create_owned(&labels),
             codes: self.codes(labels),
         }
     }
@@ -153,6 +162,7 @@ pub struct Meters {
     pub tokenize_duration: Histogram,
     pub batch_size: Histogram,
     pub tokens: Counter,
+    pub non_finite: Counter,
     pub codes: Codes,
 }
 

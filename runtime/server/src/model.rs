@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::answer::{Symbols, symbols};
+use crate::bundle::MOST;
 use crate::bundle::manifest::{Model, Task};
 use crate::check_inputs::{Cost, check_inputs};
 use crate::engine::{Inputs, Limits};
+use crate::finite::check_finite;
 use crate::metrics::Meters;
 use crate::refusal::{Reason, Refusal};
 use crate::scheduler::{Scheduler, Ticket};
@@ -46,19 +49,44 @@ impl Served {
     /// Runs one request of tensors, given in the order of the model's inputs.
     pub async fn run(&self, inputs: Inputs, deadline: Instant) -> Result<Vec<Tensor>, Refusal> {
         let (ticket, rows) = self.submit(inputs, deadline)?;
-        join(ticket.wait().await?, rows)
+        self.finish(join(ticket.wait().await?, rows)?)
     }
 
     /// Like [`Served::run`], for a caller without a runtime.
     pub fn run_blocking(&self, inputs: Inputs) -> Result<Vec<Tensor>, Refusal> {
         let (ticket, rows) = self.submit(inputs, Instant::now() + Duration::from_secs(600))?;
-        join(ticket.wait_blocking()?, rows)
+        self.finish(join(ticket.wait_blocking()?, rows)?)
     }
 
     fn submit(&self, inputs: Inputs, deadline: Instant) -> Result<(Ticket, usize), Refusal> {
         let cost = check_inputs(&self.spec, &inputs)?;
         let parts = if self.fits(cost) { vec![(inputs, cost)] } else { self.split(inputs, cost) };
         Ok((self.scheduler.submit(parts, deadline)?, cost.rows))
+    }
+
+    /// The request's outputs, unless one is not finite: 500 for this request, whoever shared its batches.
+    fn finish(&self, outputs: Vec<Tensor>) -> Result<Vec<Tensor>, Refusal> {
+        match check_finite(&self.spec.outputs, &outputs) {
+            Ok(()) => Ok(outputs),
+            Err(refusal) => {
+                self.meters.non_finite.inc();
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The sizes of dimensions that a request of tensors shows before it is run.
+    pub fn symbols_of(&self, inputs: &Inputs) -> Symbols<'_> {
+        symbols(&self.spec, inputs)
+    }
+
+    /// Like [`Served::symbols_of`], of tokenized texts.
+    pub fn symbols_of_texts(&self, texts: &Encoded) -> Symbols<'_> {
+        let longest = texts.parts.iter().map(|(_, cost)| cost.longest).max().unwrap_or(0);
+        let mut found = Symbols::new();
+        found.extend(self.spec.length_dim.as_deref().map(|dim| (dim, longest)));
+        found.extend(self.spec.batch_dim.as_deref().map(|dim| (dim, texts.parts.len())));
+        found
     }
 
     fn fits(&self, cost: Cost) -> bool {
@@ -129,7 +157,7 @@ impl Served {
             return self.no_rows();
         }
         let rows = texts.parts.len();
-        join(self.scheduler.submit(texts.parts, deadline)?.wait().await?, rows)
+        self.finish(join(self.scheduler.submit(texts.parts, deadline)?.wait().await?, rows)?)
     }
 
     /// Like [`Served::embed`], for a caller without a runtime.
@@ -139,7 +167,7 @@ impl Served {
         }
         let rows = texts.parts.len();
         let deadline = Instant::now() + Duration::from_secs(600);
-        join(self.scheduler.submit(texts.parts, deadline)?.wait_blocking()?, rows)
+        self.finish(join(self.scheduler.submit(texts.parts, deadline)?.wait_blocking()?, rows)?)
     }
 
     /// The outputs of no text at all.
@@ -172,9 +200,10 @@ pub fn engine_limits(spec: &Model, requests: usize, rows: usize, tokens: usize) 
         Task::Tensor => greatest(&spec.length_dim).unwrap_or(0),
     };
     let unsplit = if splits_by_rows(spec) { 1 } else { greatest(&spec.batch_dim).unwrap_or(1) };
-    let rows = rows.max(unsplit);
-    let tokens = if longest == 0 { 0 } else { tokens.max(unsplit * longest) };
-    Limits { requests: if spec.batchable { requests.max(1) } else { 1 }, rows, tokens, longest }
+    // No batch is larger than this, and what the model computes from it stays within 64 bits.
+    let rows = rows.max(unsplit).min(MOST);
+    let tokens = if longest == 0 { 0 } else { tokens.max(unsplit.saturating_mul(longest)).min(MOST) };
+    Limits { requests: if spec.batchable { requests.clamp(1, MOST) } else { 1 }, rows, tokens, longest }
 }
 
 fn rows_of(tensor: &Tensor, from: usize, to: usize) -> Tensor {

@@ -13,9 +13,13 @@ pub enum Reason {
     MediaType,
     /// Right form, but a wrong shape, dtype, range, NaN or length.
     Invalid,
+    /// The answer could be larger than any that is given.
+    AnswerTooLarge,
     Busy,
     Cancelled,
     Internal,
+    /// The model's output is NaN or infinite where it may not be.
+    NonFinite,
     NotReady,
     Draining,
     Deadline,
@@ -50,6 +54,8 @@ const TABLE: &[Row] = &[
     row(Reason::NotReady, 503, "not_ready", "server_error", Some(1)),
     row(Reason::Draining, 503, "draining", "server_error", Some(1)),
     row(Reason::Deadline, 504, "deadline", "server_error", None),
+    row(Reason::AnswerTooLarge, 422, "answer_too_large", "invalid_request_error", None),
+    row(Reason::NonFinite, 500, "non_finite", "server_error", None),
 ];
 
 impl Reason {
@@ -146,6 +152,8 @@ mod tests {
             NotReady,
             Draining,
             Deadline,
+            AnswerTooLarge,
+            NonFinite,
         ];
         assert_eq!(all.len(), TABLE.len());
         for reason in all {

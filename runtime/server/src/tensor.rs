@@ -101,12 +101,24 @@ impl Data {
 
     /// The elements as little-endian bytes.
     pub fn to_le_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.bytes());
+        self.write_le_bytes(&mut out);
+        out
+    }
+
+    /// Appends the elements as little-endian bytes.
+    pub fn write_le_bytes(&self, out: &mut Vec<u8>) {
         match self {
-            Data::Float32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Data::Int64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Data::Int32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Data::Bool(v) => v.clone(),
+            Data::Float32(v) => out.extend(v.iter().flat_map(|x| x.to_le_bytes())),
+            Data::Int64(v) => out.extend(v.iter().flat_map(|x| x.to_le_bytes())),
+            Data::Int32(v) => out.extend(v.iter().flat_map(|x| x.to_le_bytes())),
+            Data::Bool(v) => out.extend_from_slice(v),
         }
+    }
+
+    /// The bytes of all elements.
+    pub fn bytes(&self) -> usize {
+        self.len() * self.dtype().size()
     }
 
     /// The elements `from..to`, copied.
@@ -173,6 +185,7 @@ pub fn shape_text<T: std::fmt::Display>(shape: &[T]) -> String {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct InputSpec {
     pub name: String,
     pub dtype: DType,
@@ -186,13 +199,20 @@ pub struct InputSpec {
     /// Whether NaN and infinities are allowed.
     #[serde(default)]
     pub nan: bool,
+    /// Whether it says which positions count; for the compiler and its reports.
+    #[serde(default, rename = "mask")]
+    pub _mask: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct OutputSpec {
     pub name: String,
     pub dtype: DType,
     pub shape: Vec<Dim>,
+    /// Whether NaN and infinities may be answered: `null` in JSON, their bits elsewhere.
+    #[serde(default)]
+    pub nan_allowed: bool,
 }
 
 #[cfg(test)]

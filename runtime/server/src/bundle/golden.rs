@@ -6,18 +6,23 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use super::json::read_json;
 use crate::engine::{Engine, Inputs};
 use crate::tensor::{DType, Data, InputSpec, OutputSpec, Tensor, elements};
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Golden {
-    #[serde(default)]
     pub format: u32,
     pub cases: Vec<Case>,
     pub max_abs_error: f64,
+    /// Reserved for a digest of exact answers; null so far.
+    #[serde(default, rename = "sha256")]
+    _sha256: Option<String>,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Case {
     pub inputs: BTreeMap<String, Encoded>,
     pub outputs: BTreeMap<String, Encoded>,
@@ -25,6 +30,7 @@ pub struct Case {
 
 /// A tensor as little-endian bytes in base64.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Encoded {
     pub dtype: DType,
     pub shape: Vec<usize>,
@@ -44,12 +50,15 @@ impl Encoded {
 
 /// Reads `golden.json`, format 1.
 pub fn read_golden(bytes: &[u8]) -> Result<Golden, String> {
-    let golden: Golden = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    let golden: Golden = read_json(bytes)?;
     if golden.format != 1 {
         return Err(format!("format {}, and this server reads format 1", golden.format));
     }
     if golden.cases.is_empty() {
         return Err("it has no cases".into());
+    }
+    if !(golden.max_abs_error.is_finite() && golden.max_abs_error >= 0.0) {
+        return Err(format!("max_abs_error is {}", golden.max_abs_error));
     }
     Ok(golden)
 }
@@ -70,11 +79,15 @@ pub fn check_golden(
     outputs: &[OutputSpec],
 ) -> Result<(), String> {
     for (number, case) in golden.cases.iter().enumerate() {
+        if let Some(unknown) = case.outputs.keys().find(|name| outputs.iter().all(|s| s.name != **name)) {
+            return Err(format!("known answer {number}: the model has no output {unknown:?}"));
+        }
         let request = case_inputs(case, inputs)?;
         let mut answers = engine.run(&[&request]).map_err(|fault| fault.to_string())?;
         let answer = answers.remove(0).map_err(|fault| fault.to_string())?;
         for (spec, got) in outputs.iter().zip(&answer) {
-            let Some(want) = case.outputs.get(&spec.name) else { continue };
+            let want = case.outputs.get(&spec.name);
+            let want = want.ok_or_else(|| format!("known answer {number}: output {:?} is missing", spec.name))?;
             compare(got, &want.decode()?, golden.max_abs_error)
                 .map_err(|text| format!("known answer {number}, output {:?}: {text}", spec.name))?;
         }

@@ -1,19 +1,40 @@
-//! `manifest.json`, format 1.
+//! `manifest.json`, format 2, and `manifest.sha256` beside it.
+//!
+//! **Rule**: a key that is not known is refused, so a key is only ever added (or its meaning changed) together with a new
+//! `FORMAT`, here and in `compiler/bundle/manifest.py`. Format 2 added `nan_allowed` to outputs, and
+//! `manifest.sha256`. Fields with an underscore are of the format, but of no use here.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::Damage;
+use super::folder::Folder;
+use super::json::read_json;
+use super::sense::check;
 use crate::tensor::{InputSpec, OutputSpec};
 
 /// The format that this server reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+
+/// Bytes of one chunk of a file's digest.
+pub const CHUNK: u64 = 4 << 20;
+
+/// Most bytes of a manifest that is read: some 200,000 files, or 400 GB of weights.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// The digest of `manifest.json`, as `sha256sum manifest.json` writes it.
+const SUM: &str = "manifest.sha256";
 
 #[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Manifest {
+    #[serde(rename = "format")]
+    _format: u32,
+    /// The version of the compiler that wrote it.
+    #[serde(default, rename = "infc")]
+    _infc: String,
     #[serde(default)]
     pub platform: Platform,
     pub models: Vec<Model>,
@@ -23,6 +44,8 @@ pub struct Manifest {
     pub traffic: Option<Traffic>,
     #[serde(default)]
     pub targets: Vec<Target>,
+    #[serde(default, rename = "memory")]
+    _memory: Memory,
     pub files: Vec<FileEntry>,
     /// sha256 of the manifest's bytes: the bundle's digest.
     #[serde(skip)]
@@ -30,14 +53,18 @@ pub struct Manifest {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Platform {
     #[serde(default)]
     pub os: String,
     #[serde(default)]
     pub arch: String,
+    #[serde(default, rename = "glibc")]
+    _glibc: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Model {
     pub name: String,
     #[serde(default = "first_version")]
@@ -65,18 +92,59 @@ fn first_version() -> String {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[serde(try_from = "TaskFields")]
 pub enum Task {
     Tensor,
     Embed {
         tokenizer: String,
         /// Most tokens of one text, special tokens included.
         limit: usize,
-        #[serde(default)]
         overflow: Overflow,
-        #[serde(default)]
         prompt: String,
     },
+}
+
+/// A task as it is written: which fields belong to it depends on its kind.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TaskFields {
+    kind: TaskKind,
+    #[serde(default)]
+    tokenizer: Option<String>,
+    #[serde(default)]
+    limit: Option<usize>,
+    #[serde(default)]
+    overflow: Option<Overflow>,
+    #[serde(default)]
+    prompt: String,
+    /// For people: both are part of the compiled model.
+    #[serde(default, rename = "pooling")]
+    _pooling: Option<String>,
+    #[serde(default, rename = "normalize")]
+    _normalize: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum TaskKind {
+    Tensor,
+    Embed,
+}
+
+impl TryFrom<TaskFields> for Task {
+    type Error = String;
+
+    fn try_from(fields: TaskFields) -> Result<Self, String> {
+        match (fields.kind, fields.tokenizer, fields.limit) {
+            (TaskKind::Tensor, None, None) => Ok(Task::Tensor),
+            (TaskKind::Tensor, ..) => Err("a task of kind \"tensor\" has no tokenizer and no limit".into()),
+            (TaskKind::Embed, Some(tokenizer), Some(limit)) => {
+                let overflow = fields.overflow.unwrap_or_default();
+                Ok(Task::Embed { tokenizer, limit, overflow, prompt: fields.prompt })
+            }
+            (TaskKind::Embed, ..) => Err("a task of kind \"embed\" needs a tokenizer and a limit".into()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -88,8 +156,11 @@ pub enum Overflow {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Variant {
     pub id: u32,
+    #[serde(default, rename = "precision")]
+    _precision: String,
     #[serde(default)]
     pub isa: String,
     #[serde(default)]
@@ -100,6 +171,7 @@ pub struct Variant {
 
 /// `serve` of the manifest: each may be overridden by configuration, and none has to be there.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Serve {
     pub protocols: Option<Vec<String>>,
     pub queue: Option<usize>,
@@ -111,6 +183,7 @@ pub struct Serve {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Batch {
     pub max_requests: Option<usize>,
     pub max_rows: Option<usize>,
@@ -119,6 +192,7 @@ pub struct Batch {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Traffic {
     pub rate: Option<f64>,
     #[serde(default)]
@@ -126,6 +200,7 @@ pub struct Traffic {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Target {
     pub kind: String,
     #[serde(default)]
@@ -136,98 +211,81 @@ pub struct Target {
     pub unit: Option<String>,
 }
 
+/// Ceilings of host memory in bytes, as the compiler computed them for the settings above; the server computes its own.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    #[serde(rename = "serving_bytes")]
+    _serving: Option<u64>,
+    #[serde(rename = "swapping_bytes")]
+    _swapping: Option<u64>,
+}
+
 #[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FileEntry {
     pub path: String,
     pub bytes: u64,
+    #[serde(default, rename = "executable")]
+    pub _executable: bool,
     /// sha256 of each 4 MiB chunk.
     pub sha256: Vec<String>,
 }
 
-/// Reads and checks the manifest of the bundle in `folder`.
-pub fn read_manifest(folder: &Path) -> Result<Manifest, Damage> {
-    let path = folder.join("manifest.json");
-    let bytes = std::fs::read(&path).map_err(|e| {
+/// Reads and checks the manifest of the bundle in `folder`: first of all against `manifest.sha256`.
+pub fn read_manifest(folder: &Folder) -> Result<Manifest, Damage> {
+    let bytes = folder.read("manifest.json", MOST_BYTES).map_err(|e| {
         Damage::Damaged(format!("manifest.json: {e} (a bundle is the folder that holds `serve` and manifest.json)"))
     })?;
+    let digest = hex(&Sha256::digest(&bytes));
+    check_sum(folder, &digest, &bytes)?;
     parse_manifest(&bytes)
 }
 
-pub fn parse_manifest(bytes: &[u8]) -> Result<Manifest, Damage> {
+/// Finds rot, not tampering: who changes the manifest on purpose changes its digest as well.
+fn check_sum(folder: &Folder, digest: &str, manifest: &[u8]) -> Result<(), Damage> {
+    let sum = folder.read(SUM, 4096).map_err(|e| {
+        // A bundle of another format may well have none: its number is the better message.
+        let other = read_format(manifest).ok().filter(|format| *format != FORMAT);
+        Damage::Damaged(other.map_or_else(|| format!("{SUM}: {e}"), other_format))
+    })?;
+    let wanted = format!("{digest}  manifest.json\n");
+    if sum == wanted.as_bytes() {
+        return Ok(());
+    }
+    let is_line = sum.len() == wanted.len()
+        && sum[64..] == wanted.as_bytes()[64..]
+        && sum[..64].iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let text = if is_line {
+        format!("manifest.json does not match {SUM}: one of the two has changed since the bundle was written")
+    } else {
+        format!("{SUM} is not the one line that sha256sum writes for manifest.json")
+    };
+    Err(Damage::Damaged(text))
+}
+
+fn read_format(bytes: &[u8]) -> Result<u32, String> {
     #[derive(Deserialize)]
     struct Format {
         format: u32,
     }
-    let damaged = |e: serde_json::Error| Damage::Damaged(format!("manifest.json: {e}"));
-    let found: Format = serde_json::from_slice(bytes).map_err(damaged)?;
-    if found.format != FORMAT {
-        let text = format!("manifest.json has format {}, and this server reads format {FORMAT}", found.format);
-        return Err(Damage::Damaged(text));
+    read_json::<Format>(bytes).map(|found| found.format)
+}
+
+fn other_format(found: u32) -> String {
+    format!("manifest.json has format {found}, and this server reads format {FORMAT}: build the bundle again")
+}
+
+pub fn parse_manifest(bytes: &[u8]) -> Result<Manifest, Damage> {
+    let damaged = |e: String| Damage::Damaged(format!("manifest.json: {e}"));
+    let found = read_format(bytes).map_err(damaged)?;
+    if found != FORMAT {
+        return Err(Damage::Damaged(other_format(found)));
     }
-    let mut manifest: Manifest = serde_json::from_slice(bytes).map_err(damaged)?;
+    let mut manifest: Manifest = read_json(bytes).map_err(damaged)?;
     manifest.digest = hex(&Sha256::digest(bytes));
-    check(&manifest).map_err(|text| Damage::Damaged(format!("manifest.json: {text}")))?;
+    check(&manifest).map_err(damaged)?;
     Ok(manifest)
-}
-
-fn check(manifest: &Manifest) -> Result<(), String> {
-    let mut listed = BTreeSet::new();
-    for file in &manifest.files {
-        check_path(&file.path)?;
-        if !listed.insert(file.path.as_str()) {
-            return Err(format!("{:?} is listed twice", file.path));
-        }
-    }
-    if manifest.models.is_empty() {
-        return Err("it has no models".into());
-    }
-    let mut names = BTreeSet::new();
-    for model in &manifest.models {
-        for name in std::iter::once(&model.name).chain(&model.aliases) {
-            if !names.insert(name) {
-                return Err(format!("two models have the name {name:?}"));
-            }
-        }
-        check_model(model, &listed).map_err(|text| format!("model {:?}: {text}", model.name))?;
-    }
-    Ok(())
-}
-
-fn check_model(model: &Model, listed: &BTreeSet<&str>) -> Result<(), String> {
-    if model.variants.is_empty() {
-        return Err("it has no variants".into());
-    }
-    let mut needed = vec![&model.golden];
-    if let Task::Embed { tokenizer, .. } = &model.task {
-        needed.push(tokenizer);
-    }
-    needed.extend(model.variants.iter().flat_map(|v| [&v.library, &v.weights]));
-    for path in needed {
-        check_path(path)?;
-        if !listed.contains(path.as_str()) {
-            return Err(format!("{path:?} is used, but has no digest under \"files\""));
-        }
-    }
-    for (name, (low, high)) in &model.dims {
-        if low > high {
-            return Err(format!("dimension {name:?} has the empty range {low}..{high}"));
-        }
-    }
-    for dim in [&model.batch_dim, &model.length_dim].into_iter().flatten() {
-        if !model.dims.contains_key(dim) {
-            return Err(format!("dimension {dim:?} has no bounds under \"dims\""));
-        }
-    }
-    Ok(())
-}
-
-/// A path of a bundle is relative, normal, and stays inside.
-fn check_path(path: &str) -> Result<(), String> {
-    let normal = |p: &Path| p.components().all(|c| matches!(c, Component::Normal(_)));
-    if path.is_empty() || path.contains('\0') || !normal(Path::new(path)) {
-        return Err(format!("the path {path:?} leaves the bundle's folder"));
-    }
-    Ok(())
 }
 
 pub fn hex(bytes: &[u8]) -> String {
@@ -235,42 +293,162 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn manifest(files: &str, golden: &str) -> String {
+    pub const DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    /// A manifest that has every key once.
+    pub fn whole() -> String {
         format!(
-            r#"{{"format": 1, "files": [{files}], "models": [{{"name": "m", "task": {{"kind": "tensor"}}, "inputs": [], "outputs": [],
-            "variants": [{{"id": 0, "library": "m.so", "weights": "w"}}], "golden": "{golden}"}}]}}"#
+            r#"{{"format": 2, "infc": "0.1.0", "platform": {{"os": "linux", "arch": "x86_64", "glibc": "2.28"}},
+            "models": [{{"name": "m", "version": "1", "aliases": ["n"],
+              "task": {{"kind": "embed", "tokenizer": "t", "limit": 16, "overflow": "reject", "prompt": "", "pooling": "mean", "normalize": true}},
+              "inputs": [{{"name": "ids", "dtype": "int64", "shape": ["batch", "tokens"], "default": null, "min": 0, "max": 9, "nan": false, "mask": false}},
+                         {{"name": "x", "dtype": "float32", "shape": ["batch", 4], "default": 0.5, "min": -1.5, "max": null, "nan": true, "mask": false}}],
+              "outputs": [{{"name": "y", "dtype": "float32", "shape": ["batch", "2*tokens"], "nan_allowed": true}}],
+              "dims": {{"batch": [1, 64], "tokens": [1, 16]}}, "batchable": true, "batch_dim": "batch", "length_dim": "tokens",
+              "variants": [{{"id": 0, "precision": "float32", "isa": "any", "cpu_features": ["avx2"], "library": "m.so", "weights": "w"}}],
+              "golden": "g"}}],
+            "serve": {{"protocols": ["kserve"], "queue": 8, "deadline_s": 2.0, "threads": 1, "instances": 1, "max_body_bytes": 1024,
+              "batch": {{"max_requests": 8, "max_rows": 8, "max_tokens": 64, "wait_s": 0.0}}}},
+            "traffic": {{"rate": 10.0, "arrival": "poisson"}},
+            "targets": [{{"kind": "latency", "statistic": "p99", "op": "<=", "bound": 0.01, "unit": "s"}}],
+            "memory": {{"serving_bytes": 100, "swapping_bytes": 200}},
+            "files": [{{"path": "m.so", "bytes": 5, "executable": true, "sha256": ["{DIGEST}"]}}, {{"path": "w", "bytes": 0, "executable": false, "sha256": []}},
+              {{"path": "g", "bytes": 0, "executable": false, "sha256": []}}, {{"path": "t", "bytes": 0, "executable": false, "sha256": []}}]}}"#
         )
     }
 
-    const FILES: &str = r#"{"path": "m.so", "bytes": 0, "sha256": []}, {"path": "w", "bytes": 0, "sha256": []},
-        {"path": "g", "bytes": 0, "sha256": []}"#;
-
-    fn fault(text: &str) -> String {
-        parse_manifest(text.as_bytes()).unwrap_err().to_string()
+    pub fn fault(text: &str) -> String {
+        parse_manifest(text.as_bytes()).expect_err(text).to_string()
     }
 
     #[test]
-    fn a_small_manifest_is_read() {
-        let manifest = parse_manifest(manifest(FILES, "g").as_bytes()).unwrap();
+    fn a_whole_manifest_is_read() {
+        let manifest = parse_manifest(whole().as_bytes()).unwrap();
         assert_eq!((manifest.digest.len(), manifest.models[0].version.as_str()), (64, "1"));
+        assert!(manifest.models[0].outputs[0].nan_allowed);
     }
 
     #[test]
-    fn paths_may_not_leave_the_folder() {
-        for path in ["../x", "/etc/passwd", "a/../../b", "", "./a", "a/./../b"] {
-            let files = format!(r#"{{"path": "{path}", "bytes": 0, "sha256": []}}"#);
-            assert!(fault(&manifest(&files, "g")).contains("leaves the bundle"), "{path}");
+    fn an_unknown_key_is_refused_in_every_object() {
+        let whole = whole();
+        let objects = whole.match_indices('{').filter(|(at, _)| !is_map(&whole[..*at]));
+        let mut count = 0;
+        for (at, _) in objects {
+            let text = format!("{}\"added\": 1, {}", &whole[..=at], &whole[at + 1..]);
+            let fault = fault(&text);
+            assert!(fault.contains("manifest.json: unknown field `added`"), "{fault}");
+            count += 1;
         }
-        assert!(fault(&manifest(FILES, "../g")).contains("leaves the bundle"));
+        assert_eq!(count, 17);
+    }
+
+    /// Whether the object that begins here has names of the user's as its keys.
+    fn is_map(before: &str) -> bool {
+        before.ends_with("\"dims\": ")
     }
 
     #[test]
-    fn files_in_use_need_a_digest_and_formats_are_checked() {
-        assert!(fault(&manifest(FILES, "h")).contains("has no digest"));
-        assert!(fault(&manifest(FILES, "g").replace("\"format\": 1", "\"format\": 9")).contains("format 9"));
-        assert!(fault("{").contains("manifest.json"));
+    fn a_key_twice_is_refused_in_every_object() {
+        let whole = whole();
+        for (at, _) in whole.match_indices('{') {
+            let end = at + 1 + whole[at + 1..].find(':').unwrap();
+            let key = &whole[at + 1..end];
+            let text = format!("{}{key}: null, {}", &whole[..=at], &whole[at + 1..]);
+            let fault = fault(&text);
+            assert!(fault.contains(&format!("the key {key} stands twice")), "{fault}");
+        }
+    }
+
+    #[test]
+    fn other_formats_are_named_with_both_numbers() {
+        for format in ["1", "3", "4294967295"] {
+            let text = whole().replace("\"format\": 2", &format!("\"format\": {format}"));
+            assert!(fault(&text).contains(&format!("has format {format}, and this server reads format 2")));
+        }
+        for text in ["", "{", "[]", "{}", "\0", r#"{"format": "2"}"#, r#"{"format": 4294967298}"#, r#"{"format": 2}"#] {
+            assert!(fault(text).contains("manifest.json: "), "{text}");
+        }
+    }
+
+    /// Mutated manifests are read or refused by name, and never make the reader panic.
+    fn mutate(rounds: usize) {
+        let seed = whole().into_bytes();
+        let words: [&[u8]; 14] = [
+            b"null",
+            b"18446744073709551615",
+            b"-1",
+            b"1e308",
+            b"9223372036854775807",
+            b"{}",
+            b"[]",
+            b"\"\"",
+            b"true",
+            b"4294967296",
+            b"\"../x\"",
+            b"0",
+            b"0.5",
+            b"{\"batch\": [0, 18446744073709551615]}",
+        ];
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut next = move |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below.max(1) as u64) as usize
+        };
+        let mut read = 0;
+        for _ in 0..rounds {
+            let mut text = seed.clone();
+            for _ in 0..=next(3) {
+                let at = next(text.len());
+                match next(6) {
+                    0 => text[at] ^= 1 << next(8),
+                    1 => text[at] = next(256) as u8,
+                    2 => text.truncate(at.max(1)),
+                    3 => drop(text.drain(at..(at + next(40)).min(text.len()))),
+                    4 => {
+                        let (from, length) = (next(text.len()), next(60));
+                        let part = text[from..(from + length).min(text.len())].to_vec();
+                        text.splice(at..at, part);
+                    }
+                    // A value becomes another one.
+                    _ => {
+                        let Some(colon) = text[at..].iter().position(|b| *b == b':') else { continue };
+                        let from = at + colon + 1;
+                        let end = text[from..].iter().position(|b| b",}]".contains(b)).unwrap_or(0);
+                        text.splice(from..from + end, words[next(words.len())].iter().copied());
+                    }
+                }
+                if text.is_empty() {
+                    text.push(b'{');
+                }
+            }
+            match parse_manifest(&text) {
+                Ok(manifest) => {
+                    read += 1;
+                    let model = &manifest.models[0];
+                    // What the loader computes from it does not overflow either.
+                    let _ = crate::model::engine_limits(model, usize::MAX, usize::MAX, usize::MAX);
+                    let _ = crate::answer::largest(model);
+                    let _ = crate::config::Settings::new(vec![crate::config::manifest_layer(&manifest.serve)]);
+                }
+                Err(damage) => assert!(damage.to_string().contains("manifest.json"), "{damage}"),
+            }
+        }
+        assert!(read > 0, "some mutants are sound");
+    }
+
+    #[test]
+    fn mutated_manifests_are_read_or_refused_and_never_panic() {
+        mutate(20_000);
+    }
+
+    #[test]
+    #[ignore = "minutes; a million inputs"]
+    fn a_million_mutated_manifests_are_read_or_refused_and_never_panic() {
+        mutate(1_000_000);
     }
 }

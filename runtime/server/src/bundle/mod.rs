@@ -1,10 +1,15 @@
 //! The bundle folder: what its manifest says, and that its files are the ones it lists.
 
+pub mod folder;
 pub mod golden;
+pub mod json;
 pub mod manifest;
+mod sense;
 pub mod verify;
 
 use std::fmt;
+
+pub use sense::MOST;
 
 /// Why a bundle is not served.
 #[derive(Debug, Clone, PartialEq, Eq)]

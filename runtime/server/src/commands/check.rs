@@ -15,6 +15,7 @@ pub fn check(start: &Start) -> Result<(), Failure> {
         "bundle": &*loaded.digest,
         "models": models,
         "files": start.manifest.files.len(),
+        "memory_ceiling": loaded.ceiling.to_json(),
         "seconds": (begin.elapsed().as_secs_f64() * 1e3).round() / 1e3,
     });
     loaded.close();

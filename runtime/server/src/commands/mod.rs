@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::bundle::Damage;
+use crate::bundle::folder::Folder;
 use crate::bundle::manifest::{Manifest, read_manifest};
 use crate::cli::{Arguments, Command};
 use crate::config::{Settings, config_path, env_layer, file_layer, manifest_layer};
@@ -41,7 +42,7 @@ impl From<Damage> for Failure {
 
 /// What every command begins with.
 pub struct Start {
-    pub folder: PathBuf,
+    pub folder: Folder,
     pub manifest: Manifest,
     pub settings: Settings,
 }
@@ -71,9 +72,13 @@ fn begin(arguments: &Arguments) -> Result<Start, Failure> {
         Some(folder) => folder.clone(),
         None => own_folder()?,
     };
+    let folder = Folder::open(&folder).map_err(|e| Damage::Damaged(format!("{}: {e}", folder.display())))?;
     let manifest = read_manifest(&folder)?;
-    let mut layers = vec![manifest_layer(&manifest.serve)];
-    if let Some(path) = config_path(arguments.common.config.as_ref(), &folder) {
+    let from_manifest = || manifest_layer(&manifest.serve);
+    // By itself first: what is wrong there is the bundle's fault and nobody else's.
+    Settings::new(vec![from_manifest()]).map_err(Damage::Damaged)?;
+    let mut layers = vec![from_manifest()];
+    if let Some(path) = config_path(arguments.common.config.as_ref(), folder.path()) {
         layers.push(file_layer(&path).map_err(Failure::usage)?);
     }
     layers

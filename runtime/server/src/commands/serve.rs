@@ -126,7 +126,10 @@ async fn listen(start: &Start) -> Result<Open, Failure> {
 fn load_beside(start: Start, app: Arc<App>) -> oneshot::Receiver<Result<(), Failure>> {
     let (sender, receiver) = oneshot::channel();
     std::thread::spawn(move || {
-        let result = start.load(&app.metrics).map(|loaded| app.install(loaded));
+        let result = start.load(&app.metrics).map(|loaded| {
+            crate::log::note(&loaded.ceiling.to_string());
+            app.install(loaded);
+        });
         // The receiver is gone only when the process ends.
         let _ = sender.send(result);
     });

@@ -139,12 +139,12 @@ impl Call {
     }
 
     /// The answer with a JSON body.
-    pub fn answer(&mut self, body: Vec<u8>) -> Response {
-        self.finish(StatusCode::OK, body, None)
+    pub fn answer(&mut self, body: impl Into<Bytes>) -> Response {
+        self.finish(StatusCode::OK, body.into(), None)
     }
 
     /// The answer with bytes behind its JSON, whose length goes into a header.
-    pub fn answer_binary(&mut self, body: Vec<u8>, length_header: &'static str, json_bytes: usize) -> Response {
+    pub fn answer_binary(&mut self, body: Bytes, length_header: &'static str, json_bytes: usize) -> Response {
         let mut response = self.finish(StatusCode::OK, body, None);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -155,10 +155,10 @@ impl Call {
     /// The refusal in the protocol's own form. `id` is the request's own, where it was read.
     pub fn refuse(&mut self, refusal: &Refusal, id: Option<&str>) -> Response {
         let status = StatusCode::from_u16(refusal.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        self.finish(status, error_body(self.style, refusal, id), refusal.reason.retry_after())
+        self.finish(status, error_body(self.style, refusal, id).into(), refusal.reason.retry_after())
     }
 
-    fn finish(&mut self, status: StatusCode, body: Vec<u8>, retry_after: Option<u32>) -> Response {
+    fn finish(&mut self, status: StatusCode, body: Bytes, retry_after: Option<u32>) -> Response {
         self.done = true;
         self.codes().count(status.as_u16());
         if let Some(model) = &self.model {
@@ -196,8 +196,8 @@ impl Drop for Call {
     }
 }
 
-pub fn json_response(status: StatusCode, body: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(body));
+pub fn json_response(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(Body::from(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if status == StatusCode::METHOD_NOT_ALLOWED {

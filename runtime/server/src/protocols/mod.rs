@@ -3,6 +3,7 @@
 pub mod call;
 pub mod native;
 pub mod oip;
+mod once;
 pub mod openai;
 pub mod plain;
 

@@ -11,12 +11,13 @@ use axum::response::Response;
 use bytes::Bytes;
 
 use super::call::{Call, Style, utf8};
+use crate::answer::{Form, MOST_ID, Plan};
 use crate::app::App;
 use crate::engine::Inputs;
 use crate::json::tensor::read_nested;
 use crate::json::{Fault, Reader, writer};
 use crate::model::{Encoded, Served, Text};
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
 use crate::tensor::Tensor;
 
 /// What `/infer` was asked: parsed and, for texts, tokenized.
@@ -37,7 +38,7 @@ pub async fn infer(State(app): State<Arc<App>>, request: Request) -> Response {
     }
 }
 
-async fn answer_infer(call: &mut Call, request: Request, id: &mut Option<String>) -> Result<Vec<u8>, Refusal> {
+async fn answer_infer(call: &mut Call, request: Request, id: &mut Option<String>) -> Result<Bytes, Refusal> {
     *id = call.header_id().map(str::to_owned);
     let body = call.body(request).await?;
     let app = Arc::clone(&call.app);
@@ -53,12 +54,21 @@ async fn answer_infer(call: &mut Call, request: Request, id: &mut Option<String>
     let (model, asked) = parsed?;
     call.is_for(&model);
     let due = call.due();
+    let symbols = match &asked {
+        Asked::Tensors(inputs) => model.symbols_of(inputs),
+        Asked::Texts(texts) => model.symbols_of_texts(texts),
+    };
+    let wanted = (0..model.spec.outputs.len()).map(|index| (index, Form::Json)).collect();
+    let plan = Plan::new(&call.app.answers, &model.spec.outputs, wanted, &symbols)?;
     let outputs = match asked {
         Asked::Tensors(inputs) => model.run(inputs, due).await?,
         Asked::Texts(texts) => model.embed(texts, due).await?,
     };
     let id = id.clone().unwrap_or_else(|| call.app.new_id());
-    Ok(render(&model, &outputs, &id))
+    let share = plan.share(&outputs)?;
+    let body = render(&model, &outputs, &id);
+    drop(outputs);
+    Ok(share.hold(body))
 }
 
 /// What a body says beside its inputs.
@@ -73,8 +83,9 @@ fn parse(app: &App, body: &Bytes, extra: &mut Extra) -> Result<(Arc<Served>, Ask
     let model = match app.serving()?.models.as_slice() {
         [only] => only,
         _ => {
-            find_extra(body, extra)?;
-            app.model(extra.model.as_deref())?
+            let mut first = Extra::default();
+            find_extra(body, &mut first)?;
+            app.model(first.model.as_deref())?
         }
     };
     let asked = if model.is_text() { parse_texts(model, body, extra)? } else { parse_tensors(model, body, extra)? };
@@ -103,15 +114,23 @@ fn find_extra(body: &str, extra: &mut Extra) -> Result<(), Refusal> {
 }
 
 impl Extra {
-    /// Reads the value if the key is one of these.
+    /// Reads the value if the key is one of these; each may be given once.
     fn take(&mut self, reader: &mut Reader, key: &str) -> Result<bool, Fault> {
         let place = match key {
             "model" => &mut self.model,
             "id" => &mut self.id,
             _ => return Ok(false),
         };
-        *place = Some(named_string(reader, key)?.into_owned());
-        Ok(true)
+        let text = named_string(reader, key)?;
+        let wrong = if place.is_some() {
+            "the field is given twice"
+        } else if text.len() > MOST_ID {
+            "the text is longer than any name or id that is taken"
+        } else {
+            *place = Some(text.into_owned());
+            return Ok(true);
+        };
+        Err(Fault::Value { path: key.into(), message: wrong.into() })
     }
 }
 
@@ -135,12 +154,13 @@ pub fn within(name: &str, fault: Fault) -> Fault {
 /// `{"features": [[…]], …}` → inputs in the model's order.
 fn parse_tensors(model: &Served, body: &str, extra: &mut Extra) -> Result<Asked, Refusal> {
     let mut inputs: Inputs = vec![None; model.spec.inputs.len()];
+    let mut seen = vec![false; inputs.len()];
     let mut reader = Reader::new(body);
     reader
         .object(|reader, key| {
             let Some(index) = model.input_index(&key) else { return take_other(model, reader, &key, extra) };
             let spec = &model.spec.inputs[index];
-            if inputs[index].is_some() {
+            if std::mem::replace(&mut seen[index], true) {
                 return Err(Fault::Value { path: spec.name.clone(), message: "the input is given twice".into() });
             }
             if reader.null() {
@@ -175,6 +195,9 @@ fn parse_texts(model: &Served, body: &str, extra: &mut Extra) -> Result<Asked, R
         .object(|reader, key| {
             if key != "text" {
                 return take_other(model, reader, &key, extra);
+            }
+            if texts.is_some() {
+                return Err(Fault::Value { path: "text".into(), message: "the input is given twice".into() });
             }
             single = reader.peek() == Some(b'"');
             texts = Some(read_texts(reader, "text")?);
@@ -324,7 +347,14 @@ fn yes() -> bool {
     true
 }
 
+/// Most bytes of a body of `/tokenize` and `/detokenize`: an answer has many times the bytes of its request.
+const MOST_TEXT: usize = 1 << 20;
+
 fn small_json<T: serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
+    if body.len() > MOST_TEXT {
+        let text = format!("the body has {} bytes, and at most {MOST_TEXT} are taken here", body.len());
+        return Err(Refusal::new(Reason::TooLarge, text));
+    }
     serde_json::from_slice(body).map_err(|e| match e.classify() {
         serde_json::error::Category::Data => Refusal::invalid("body", e.to_string()),
         _ => Refusal::malformed(format!("the body is not JSON: {e}")),

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 use super::call::{Call, Style, utf8};
 use super::native::{named_string, within};
+use super::once::Once;
+use crate::answer::{Form, Plan};
 use crate::app::App;
 use crate::json::{Fault, Reader, writer};
 use crate::model::{Encoded, Served, Text};
@@ -61,23 +63,21 @@ pub async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Respon
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Float,
-    Base64,
-}
-
-async fn answer_embeddings(call: &mut Call, request: Request) -> Result<Vec<u8>, Refusal> {
+async fn answer_embeddings(call: &mut Call, request: Request) -> Result<Bytes, Refusal> {
     let body = call.body(request).await?;
     let app = Arc::clone(&call.app);
     let (model, form, texts) = Call::offload(body.len(), move || parse(&app, &body)).await?;
     call.is_for(&model);
     let due = call.due();
     let tokens = texts.tokens;
-    let outputs = model.embed(texts, due).await?;
-    let name = &model.spec.name;
     let index = model.spec.outputs.iter().position(|o| o.name == "embedding").unwrap_or(0);
-    render(name, outputs.get(index).ok_or_else(Refusal::internal)?, form, tokens)
+    let symbols = model.symbols_of_texts(&texts);
+    let plan = Plan::new(&call.app.answers, &model.spec.outputs, vec![(index, form)], &symbols)?;
+    let outputs = model.embed(texts, due).await?;
+    let share = plan.share(&outputs)?;
+    let body = render(&model.spec.name, outputs.get(index).ok_or_else(Refusal::internal)?, form, tokens)?;
+    drop(outputs);
+    Ok(share.hold(body))
 }
 
 /// Reads and tokenizes a request.
@@ -85,10 +85,12 @@ fn parse(app: &Arc<App>, body: &Bytes) -> Result<(Arc<Served>, Form, Encoded), R
     let mut name = None;
     let mut texts = None;
     let mut single = false;
-    let mut form = Form::Float;
+    let mut form = Form::Json;
     let mut dimensions = None;
     let mut reader = Reader::new(utf8(body)?);
+    let mut once = Once::default();
     let read = reader.object(|reader, key| {
+        once.take(&["model", "input", "encoding_format", "dimensions"], &key, "")?;
         match &*key {
             "model" => name = Some(named_string(reader, "model")?.into_owned()),
             "input" => {
@@ -96,7 +98,7 @@ fn parse(app: &Arc<App>, body: &Bytes) -> Result<(Arc<Served>, Form, Encoded), R
             }
             "encoding_format" if !reader.null() => {
                 form = match &*named_string(reader, "encoding_format")? {
-                    "float" => Form::Float,
+                    "float" => Form::Json,
                     "base64" => Form::Base64,
                     _ => return Err(fault("encoding_format", "expected \"float\" or \"base64\"")),
                 }
@@ -215,8 +217,8 @@ fn render(model: &str, embedding: &Tensor, form: Form, tokens: usize) -> Result<
         out.extend_from_slice(b",\"embedding\":");
         let data = Data::Float32(values[row * width..(row + 1) * width].to_vec());
         match form {
-            Form::Float => writer::flat(&mut out, &data),
-            Form::Base64 => {
+            Form::Json => writer::flat(&mut out, &data),
+            Form::Base64 | Form::Binary => {
                 out.push(b'"');
                 out.extend_from_slice(STANDARD.encode(data.to_le_bytes()).as_bytes());
                 out.push(b'"');

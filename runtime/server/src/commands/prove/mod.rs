@@ -149,7 +149,7 @@ impl Measure<'_> {
     }
 
     fn start_server(&self) -> Result<(Server, Duration, Vec<u8>), String> {
-        Server::start(&self.start.folder, self.common, &self.cold_post())
+        Server::start(self.start.folder.path(), self.common, &self.cold_post())
     }
 
     /// The first request, with an id of its own, so that equal answers are equal bytes.

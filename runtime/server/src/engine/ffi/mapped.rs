@@ -2,28 +2,65 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use memmap2::Mmap;
 
-/// A file's bytes: mapped, or nothing for an empty file (which cannot be mapped).
-pub struct Mapped(Option<Mmap>);
+/// An open regular file and its bytes: mapped, or nothing for an empty file (which cannot be mapped). The descriptor
+/// stays open as long as this lives.
+pub struct Mapped {
+    file: File,
+    map: Option<Mmap>,
+}
 
 impl Mapped {
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("not a regular file"));
-        }
-        if metadata.len() == 0 {
-            return Ok(Mapped(None));
-        }
-        // SAFETY: a bundle's files are not written while it is served; a bundle is replaced by renaming.
-        Ok(Mapped(Some(unsafe { Mmap::map(&file)? })))
+    pub fn new(file: File) -> io::Result<Self> {
+        let map = if file.metadata()?.len() == 0 {
+            None
+        } else {
+            // SAFETY: a bundle's files are not written while it is served; a bundle is replaced by renaming.
+            Some(unsafe { Mmap::map(&file)? })
+        };
+        Ok(Mapped { file, map })
     }
 
     pub fn bytes(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or(&[])
+        self.map.as_deref().unwrap_or(&[])
+    }
+
+    /// Reads at `offset` through the descriptor: where the file has shrunk since it was mapped this ends early, while
+    /// touching the mapping would end the process.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    /// All bytes, read through the descriptor: those that the file had when it was mapped, or fewer.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.map.as_ref().map_or(0, |map| map.len())];
+        let mut at = 0;
+        while at < bytes.len() {
+            let read = self.file.read_at(&mut bytes[at..], at as u64)?;
+            if read == 0 {
+                break;
+            }
+            at += read;
+        }
+        bytes.truncate(at);
+        Ok(bytes)
+    }
+
+    /// Bytes that the file has now.
+    pub fn bytes_now(&self) -> io::Result<u64> {
+        self.file.metadata().map(|m| m.len())
+    }
+
+    /// Device and inode.
+    pub fn identity(&self) -> io::Result<(u64, u64)> {
+        self.file.metadata().map(|m| (m.dev(), m.ino()))
+    }
+
+    pub fn descriptor(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 }

@@ -1,7 +1,8 @@
 //! A `model.so` behind the [`Engine`] trait.
 
 use std::ffi::{CStr, c_int, c_void};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 
@@ -24,13 +25,19 @@ pub struct Library {
     output_shapes: abi::OutputShapes,
     run: abi::Run,
     _handle: Handle,
+    /// Open as long as the library: the loader knows a library by the path it was loaded from, which is this
+    /// descriptor's number, so no other file may have that number meanwhile.
+    _file: Arc<Mapped>,
 }
 
 impl Library {
-    /// Loads the library with all its symbols resolved and kept to itself.
-    pub fn load(path: &Path) -> Result<Self, String> {
+    /// Loads the library from its open file, with all its symbols resolved and kept to itself. `path` is where the file
+    /// was opened: of use only without /proc, the one way in which Linux lets a descriptor be loaded.
+    pub fn load(file: Arc<Mapped>, path: &Path) -> Result<Self, String> {
+        let descriptor = PathBuf::from(format!("/proc/self/fd/{}", file.descriptor()));
+        let path = if descriptor.exists() { descriptor } else { same_file(&file, path)? };
         // SAFETY: the file's digest was checked before; generated libraries have no constructors.
-        let handle = unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(|e| reason(&e))?;
+        let handle = unsafe { Handle::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.map_err(|e| reason(&e))?;
         // SAFETY: the types are those of the header, whose version is checked before any other call.
         unsafe {
             let version: abi::AbiVersion = function(&handle, "infc_abi_version")?;
@@ -48,6 +55,7 @@ impl Library {
                 output_shapes: function(&handle, "infc_output_shapes")?,
                 run: function(&handle, "infc_run")?,
                 _handle: handle,
+                _file: file,
             })
         }
     }
@@ -64,6 +72,14 @@ impl Library {
         };
         text.to_str().map(str::to_owned).map_err(|_| "infc_describe is not UTF-8".into())
     }
+}
+
+/// The path, if it still leads to the open file.
+fn same_file(file: &Mapped, path: &Path) -> Result<PathBuf, String> {
+    crate::log::warning(&format!("there is no /proc: {} is loaded by its name", path.display()));
+    let found = std::fs::symlink_metadata(path).map_err(|e| e.to_string())?;
+    let open = file.identity().map_err(|e| e.to_string())?;
+    if (found.dev(), found.ino()) == open { Ok(path.to_owned()) } else { Err("it was replaced meanwhile".into()) }
 }
 
 /// The loader's own words.
@@ -118,6 +134,24 @@ impl Model {
         }
         Ok(Model { raw, inputs, outputs, library, _weights: weights })
     }
+
+    /// Bytes of the workspace that batches within `limits` need.
+    pub fn workspace_bytes(&self, limits: Limits) -> Result<u64, Fault> {
+        let whole = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let args = abi::Limits {
+            size: size_of::<abi::Limits>() as u32,
+            requests: whole(limits.requests),
+            rows: limits.rows as u64,
+            tokens: limits.tokens as u64,
+            longest: limits.longest as u64,
+        };
+        let mut bytes = 0u64;
+        let mut error = abi::Error::new();
+        // SAFETY: the structs are those of the header.
+        let kind = unsafe { (self.library.workspace)(self.raw, &args, &mut bytes, &mut error) };
+        check(kind, &error)?;
+        Ok(bytes)
+    }
 }
 
 impl Drop for Model {
@@ -144,7 +178,7 @@ unsafe impl Send for NativeEngine {}
 impl NativeEngine {
     /// Opens a context on the calling thread, with a workspace for batches within `limits`.
     pub fn open(model: Arc<Model>, threads: usize, cpus: Option<&[i32]>, limits: Limits) -> Result<Self, Fault> {
-        let bytes = workspace_bytes(&model, limits)?;
+        let bytes = model.workspace_bytes(limits)?;
         // Anonymous pages come zeroed, page-aligned, and take memory only once they are touched.
         let workspace = MmapMut::map_anon(usize::try_from(bytes).unwrap_or(usize::MAX).max(64))
             .map_err(|e| Fault::internal(format!("a workspace of {bytes} bytes: {e}")))?;
@@ -234,22 +268,6 @@ impl Drop for NativeEngine {
         // SAFETY: no batch runs (that takes &mut self), and it is closed once.
         unsafe { (self.model.library.context_close)(self.raw) }
     }
-}
-
-fn workspace_bytes(model: &Model, limits: Limits) -> Result<u64, Fault> {
-    let args = abi::Limits {
-        size: size_of::<abi::Limits>() as u32,
-        requests: limits.requests as u32,
-        rows: limits.rows as u64,
-        tokens: limits.tokens as u64,
-        longest: limits.longest as u64,
-    };
-    let mut bytes = 0u64;
-    let mut error = abi::Error::new();
-    // SAFETY: the structs are those of the header.
-    let kind = unsafe { (model.library.workspace)(model.raw, &args, &mut bytes, &mut error) };
-    check(kind, &error)?;
-    Ok(bytes)
 }
 
 fn input_tensor(tensor: &Option<Tensor>) -> abi::Tensor {

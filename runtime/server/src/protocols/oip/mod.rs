@@ -9,17 +9,21 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::call::{Call, Style, json_response};
+use crate::answer::{Form, Plan};
 use crate::app::App;
 use crate::model::Served;
 use crate::refusal::{Reason, Refusal};
 use crate::tensor::{DType, Dim};
-use request::Parsed;
-use response::Rendered;
+use request::{Parsed, Wanted};
+
+/// An answer's body, and how many bytes of it are JSON where tensors follow as bytes.
+type Answer = (Bytes, Option<usize>);
 
 /// How many bytes of a body are JSON, where tensors follow as bytes (name from the binary tensor data extension).
 const HEADER_LENGTH: &str = "inference-header-content-length";
@@ -115,8 +119,8 @@ pub async fn infer(State(app): State<Arc<App>>, Path(target): Path<Target>, requ
     };
     let mut id = None;
     match answer_infer(&mut call, &target, request, &mut id).await {
-        Ok(Rendered { body, json_bytes: None }) => call.answer(body),
-        Ok(Rendered { body, json_bytes: Some(length) }) => call.answer_binary(body, HEADER_LENGTH, length),
+        Ok((body, None)) => call.answer(body),
+        Ok((body, Some(length))) => call.answer_binary(body, HEADER_LENGTH, length),
         Err(refusal) => call.refuse(&refusal, id.as_deref()),
     }
 }
@@ -126,7 +130,7 @@ async fn answer_infer(
     target: &Target,
     request: Request,
     id: &mut Option<String>,
-) -> Result<Rendered, Refusal> {
+) -> Result<Answer, Refusal> {
     let model = Arc::clone(target.find(&call.app)?);
     call.is_for(&model);
     let json_bytes = header_length(request.headers())?;
@@ -137,11 +141,20 @@ async fn answer_infer(
     let (given_id, parsed) = Call::offload(call.body_bytes(), work).await?;
     *id = given_id;
     let (parsed, wanted) = parsed?;
+    let symbols = match &parsed {
+        Parsed::Tensors(inputs) => model.symbols_of(inputs),
+        Parsed::Texts(texts) => model.symbols_of_texts(texts),
+    };
+    let form = |wanted: &Wanted| (wanted.index, if wanted.binary { Form::Binary } else { Form::Json });
+    let plan = Plan::new(&call.app.answers, &model.spec.outputs, wanted.iter().map(form).collect(), &symbols)?;
     let outputs = match parsed {
         Parsed::Tensors(inputs) => model.run(inputs, due).await?,
         Parsed::Texts(texts) => model.embed(texts, due).await?,
     };
-    Ok(response::render(&model, &outputs, &wanted, id.as_deref()))
+    let share = plan.share(&outputs)?;
+    let rendered = response::render(&model, &outputs, &wanted, id.as_deref());
+    drop(outputs);
+    Ok((share.hold(rendered.body), rendered.json_bytes))
 }
 
 fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {

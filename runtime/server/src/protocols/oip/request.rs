@@ -4,12 +4,14 @@ use bytes::Bytes;
 
 use super::super::call::utf8;
 use super::super::native::{named_string, read_texts, within};
+use super::super::once::Once;
+use crate::answer::MOST_ID;
 use crate::engine::Inputs;
 use crate::json::tensor::read_nested;
 use crate::json::{Fault, Reader};
 use crate::model::{Encoded, Served, Text};
 use crate::refusal::Refusal;
-use crate::tensor::{Data, Dim, InputSpec, Tensor, elements, shape_text};
+use crate::tensor::{Data, Dim, InputSpec, MAX_RANK, Tensor, elements, shape_text};
 
 /// A request as it stands in the body.
 #[derive(Default)]
@@ -52,7 +54,7 @@ pub struct Wanted {
 /// The request's id, its inputs, and the outputs that it wants. `json_bytes`: where bytes of tensors begin.
 pub fn parse(model: &Served, body: &Bytes, json_bytes: Option<usize>) -> WithId<(Parsed, Vec<Wanted>)> {
     let read = split(body, json_bytes).and_then(|(json, tail)| {
-        let mut asked = read_request(utf8(json)?).map_err(|fault| Refusal::json("", fault))?;
+        let mut asked = read_request(model, utf8(json)?).map_err(|fault| Refusal::json("", fault))?;
         hand_out(&mut asked.inputs, tail)?;
         Ok(asked)
     });
@@ -88,25 +90,31 @@ fn hand_out<'a>(inputs: &mut [Given<'a>], mut tail: &'a [u8]) -> Result<(), Refu
     if tail.is_empty() { Ok(()) } else { Err(Refusal::malformed(format!("{} bytes belong to no tensor", tail.len()))) }
 }
 
-fn read_request(body: &str) -> Result<Asked<'_>, Fault> {
+/// Reads the request. Tensors that the model does not have, and those that are named a second time, are refused as soon
+/// as they are read, so that a request takes no more memory than the model has inputs and outputs.
+fn read_request<'a>(model: &Served, body: &'a str) -> Result<Asked<'a>, Fault> {
     let mut asked = Asked::default();
+    let mut once = Once::default();
     let mut seen_inputs = false;
     let mut reader = Reader::new(body);
     reader.object(|reader, key| {
+        once.take(&["id", "inputs", "outputs", "parameters"], &key, "")?;
         match &*key {
-            "id" => asked.id = Some(named_string(reader, "id")?.into_owned()),
+            "id" => asked.id = Some(read_id(reader)?),
             "inputs" => {
                 seen_inputs = true;
                 list_of(reader, "inputs", |reader, index| {
-                    asked.inputs.push(read_given(reader).map_err(|f| within(&format!("inputs[{index}]"), f))?);
-                    Ok(())
+                    let given = read_given(reader).map_err(|f| within(&format!("inputs[{index}]"), f))?;
+                    check_input(model, &given.name)?;
+                    push_once(&mut asked.inputs, given, "the input is given twice")
                 })?;
             }
             "parameters" => asked.binary_output = read_parameters(reader)?.output.unwrap_or(false),
             "outputs" => {
                 list_of(reader, "outputs", |reader, index| {
-                    asked.outputs.push(read_given(reader).map_err(|f| within(&format!("outputs[{index}]"), f))?);
-                    Ok(())
+                    let given = read_given(reader).map_err(|f| within(&format!("outputs[{index}]"), f))?;
+                    check_output(model, &given.name)?;
+                    push_once(&mut asked.outputs, given, "the output is asked for twice")
                 })?;
             }
             _ => drop(reader.skip()?),
@@ -121,6 +129,43 @@ fn read_request(body: &str) -> Result<Asked<'_>, Fault> {
         });
     }
     Ok(asked)
+}
+
+/// An id is given back, so it is bounded.
+fn read_id(reader: &mut Reader) -> Result<String, Fault> {
+    let id = named_string(reader, "id")?;
+    if id.len() > MOST_ID {
+        let message = format!("it has {} bytes, and at most {MOST_ID} are taken", id.len());
+        return Err(Fault::Value { path: "id".into(), message });
+    }
+    Ok(id.into_owned())
+}
+
+/// Appends the tensor unless its name is there already; the list is never longer than the model's own.
+fn push_once<'a>(list: &mut Vec<Given<'a>>, given: Given<'a>, message: &str) -> Result<(), Fault> {
+    if list.iter().any(|other| other.name == given.name) {
+        return Err(Fault::Value { path: given.name, message: message.into() });
+    }
+    list.push(given);
+    Ok(())
+}
+
+fn check_input(model: &Served, name: &str) -> Result<(), Fault> {
+    let names: Vec<&str> =
+        if model.is_text() { vec!["text"] } else { model.spec.inputs.iter().map(|i| i.name.as_str()).collect() };
+    check_name(&names, name, "there is no such input; the model takes")
+}
+
+fn check_output(model: &Served, name: &str) -> Result<(), Fault> {
+    let names: Vec<&str> = model.spec.outputs.iter().map(|o| o.name.as_str()).collect();
+    check_name(&names, name, "there is no such output; the model gives")
+}
+
+fn check_name(names: &[&str], name: &str, text: &str) -> Result<(), Fault> {
+    if names.contains(&name) {
+        return Ok(());
+    }
+    Err(Fault::Value { path: name.chars().take(64).collect(), message: format!("{text} {}", names.join(", ")) })
 }
 
 fn list_of<'a>(
@@ -139,7 +184,9 @@ fn read_given<'a>(reader: &mut Reader<'a>) -> Result<Given<'a>, Fault> {
         return Err(Fault::value(format!("expected an object, got {}", reader.kind())));
     }
     let mut given = Given::default();
+    let mut once = Once::default();
     reader.object(|reader, key| {
+        once.take(&["name", "datatype", "shape", "data", "parameters"], &key, ".")?;
         match &*key {
             "name" => given.name = named_string(reader, ".name")?.into_owned(),
             "datatype" => given.datatype = named_string(reader, ".datatype")?.into_owned(),
@@ -148,6 +195,10 @@ fn read_given<'a>(reader: &mut Reader<'a>) -> Result<Given<'a>, Fault> {
                 let path = format!(".shape[{index}]");
                 let fault = Fault::Value { path, message: "expected a whole number of 0 or more".into() };
                 given.shape.push(number.ok_or(fault)?);
+                if given.shape.len() > MAX_RANK {
+                    let message = format!("more than {MAX_RANK} dimensions");
+                    return Err(Fault::Value { path: ".shape".into(), message });
+                }
                 Ok(())
             })?,
             "data" => given.data = Some(reader.skip()?),
@@ -182,7 +233,9 @@ fn read_parameters(reader: &mut Reader) -> Result<Parameters, Fault> {
         Some(b't' | b'f') => reader.boolean(),
         _ => Err(Fault::Value { path: path.into(), message: "expected true or false".into() }),
     };
+    let mut once = Once::default();
     reader.object(|reader, key| {
+        once.take(&["binary_data_size", "binary_data", "binary_data_output"], &key, ".parameters.")?;
         match &*key {
             "binary_data_size" => {
                 let number = match reader.peek() {
@@ -204,10 +257,8 @@ fn read_parameters(reader: &mut Reader) -> Result<Parameters, Fault> {
 fn take_tensors(model: &Served, given: &[Given]) -> Result<Inputs, Refusal> {
     let mut inputs: Inputs = vec![None; model.spec.inputs.len()];
     for tensor in given {
-        let Some(index) = model.input_index(&tensor.name) else { return Err(unknown_input(model, &tensor.name)) };
-        if inputs[index].is_some() {
-            return Err(Refusal::invalid(&tensor.name, "the input is given twice"));
-        }
+        // Names were checked when they were read.
+        let index = model.input_index(&tensor.name).ok_or_else(Refusal::internal)?;
         inputs[index] = Some(take_tensor(&model.spec.inputs[index], tensor)?);
     }
     Ok(inputs)
@@ -280,9 +331,6 @@ fn take_texts(model: &Served, given: &[Given]) -> Result<Encoded, Refusal> {
     let [only] = given else {
         return Err(Refusal::invalid("inputs", format!("expected one tensor, \"text\", got {}", given.len())));
     };
-    if only.name != "text" {
-        return Err(unknown_input(model, &only.name));
-    }
     if only.datatype != "BYTES" {
         return Err(Refusal::invalid("text", format!("expected datatype BYTES, got {:?}", only.datatype)));
     }
@@ -298,24 +346,13 @@ fn take_texts(model: &Served, given: &[Given]) -> Result<Encoded, Refusal> {
     model.encode(texts.into_iter().map(Text::Text).collect(), |index| format!("text[{index}]"))
 }
 
-fn unknown_input(model: &Served, name: &str) -> Refusal {
-    let names: Vec<&str> =
-        if model.is_text() { vec!["text"] } else { model.spec.inputs.iter().map(|i| i.name.as_str()).collect() };
-    let shown: String = name.chars().take(64).collect();
-    Refusal::invalid(shown, format!("there is no such input; the model takes {}", names.join(", ")))
-}
-
 fn wanted_outputs(model: &Served, asked: &Asked) -> Result<Vec<Wanted>, Refusal> {
     let all = &model.spec.outputs;
     if asked.outputs.is_empty() {
         return Ok((0..all.len()).map(|index| Wanted { index, binary: asked.binary_output }).collect());
     }
     let find = |given: &Given| {
-        let index = all.iter().position(|o| o.name == given.name).ok_or_else(|| {
-            let known: Vec<&str> = all.iter().map(|o| o.name.as_str()).collect();
-            let shown: String = given.name.chars().take(64).collect();
-            Refusal::invalid(shown, format!("there is no such output; the model gives {}", known.join(", ")))
-        })?;
+        let index = all.iter().position(|o| o.name == given.name).ok_or_else(Refusal::internal)?;
         Ok(Wanted { index, binary: given.binary.unwrap_or(asked.binary_output) })
     };
     asked.outputs.iter().map(find).collect()

@@ -12,8 +12,8 @@ pub struct Rendered {
 }
 
 pub fn render(model: &Served, outputs: &[Tensor], wanted: &[Wanted], id: Option<&str>) -> Rendered {
-    let mut out = Vec::with_capacity(256);
-    let mut tail = Vec::new();
+    let tail: usize = wanted.iter().filter(|w| w.binary).map(|w| outputs[w.index].data.bytes()).sum();
+    let mut out = Vec::with_capacity(512 + tail);
     out.extend_from_slice(b"{\"model_name\":");
     writer::string(&mut out, &model.spec.name);
     out.extend_from_slice(b",\"model_version\":");
@@ -27,21 +27,17 @@ pub fn render(model: &Served, outputs: &[Tensor], wanted: &[Wanted], id: Option<
         if position > 0 {
             out.push(b',');
         }
-        render_output(
-            &mut out,
-            &mut tail,
-            &model.spec.outputs[wanted.index].name,
-            &outputs[wanted.index],
-            wanted.binary,
-        );
+        render_output(&mut out, &model.spec.outputs[wanted.index].name, &outputs[wanted.index], wanted.binary);
     }
     out.extend_from_slice(b"]}");
     let json_bytes = wanted.iter().any(|w| w.binary).then_some(out.len());
-    out.extend_from_slice(&tail);
+    for wanted in wanted.iter().filter(|w| w.binary) {
+        outputs[wanted.index].data.write_le_bytes(&mut out);
+    }
     Rendered { body: out, json_bytes }
 }
 
-fn render_output(out: &mut Vec<u8>, tail: &mut Vec<u8>, name: &str, tensor: &Tensor, binary: bool) {
+fn render_output(out: &mut Vec<u8>, name: &str, tensor: &Tensor, binary: bool) {
     out.extend_from_slice(b"{\"name\":");
     writer::string(out, name);
     out.extend_from_slice(b",\"datatype\":");
@@ -54,11 +50,9 @@ fn render_output(out: &mut Vec<u8>, tail: &mut Vec<u8>, name: &str, tensor: &Ten
         writer::integer(out, *size as u64);
     }
     if binary {
-        let bytes = tensor.data.to_le_bytes();
         out.extend_from_slice(b"],\"parameters\":{\"binary_data_size\":");
-        writer::integer(out, bytes.len() as u64);
+        writer::integer(out, tensor.data.bytes() as u64);
         out.extend_from_slice(b"}}");
-        tail.extend_from_slice(&bytes);
     } else {
         out.extend_from_slice(b"],\"data\":");
         writer::flat(out, &tensor.data);
