@@ -77,7 +77,7 @@ def test_two_hundred_thousand_equal_tensors_are_refused_and_cost_their_own_bytes
         ("/infer", '{"features": null, "features": [[1,1,1,1,1,1,1,1]]}', "features: the input is given twice"),
         ("/infer", '{"id": "a", "id": "b"}', "id: the field is given twice"),
         ("/infer", '{"model": "fixture", "model": "fixture"}', "model: the field is given twice"),
-        ("/infer", json.dumps({"id": "x" * 257}), "id: the text is longer"),
+        ("/infer", json.dumps({"id": "x" * 257}), "id: it has 257 bytes"),
     ],
 )
 def test_a_field_or_a_tensor_that_is_there_twice_is_refused(

@@ -121,16 +121,11 @@ impl Extra {
             "id" => &mut self.id,
             _ => return Ok(false),
         };
-        let text = named_string(reader, key)?;
-        let wrong = if place.is_some() {
-            "the field is given twice"
-        } else if text.len() > MOST_ID {
-            "the text is longer than any name or id that is taken"
-        } else {
-            *place = Some(text.into_owned());
-            return Ok(true);
-        };
-        Err(Fault::Value { path: key.into(), message: wrong.into() })
+        if place.is_some() {
+            return Err(Fault::Value { path: key.into(), message: "the field is given twice".into() });
+        }
+        *place = Some(if key == "id" { read_id(reader)? } else { named_string(reader, key)?.into_owned() });
+        Ok(true)
     }
 }
 
@@ -141,6 +136,16 @@ pub fn named_string<'a>(reader: &mut Reader<'a>, name: &str) -> Result<Cow<'a, s
         return Err(Fault::Value { path: name.into(), message });
     }
     reader.string().map_err(|fault| within(name, fault))
+}
+
+/// A request's id. It is given back, so it is bounded.
+pub fn read_id(reader: &mut Reader) -> Result<String, Fault> {
+    let id = named_string(reader, "id")?;
+    if id.len() > MOST_ID {
+        let message = format!("it has {} bytes, and at most {MOST_ID} are taken", id.len());
+        return Err(Fault::Value { path: "id".into(), message });
+    }
+    Ok(id.into_owned())
 }
 
 /// Puts the name of a field in front of a fault's path.

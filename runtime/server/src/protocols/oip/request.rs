@@ -3,9 +3,8 @@
 use bytes::Bytes;
 
 use super::super::call::utf8;
-use super::super::native::{named_string, read_texts, within};
+use super::super::native::{named_string, read_id, read_texts, within};
 use super::super::once::Once;
-use crate::answer::MOST_ID;
 use crate::engine::Inputs;
 use crate::json::tensor::read_nested;
 use crate::json::{Fault, Reader};
@@ -129,16 +128,6 @@ fn read_request<'a>(model: &Served, body: &'a str) -> Result<Asked<'a>, Fault> {
         });
     }
     Ok(asked)
-}
-
-/// An id is given back, so it is bounded.
-fn read_id(reader: &mut Reader) -> Result<String, Fault> {
-    let id = named_string(reader, "id")?;
-    if id.len() > MOST_ID {
-        let message = format!("it has {} bytes, and at most {MOST_ID} are taken", id.len());
-        return Err(Fault::Value { path: "id".into(), message });
-    }
-    Ok(id.into_owned())
 }
 
 /// Appends the tensor unless its name is there already; the list is never longer than the model's own.
