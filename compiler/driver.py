@@ -8,7 +8,6 @@ Every stage is a function from artifact to artifact; `--emit STAGE` prints what 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +20,7 @@ from ..dsl.spec import Hardware, Model, Spec
 from .cache import Cache
 from .errors import Exit, InfcError
 from .target import Platform, Rendered, Target, Tuning, discover, find_target
+from .temporary import work_folder
 
 if TYPE_CHECKING:
     from .codegen.plan import Plan
@@ -37,7 +37,8 @@ Report = Callable[[str], None]
 @dataclass(frozen=True)
 class Request:
     """What `infc build` was asked. `jobs`: compilers at a time; `tune`: seconds that may go into measuring
-    kernels; `report` hears what begins."""
+    kernels; `report` hears what begins, `notice` what went wrong and is not
+    needed."""
 
     spec: Path
     output: Path | None = None
@@ -54,6 +55,7 @@ class Request:
     dump: Path | None = None
     report: Report = lambda _: None
     warn: Callable[[Diagnostic], None] = lambda _: None
+    notice: Report = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,10 @@ def tune_plan(plan: Plan, request: Request, model: Model, machine: Machine, work
         return Tuning(locked_choices(request.spec, model.name))
     if request.tune > 0:
         request.report(f"tuning {model.name}")
-    return machine.target.tune(plan, machine.variant, tuning_table(request, machine), request.tune, work)
+    tuning = machine.target.tune(plan, machine.variant, tuning_table(request, machine), request.tune, work)
+    if tuning.problem:
+        request.notice(f"{tuning.problem}; building without it")
+    return tuning
 
 
 def tuning_table(request: Request, machine: Machine) -> Path | None:
@@ -223,8 +228,8 @@ def emit(request: Request, stage: str) -> str:
     machine = choose_machine(spec)
     texts: list[str] = []
     for model in spec.models:
-        with tempfile.TemporaryDirectory(prefix="infc-") as work:
-            texts.append(_emit_model(request, spec, model, machine, stage, Path(work)))
+        with work_folder() as work:
+            texts.append(_emit_model(request, spec, model, machine, stage, work))
     return "\n".join(texts)
 
 

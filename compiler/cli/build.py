@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def run(argv: Sequence[str]) -> int:
         cache=Cache(settings.cache_dir, settings.cache_limit),
         dump=settings.dump,
         warn=lambda d: print_warning(d, ui),
+        notice=lambda text: print(f"warning: {text}", file=sys.stderr),
         **({"jobs": args.jobs} if args.jobs else {}),
     )
     if args.emit is not None:
@@ -101,8 +103,6 @@ def run(argv: Sequence[str]) -> int:
 
 def print_warning(diagnostic: object, ui: Ui) -> None:
     """A warning of the spec, on stderr."""
-    import sys
-
     from ...dsl.diagnostics import Diagnostic
 
     assert isinstance(diagnostic, Diagnostic)
