@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,17 @@ from .bundle.lock import check_lock, lock_beside, lock_text, read_lock
 from .bundle.manifest import Manifest, bundle_digest, has_manifest
 from .bundle.server import find as find_server
 from .bundle.tokenizer import check_tokenizer
-from .bundle.write import check_replaceable, finish, publish, temporary_beside, write_content
+from .bundle.write import check_replaceable, finish, publish, recover, temporary_beside, write_content
+from .cache import WITHOUT_CACHE, Spare
 from .driver import Compiled, Machine, Request, check_spec, choose_machine, compile_model, versions
 from .errors import Exit, InfcError
 from .measure import Measured, measure
 from .measure.table import exit_code_of
 from .report.profile import profile
+from .temporary import work_folder
 
 PROFILE_RUNS = 7
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 from .passes.pipeline import parse_passes
 
 
@@ -45,31 +49,58 @@ class Outcome:
 
 def build(request: Request) -> Outcome:
     """Builds request.spec. Raises InfcError: exit 2 for a bad spec, 3 where a target is missed, 6 where a tool is missing."""
+    request = replace(request, notice=_first_only(request.notice))
     spec = check_spec(request)
     machine = choose_machine(spec)
     out = request.output or request.spec.parent / f"{request.spec.stem}.bundle"
+    recover(out)
     check_replaceable(out)
     find_server(machine.platform.arch)
     if request.passes is not None:
         parse_passes(request.passes)
     if request.locked:
         read_lock(lock_beside(request.spec), f"infc build {request.spec}")
+    spare = Spare(request.cache, request.notice)
     tuned = request.tune > 0 and not request.locked
     key = build_key(request, spec, machine, tuning_digest(request, spec, machine), tuned=tuned)
-    found = find_build(request.cache, key) if request.cache is not None else None
+    found = spare.ask(lambda cache: find_build(cache, key))
     if found is not None:
-        return _reuse(request, spec, machine, found, out)
-    temporary = temporary_beside(out)
-    try:
-        with tempfile.TemporaryDirectory(prefix="infc-") as work:
-            outcome = _build_into(request, spec, machine, temporary, Path(work), out)
+        try:
+            return _reuse(request, spec, machine, found, out)
+        except (OSError, ValueError, KeyError, TypeError) as error:  # removed or damaged while it was read
+            spare.failed(error)
+    with temporary_beside(out) as temporary:
+        try:
+            with work_folder() as work:
+                outcome = _build_into(request, spec, machine, temporary, work, out, spare)
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            raise InfcError(
+                f"the disk is full: {error.filename or f'of {temporary.parent} or {tempfile.gettempdir()}'}",
+                exit_code=Exit.MISSING,
+                hint="free some disk space, choose another place with -o, or set TMPDIR",
+            ) from error
         publish(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return outcome
 
 
-def _build_into(request: Request, spec: Spec, machine: Machine, folder: Path, work: Path, out: Path) -> Outcome:
+def _first_only(notice: Callable[[str], None]) -> Callable[[str], None]:
+    """`notice`, but of texts about the cache the first alone: a broken one is said once, however many parts fail."""
+    said: list[str] = []
+
+    def once(text: str) -> None:
+        if text.endswith(WITHOUT_CACHE):
+            said.append(text)
+        if len(said) < 2 or not text.endswith(WITHOUT_CACHE):
+            notice(text)
+
+    return once
+
+
+def _build_into(
+    request: Request, spec: Spec, machine: Machine, folder: Path, work: Path, out: Path, spare: Spare
+) -> Outcome:
     model = spec.models[0]
     compiled = compile_model(request, spec, model, machine, work)
     try:
@@ -112,7 +143,7 @@ def _build_into(request: Request, spec: Spec, machine: Machine, folder: Path, wo
         table = tuning_digest(request, spec, machine) if request.locked else compiled.tuning.table
         tuned = request.tune > 0 and not request.locked and not compiled.tuning.missing
         key = build_key(request, spec, machine, table, tuned=tuned)
-        remember_build(request.cache, key, compiled.imported.used_files, folder)
+        spare.ask(lambda cache: remember_build(cache, key, compiled.imported.used_files, folder))
     return Outcome(out, bundle_digest(folder), code, measured, report)
 
 
@@ -163,12 +194,9 @@ def _reuse(request: Request, spec: Spec, machine: Machine, found: Path, out: Pat
     if request.locked and (not lock_path.exists() or lock_path.read_text(encoding="utf-8") != lock):
         raise InfcError(f"{lock_path} is not the lock of this build", hint=f"infc build {request.spec} writes it")
     if not (out.exists() and (out / "evidence" / "targets.json").exists() and has_manifest(out, digest)):
-        temporary = temporary_beside(out)
-        try:
+        with temporary_beside(out) as temporary:
             shutil.copytree(found, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".entry.json"))
             publish(temporary, out)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     lock_path.write_text(lock, encoding="utf-8")
     measured = tuple(Measured(**row) for row in json.loads((found / "evidence" / "targets.json").read_text()))
     report = json.loads((found / "evidence" / "build.json").read_text(encoding="utf-8"))
@@ -187,7 +215,7 @@ def build_report(compiled: Compiled, model: Model, machine: Machine, folder: Pat
         "tail": {plan.steps[i].name: why for i, why in sorted(compiled.rendered.reasons.items())},
         "precision": model.search.precisions[0].kind,
         "layers": [asdict(d) for d in compiled.decisions],
-        "tuning": {key: value for key, value in asdict(compiled.tuning).items() if key != "table"},
+        "tuning": {key: value for key, value in asdict(compiled.tuning).items() if key not in ("table", "problem")},
         "islands": [{"steps": [s.name for s in u.steps], "why": u.reason} for u in plan.units if u.island],
         "batchable": placement.batchable,
         "batchable_reason": placement.batchable_reason,

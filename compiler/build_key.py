@@ -48,7 +48,10 @@ def tuning_digest(request: Request, spec: Spec, machine: Machine) -> str:
         chosen = {model.name: locked_choices(request.spec, model.name) for model in spec.models}
         return cache_key("locked", chosen) if any(chosen.values()) else ""
     table = tuning_table(request, machine)
-    return file_digest(table) if table is not None and table.is_file() else ""
+    try:
+        return file_digest(table) if table is not None and table.is_file() else ""
+    except OSError:
+        return ""  # unreadable: as good as absent
 
 
 def find_build(cache: Cache, key: str) -> Path | None:

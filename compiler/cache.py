@@ -17,15 +17,18 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from .errors import Exit, InfcError
+from .temporary import sweep, temporary_folder
 
+WITHOUT_CACHE = "; building without it"
+"""How a warning about an unusable part of the cache ends."""
 DEFAULT_LIMIT_BYTES = 10 << 30
 GRACE_S = 15 * 60.0
 """An entry used this recently is not pruned unless asked for explicitly."""
@@ -33,6 +36,7 @@ STALE_S = 24 * 3600.0
 """A temporary folder this old was left by a build that died."""
 PRUNE_EVERY_S = 60.0
 _META = ".entry.json"
+_TEMPORARY = "put-"
 _FORMAT = 1
 
 
@@ -44,6 +48,42 @@ class Entry:
     folder: Path
     size: int
     used: float
+
+
+_T = TypeVar("_T")
+
+
+class Spare:
+    """A cache (None: there is none) that may fail: the first failure is said, and then it is not asked again."""
+
+    def __init__(self, cache: Cache | None, notice: Callable[[str], None]) -> None:
+        self._cache, self._notice = cache, notice
+
+    def ask(self, question: Callable[[Cache], _T]) -> _T | None:
+        """What `question` gives; None where the cache fails, or has failed."""
+        if self._cache is None:
+            return None
+        try:
+            return question(self._cache)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self.failed(error)
+        except InfcError as error:
+            if error.exit_code != Exit.MISSING:
+                raise
+            self.failed(error)
+        return None
+
+    def failed(self, error: Exception) -> None:
+        """Says so, once."""
+        if self._cache is None:
+            return
+        said = (
+            error.message
+            if isinstance(error, InfcError)
+            else f"the build cache at {self._cache.folder} failed: {error}"
+        )
+        self._cache = None
+        self._notice(f"{said}{WITHOUT_CACHE}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +99,7 @@ class Cache:
         meta = entry / _META
         files = _read_meta(meta)
         if files is None or any(_digest(entry / name) != want for name, want in files.items()):
-            if entry.exists():
+            if os.path.lexists(entry):
                 self._discard(entry)
             return None
         try:
@@ -74,7 +114,12 @@ class Cache:
         Raises what `fill` raises (nothing is stored then), and InfcError (exit 6) where the disk refuses.
         """
         entry = self._place(key)
-        temporary = self._temporary()
+        with self._temporary() as temporary:
+            self._store(entry, key, temporary, fill)
+        self._prune_sometimes()
+        return entry
+
+    def _store(self, entry: Path, key: str, temporary: Path, fill: Callable[[Path], object]) -> None:
         try:
             fill(temporary)
             names = sorted(p.relative_to(temporary).as_posix() for p in temporary.rglob("*") if p.is_file())
@@ -83,15 +128,10 @@ class Cache:
             entry.parent.mkdir(parents=True, exist_ok=True)
             if not _rename(temporary, entry):
                 existing = self.get(key)  # the other build's copy; a damaged one is discarded by get
-                if existing is not None:
-                    return existing
-                _rename(temporary, entry)
+                if existing is None:
+                    _rename(temporary, entry)
         except OSError as error:
             raise cache_unusable(self.folder, error) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        self._prune_sometimes()
-        return entry
 
     def get_bytes(self, key: str) -> bytes | None:
         """The bytes stored by `put_bytes`, or None."""
@@ -164,22 +204,26 @@ class Cache:
             raise ValueError(f"a cache key is 64 hexadecimal digits (see cache_key), not {key!r}")
         return self.folder / "objects" / key[:2] / key
 
-    def _temporary(self) -> Path:
+    @contextmanager
+    def _temporary(self) -> Generator[Path]:
         place = self.folder / "tmp"
         try:
             place.mkdir(parents=True, exist_ok=True)
-            return Path(tempfile.mkdtemp(dir=place))
+            sweep(place, _TEMPORARY)
+            made = temporary_folder(place, _TEMPORARY)
+            folder = made.__enter__()
         except OSError as error:
             raise cache_unusable(self.folder, error) from error
+        with ExitStack() as stack:
+            stack.push(made)
+            yield folder
 
     def _discard(self, entry: Path) -> None:
         """Renames first, so that nobody ever sees half an entry."""
-        try:
-            trash = Path(tempfile.mkdtemp(dir=self._temporary()))
-            os.rename(entry, trash / "entry")
-        except (OSError, InfcError):
-            return  # gone already, or the cache is read-only: either way nothing of it will be used
-        shutil.rmtree(trash.parent, ignore_errors=True)
+        with suppress(OSError, InfcError), self._temporary() as trash:
+            os.rename(entry, trash / "entry")  # else gone, or the cache is read-only: nothing of it will be used
+            with suppress(OSError):
+                os.unlink(trash / "entry")  # where it was a file or a link
 
 
 def cache_key(*parts: bytes | str | float | bool | None | Sequence[Any] | Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ Every stage is a function from artifact to artifact; `--emit STAGE` prints what 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,9 +17,10 @@ from typing import TYPE_CHECKING
 from ..dsl import check_file, unsupported_statements
 from ..dsl.diagnostics import Diagnostic
 from ..dsl.spec import Hardware, Model, Spec
-from .cache import Cache
+from .cache import WITHOUT_CACHE, Cache
 from .errors import Exit, InfcError
 from .target import Platform, Rendered, Target, Tuning, discover, find_target
+from .temporary import work_folder
 
 if TYPE_CHECKING:
     from .codegen.plan import Plan
@@ -208,7 +208,10 @@ def tune_plan(plan: Plan, request: Request, model: Model, machine: Machine, work
         return Tuning(locked_choices(request.spec, model.name))
     if request.tune > 0:
         request.report(f"tuning {model.name}")
-    return machine.target.tune(plan, machine.variant, tuning_table(request, machine), request.tune, work)
+    tuning = machine.target.tune(plan, machine.variant, tuning_table(request, machine), request.tune, work)
+    if tuning.problem:
+        request.notice(f"{tuning.problem}{WITHOUT_CACHE}")
+    return tuning
 
 
 def tuning_table(request: Request, machine: Machine) -> Path | None:
@@ -235,8 +238,8 @@ def emit(request: Request, stage: str) -> str:
     machine = choose_machine(spec)
     texts: list[str] = []
     for model in spec.models:
-        with tempfile.TemporaryDirectory(prefix="infc-") as work:
-            texts.append(_emit_model(request, spec, model, machine, stage, Path(work)))
+        with work_folder() as work:
+            texts.append(_emit_model(request, spec, model, machine, stage, work))
     return "\n".join(texts)
 
 

@@ -161,8 +161,10 @@ def load_settings(
 
 
 def _default_cache(env: Mapping[str, str]) -> Path:
-    base = env.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "infc"
+    base = env.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # the XDG specification: a relative path is ignored
+        base = os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base).absolute() / "infc"
 
 
 def _find_file(start: Path) -> tuple[Path | None, Mapping[str, object]]:

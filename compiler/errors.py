@@ -27,7 +27,7 @@ class Exit(IntEnum):
     WORSE = 5  # worse than --baseline
     MISSING = 6  # this machine lacks a tool, driver, extra, disk or memory
     DAMAGED = 7  # bundle damaged, unsigned or wrongly signed
-    INTERRUPTED = 130
+    INTERRUPTED = 130  # Ctrl-C, SIGTERM or SIGHUP
 
 
 class InfcError(Exception):

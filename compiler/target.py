@@ -82,13 +82,14 @@ class Tuning:
     """How kernels of a plan are made where that was measured and is not what the target takes by itself: text by text, the
     target's own words, which locks hold. `known`: kernels that a table had a word on, `measured`: those measured now;
     `missing`: those that nobody measured yet; `table`: sha256 of the user's table that it was taken from, "" where there is
-    none."""
+    none; `problem`: why that table could not be read or written, which costs nothing but time."""
 
     choices: Mapping[str, str] = field(default_factory=dict[str, str])
     known: int = 0
     measured: int = 0
     missing: int = 0
     table: str = ""
+    problem: str = ""
 
 
 @runtime_checkable

@@ -32,7 +32,8 @@ class TensorInfo:
     default: float | int | None = None
 
     def __str__(self) -> str:
-        dims = [f"{d} {self.bounds[d][0]}..{self.bounds[d][1]}" if d in self.bounds else str(d) for d in self.shape]
+        ranges = {name: f"{name} {low}..{high}" for name, (low, high) in self.bounds.items()}
+        dims = [ranges.get(str(d), str(d)) for d in self.shape]
         return f"{self.name} {self.dtype}[{', '.join(dims)}]"
 
     @property
@@ -48,7 +49,7 @@ def whole(value: Any, name: str, low: int, high: int) -> int:
     try:
         if isinstance(value, bool | np.bool_):
             raise TypeError
-        number = operator.index(cast("Any", value))
+        number = operator.index(value)
     except TypeError:
         number = None
     if number is None or not low <= number <= high:
@@ -109,14 +110,15 @@ def _as_array(value: Any, info: TensorInfo) -> NDArray[Any]:
     if value is None:
         hint = "leave it out" if info.default is not None else "it must be given"
         raise caller(f"input '{info.name}' is None; {hint}: {info}")
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(cast("Any", value)):
         raise caller(f"input '{info.name}' has masked elements, which have no value: fill them first")
+    kind = type(cast("object", value)).__name__
     try:
-        array = np.asarray(cast("Any", value))
+        array: NDArray[Any] = np.asarray(value)
     except Exception as error:  # noqa: BLE001 - whatever the object's own conversion raises
-        raise caller(f"input '{info.name}' must be an array, {info}; {type(value).__name__} is none: {error}") from None
+        raise caller(f"input '{info.name}' must be an array, {info}; {kind} is none: {error}") from None
     if array.dtype.kind not in "biuf":
-        said = f"{type(value).__name__} of dtype {array.dtype}"
+        said = f"{kind} of dtype {array.dtype}"
         raise InferError("CALLER", CODE_DTYPE, f"input '{info.name}' is {said}, and must be {info}")
     return array
 

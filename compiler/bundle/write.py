@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ...runtime.document import SUM, manifest_sum
 from ..errors import Exit, InfcError
+from ..temporary import stale, sweep, temporary_folder
 from .manifest import File, Manifest, digest_file, manifest_bytes, read_manifest
 
 EVIDENCE = ("evidence", "report.html", "signature")
@@ -26,19 +26,36 @@ weights as fast as memory gives them, are 2 to 15 % slower on scattered pages (m
 
 
 def write_content(folder: Path, content: Mapping[str, Content], executables: Sequence[str]) -> list[File]:
-    """Writes files (path in the bundle to content) below folder, and returns their manifest entries by path."""
+    """Writes files (path in the bundle to content) below folder, and returns their manifest entries by path. Raises InfcError
+    (exit 6) where the disk refuses."""
     for name, item in content.items():
         path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(item, Path):
-            with item.open("rb") as source, path.open("wb") as copy:
-                shutil.copyfileobj(source, copy, COPIED)
-        elif isinstance(item, bytes):
-            path.write_bytes(item)
-        else:
-            path.write_text(item, encoding="utf-8")
-        path.chmod(0o755 if name in executables else 0o644)
+        try:
+            _write(path, item, executable=name in executables)
+        except OSError as error:
+            raise cannot_write(path, error) from error
     return [digest_file(folder, folder / name) for name in sorted(content)]
+
+
+def cannot_write(path: Path, error: OSError) -> InfcError:
+    """Exit 6: the disk is full, read-only or broken."""
+    return InfcError(
+        f"{path} cannot be written: {error.strerror or error}",
+        exit_code=Exit.MISSING,
+        hint="free some disk space, or choose another place with -o",
+    )
+
+
+def _write(path: Path, item: Content, *, executable: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(item, Path):
+        with item.open("rb") as source, path.open("wb") as copy:
+            shutil.copyfileobj(source, copy, COPIED)
+    elif isinstance(item, bytes):
+        path.write_bytes(item)
+    else:
+        path.write_text(item, encoding="utf-8")
+    path.chmod(0o755 if executable else 0o644)
 
 
 def finish(folder: Path, manifest: Manifest) -> None:
@@ -48,15 +65,33 @@ def finish(folder: Path, manifest: Manifest) -> None:
     (folder / SUM).write_text(manifest_sum(data), encoding="ascii")
 
 
-def temporary_beside(out: Path) -> Path:
-    """An empty folder beside `out`, on the same file system. Raises InfcError (exit 6) where the disk refuses."""
+@contextmanager
+def temporary_beside(out: Path) -> Generator[Path]:
+    """An empty folder beside `out`, on the same file system, removed at the end unless it was published. What killed builds
+    of `out` left is removed first. Raises InfcError (exit 6) where the disk refuses."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        recover(out)
+        made = temporary_folder(out.parent, f".{out.name}.tmp-")
+        folder = made.__enter__()
         folder.chmod(0o755)
     except OSError as error:
-        raise InfcError(f"{out} cannot be written: {error.strerror}", exit_code=Exit.MISSING) from error
-    return folder
+        raise cannot_write(out, error) from error
+    with ExitStack() as stack:
+        stack.push(made)
+        yield folder
+
+
+def recover(out: Path) -> None:
+    """Removes what killed builds of `out` left beside it. An older bundle that one had moved away, and not yet replaced,
+    is moved back."""
+    prefix = f".{out.name}.old-"
+    for old in stale(out.parent, prefix):
+        with suppress(OSError):
+            if not out.exists() and not out.is_symlink() and (old / out.name).is_dir():
+                os.rename(old / out.name, out)
+    sweep(out.parent, prefix)
+    sweep(out.parent, f".{out.name}.tmp-")
 
 
 def check_replaceable(out: Path) -> None:
@@ -74,17 +109,19 @@ def check_replaceable(out: Path) -> None:
 
 
 def publish(folder: Path, out: Path) -> None:
-    """Makes `folder` the bundle at `out`; an older bundle there is replaced."""
-    old = None
-    if out.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-        os.rename(out, old / out.name)
+    """Makes `folder` the bundle at `out`; an older bundle there is replaced. Raises InfcError (exit 6) where the disk
+    refuses; the older bundle stays then."""
     try:
-        os.rename(folder, out)
-    except OSError:
-        if old is not None:
-            with suppress(OSError):
-                os.rename(old / out.name, out)
-        raise
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
+        if not out.exists():
+            os.rename(folder, out)
+            return
+        with temporary_folder(out.parent, f".{out.name}.old-") as old:
+            os.rename(out, old / out.name)
+            try:
+                os.rename(folder, out)
+            except BaseException:
+                with suppress(OSError):
+                    os.rename(old / out.name, out)
+                raise
+    except OSError as error:
+        raise cannot_write(out, error) from error

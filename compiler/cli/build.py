@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,6 @@ def run(argv: Sequence[str]) -> int:
 
 def print_warning(diagnostic: object, ui: Ui) -> None:
     """A warning of the spec, on stderr."""
-    import sys
-
     from ...dsl.diagnostics import Diagnostic
 
     assert isinstance(diagnostic, Diagnostic)

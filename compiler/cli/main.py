@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from ..errors import Exit, InfcError, missing_module
+from ..processes import interruptible
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs `infc ARGV` and returns its exit code (`Exit`); never raises."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = _dispatch(args)
+        with interruptible():
+            code = _dispatch(args)
         sys.stdout.flush()
         return code
     except SystemExit as error:  # argparse: --help

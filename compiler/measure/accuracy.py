@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,8 @@ from ...dsl.spec import AccuracyTarget, Model
 from ...runtime import load
 from ..errors import InfcError
 from ..frontends import Imported
+from ..processes import run_child
+from ..temporary import work_folder
 from .rows import Rows, read_rows
 
 Array = NDArray[Any]
@@ -181,11 +181,11 @@ def _custom(target: AccuracyTarget, got: Mapping[str, Array], rows: Rows) -> flo
     arrays: dict[str, Any] = {f"o:{name}": value for name, value in got.items()}
     if rows.labels is not None:
         arrays["l:label"] = rows.labels
-    with tempfile.TemporaryDirectory(prefix="infc-") as work:
+    with work_folder() as work:
         path = Path(work) / "metric.npz"
         np.savez(path, **arrays)
         command = [sys.executable, "-c", _RUNNER, str(target.metric_path), str(target.metric_entry), str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = run_child(command)
     name = f'metric("{target.metric_path}:{target.metric_entry}")'
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()

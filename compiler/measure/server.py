@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from ...dsl.spec import ColdStartTarget, LatencyTarget, MemoryTarget, Model, Target, ThroughputTarget
 from ..errors import Exit, InfcError
+from ..processes import run_child
 
 SHORTEST_S, LONGEST_S = 2.0, 12.0
 """Bounds of one measured load. A longer one is what a proof takes, and this is no proof."""
@@ -79,7 +79,7 @@ def prove(model: Model, bundle: Path, targets: Sequence[Target]) -> Evidence:
         command += ["--text-file", str(Path(data.path).resolve()), "--field", data.field]
     else:
         command += ["--rows", str(max(1, sum(model.traffic.items) // 2))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_child(command)
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise InfcError(

@@ -10,10 +10,8 @@ an exception that is nobody's own into words.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -21,17 +19,16 @@ from dataclasses import asdict
 from importlib import import_module
 from typing import Any, BinaryIO, cast
 
-_SET_PDEATHSIG = 1
-"""prctl: the signal that this process gets when the thread that started it ends."""
+from ..processes import end_with_parent
 
 Handle = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 def main(requests: int, answers: int) -> None:
     """Serves requests from one file descriptor, answers on another, until the first is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends us
     with os.fdopen(requests, "rb") as lines, os.fdopen(answers, "wb") as out:
         first = json.loads(lines.readline())
+        end_with_parent(first["parent"])
         handle: Handle | None = None
         describe: Callable[[BaseException, Mapping[str, Any]], str] = _plainly
         for request in _all(first, lines):
@@ -59,9 +56,6 @@ def _all(first: Any, lines: BinaryIO) -> Any:
 
 
 def _enter(request: Mapping[str, Any]) -> dict[str, Any]:
-    ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != request["parent"]:
-        raise ProcessLookupError("the process that asked is gone")
     if not request["confine"]:
         return {"missing": []}
     from .enter import enter

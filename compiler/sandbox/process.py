@@ -22,6 +22,7 @@ from typing import Any
 
 from ..errors import Exit, InfcError
 from ..frontends.errors import FrontendError
+from ..processes import ended, started
 
 POLL_S = 0.05
 LOOK_S = 0.5
@@ -129,7 +130,9 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=None if self._confined is None else stream,
+                start_new_session=True,
             )
+            started(self._process)
         finally:
             os.close(to_child)
             os.close(to_parent)
@@ -168,6 +171,7 @@ class Worker:
                     self._process.wait(timeout=5)
             self._process.kill()
             self._process.wait()
+        ended(self._process)
         self._shut()
 
     def _shut(self) -> None:

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from ...compiler.errors import Exit, InfcError
+from ...compiler.processes import run_child
 from .isa import Isa
 
 CFLAGS: tuple[str, ...] = (
@@ -99,12 +100,26 @@ def assembly(isa: Isa, text: str, workdir: Path) -> str:
     return (workdir / "asm.s").read_text(encoding="utf-8")
 
 
+DISK_FULL = ("NoSpaceLeft", "No space left on device", "FileTooBig", "DiskQuota")
+"""What zig says of a disk that takes no more."""
+
+
 def run_zig(arguments: Sequence[str], folder: Path) -> None:
     """Runs zig in `folder`. Raises InfcError with its message and the command."""
     command = [str(zig()), *arguments]
     with tempfile.TemporaryDirectory(prefix=".zig-", dir=folder) as scratch:  # else zig keeps a copy of every object
-        environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(cache_folder()), "ZIG_LOCAL_CACHE_DIR": scratch}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        environment = {
+            **os.environ,
+            "ZIG_GLOBAL_CACHE_DIR": str(cache_folder() or scratch),
+            "ZIG_LOCAL_CACHE_DIR": scratch,
+        }
+        done = run_child(command, cwd=folder, env=environment)
+    if done.returncode != 0 and any(said in done.stderr for said in DISK_FULL):
+        raise InfcError(
+            f"zig {arguments[0]} failed: the disk of {folder} or of zig's cache is full",
+            exit_code=Exit.MISSING,
+            hint="free some disk space, or set TMPDIR to a folder that has some",
+        )
     if done.returncode != 0:
         raise InfcError(
             f"zig {arguments[0]} failed (exit {done.returncode}):\n{done.stderr.strip() or done.stdout.strip()}",
@@ -133,7 +148,19 @@ def zig_version() -> str:
     return subprocess.run([str(zig()), "version"], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def cache_folder() -> Path:
-    """Where zig keeps what it builds for itself (its C library stubs): beside infc's own cache."""
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(root) / "infc" / "zig"
+@cache
+def cache_folder() -> Path | None:
+    """Where zig keeps what it builds for itself (its C library stubs): beside infc's own cache. None where that cannot be
+    written: zig then makes them again for every file."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"))
+    if not root.is_absolute():  # as the XDG specification says: a relative path is ignored
+        root = Path.home() / ".cache"
+    folder = root / "infc" / "zig"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-") as probe:
+            probe.write(bytes(1 << 16))
+            probe.flush()
+    except OSError:
+        return None
+    return folder

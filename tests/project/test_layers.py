@@ -21,6 +21,7 @@ MAY_WRITE = {
     "compiler/cli": "writes what the user named",
     "compiler/build.py": "puts a bundle together under a temporary name, and the lock beside the spec",
     "compiler/cache.py": "the cache itself",
+    "compiler/temporary.py": "makes and removes temporary folders",
     "dsl/generate.py": "a developer's tool, never run by infc: writes the parser's tables",
     "targets/cpu/tuning/__main__.py": "a developer's tool: writes the table of tiles that ships",
 }
@@ -113,6 +114,7 @@ TARGETS_MAY_IMPORT = (
     "infc.compiler.passes.placement",
     "infc.compiler.target",
     "infc.compiler.errors",
+    "infc.compiler.processes",
     "infc.compiler.cache",
     "infc.compiler.env",
 )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ....compiler.codegen.plan import Plan
-from ....compiler.errors import InfcError
+from ....compiler.errors import Exit, InfcError
 from ....compiler.ir.ops.linear import Linear
 from ....compiler.target import Tuning
 from ..isa import Isa
@@ -34,24 +34,39 @@ def tune(plan: Plan, isa: Isa, table: Path | None, seconds: float, folder: Path,
         return Tuning()
     section = section_of(isa)
     known = dict(read_table(SHIPPED).get(section, {}))
+    problem = ""
     if table:
-        known.update(read_table(table).get(section, {}))
+        try:
+            known.update(read_table(table).get(section, {}))
+        except InfcError as error:
+            if error.exit_code != Exit.MISSING:
+                raise
+            problem = error.message
     shapes = shapes_of(plan, isa)
     measured: Mapping[Shape, Choice | None] = {}
     missing = [shape for shape in shapes if shape not in known]
     if seconds > 0 and missing:
         measured = measure_all(isa, missing, seconds, folder)
         if table and measured:
-            extend_table(table, section, measured)
+            try:
+                extend_table(table, section, measured)
+            except InfcError as error:
+                if error.exit_code != Exit.MISSING:
+                    raise
+                problem = error.message
     found = {**measured, **known}
     choices = {shape: found.get(shape) for shape in shapes}
-    text = table.read_bytes() if table and table.exists() else b""
+    try:
+        text = table.read_bytes() if table and table.is_file() else b""
+    except OSError:
+        text = b""
     return Tuning(
         {str(s): str(c) for s, c in choices.items() if c is not None and c != usual_choice(isa, s.precision, s.k)},
         len(shapes) - len(missing),
         len(measured),
         len(missing) - len(measured),
         hashlib.sha256(text).hexdigest() if text else "",
+        problem,
     )
 
 

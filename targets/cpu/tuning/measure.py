@@ -13,12 +13,12 @@ of them at a time; without prefetching 5 to 10 % are lost, at 16 rows up to a fi
 from __future__ import annotations
 
 import math
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ....compiler.errors import Exit, InfcError
+from ....compiler.processes import run_child
 from ..compile import compile_objects, link_executable
 from ..isa import Isa
 from ..kernels import linear, packed_bytes, panels, prelude, q8_stride
@@ -63,7 +63,7 @@ def measure(
         return None
     copies = max(1, -(-beyond // packed_bytes(isa, shape.n, shape.k, shape.precision)))
     command = [str(program), f"{milliseconds:.0f}", str(copies)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_child(command)
     if done.returncode:
         raise InfcError(f"measuring {shape} ended with {done.returncode}: {done.stderr}", exit_code=Exit.INTERNAL)
     rounds, *lines = done.stdout.splitlines()

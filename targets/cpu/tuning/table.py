@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ....compiler.cache import cache_unusable
-from ....compiler.errors import InfcError
+from ....compiler.errors import Exit, InfcError
 from ..isa import ISAS, Isa
 from ..limits import cache_sizes
 from .choice import Choice, Shape, parse_choice, parse_shape
@@ -44,12 +44,15 @@ def section_of(isa: Isa, caches: Mapping[int, int] | None = None) -> str:
 
 def read_table(path: Path) -> Table:
     """The table at path; an absent file is an empty one. Raises InfcError (exit 2) that names the file, the line and what
-    would be right."""
+    would be right; exit 6 where it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        text = f"the build cache's {path} cannot be read: {error.strerror or error}"
+        raise InfcError(text, exit_code=Exit.MISSING, hint="delete it: it is measured again") from None
+    except UnicodeDecodeError as error:
         raise InfcError(f"{path} cannot be read: {error}", hint="delete it: it is measured again") from None
     return parse_table(text, str(path))
 
