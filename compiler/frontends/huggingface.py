@@ -30,6 +30,7 @@ from ..ir.graph import Array, Graph, InputSpec, Weight
 from ..ir.types import TensorType
 from . import whole_attention
 from .checkpoint import Checkpoint, Locator, find_checkpoint, mapped_weight
+from .config_check import check_config, check_elements, check_kinds, held_by
 from .errors import FrontendError
 from .fields import Field, bounds_of, expected_outputs, field_of
 from .fx_export import export_module, flatten_outputs
@@ -177,30 +178,40 @@ def load_module(folder: Path, config: Mapping[str, Any], *, base: bool) -> Loade
     """The module in float32 with its weights mapped from the checkpoint. Raises FrontendError naming tensor and shapes."""
     cls = class_of(folder, config, base)
     checkpoint = find_checkpoint(folder)
+    state = _read_bin(checkpoint) if checkpoint.pickled else None
+    shapes = (
+        [t.shape for t in checkpoint.tensors.values()] if state is None else [tuple(t.shape) for t in state.values()]
+    )
+    held, where = held_by(shapes), f"{folder.name}/config.json"
+    check_config(config, held, where)
     arguments: dict[str, Any] = {
         "local_files_only": True, "trust_remote_code": False, "dtype": torch.float32, "output_loading_info": True,
         "ignore_mismatched_sizes": True, "attn_implementation": "eager",
     }  # fmt: skip
     with silent():
         try:
+            check_kinds(config, _usual(cls), where)
             settings = cls.config_class.from_pretrained(folder, local_files_only=True)
-        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            raise FrontendError(
-                f"{folder.name}/config.json does not fit {cls.__name__}: {_first_line(error)}"
-            ) from None
+        except FrontendError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the class says of a config, it is the config's
+            raise FrontendError(f"{where} does not fit {cls.__name__}: {_first_line(error)}") from None
         for name in ("use_cache", "output_attentions", "output_hidden_states"):
             if getattr(settings, name, False):
                 setattr(settings, name, False)
         settings.return_dict = True
         try:
-            if checkpoint.pickled:
-                state = _read_bin(checkpoint)
+            with torch.device("meta"):
+                made = cls(settings)
+            check_elements([(n, tuple(t.shape)) for n, t in made.state_dict().items()], held, where)
+            del made
+            if state is not None:
                 module, info = cls.from_pretrained(None, config=settings, state_dict=state, **arguments)
             else:
                 module, info = cls.from_pretrained(folder, config=settings, use_safetensors=True, **arguments)
         except FrontendError:
             raise
-        except (RuntimeError, ValueError, TypeError, KeyError, OSError, ZeroDivisionError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever the class says of a config, it is the config's
             raise FrontendError(f"{folder.name} cannot be loaded as {cls.__name__}: {_first_line(error)}") from None
     wrong = sorted(info["mismatched_keys"])
     if wrong:
@@ -212,6 +223,14 @@ def load_module(folder: Path, config: Mapping[str, Any], *, base: bool) -> Loade
             hint="the checkpoint belongs to another config.json",
         )
     return Loaded(module.eval(), checkpoint, tuple(sorted(info["missing_keys"])))
+
+
+def _usual(cls: Any) -> dict[str, Any]:
+    """The config class's own values by key; {} where it has none without arguments."""
+    try:
+        return dict(cls.config_class().to_dict())
+    except Exception:  # noqa: BLE001 - such classes check their fields themselves
+        return {}
 
 
 def _file_of(checkpoint: Checkpoint, name: str) -> str:
