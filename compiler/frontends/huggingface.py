@@ -33,6 +33,7 @@ from .checkpoint import Checkpoint, Locator, find_checkpoint, mapped_weight
 from .config_check import check_config, check_elements, check_kinds, held_by
 from .errors import FrontendError
 from .fields import Field, bounds_of, expected_outputs, field_of
+from .finite import check_module
 from .fx_export import export_module, flatten_outputs
 from .import_mlir import import_program, tensor_weight
 from .imported import EmbedTask, Imported, Options, Reference
@@ -77,6 +78,7 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     loader = _Weights(loaded.checkpoint)
     graph = import_program(program, model.name, loader=loader, expected=() if embed else expected_outputs(model))
     _check_missing(graph, loaded, source)
+    unused = check_module(loaded.module, set(program.weights), source.name, nan_allowed=model.source.nan_allowed)
     outputs = program.exported.outputs
     text = program.text()
     task: EmbedTask | None = None
@@ -100,7 +102,7 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
         layers=_layers(loaded.module, fields),
         used_files=tuple(sorted(used)),
         embed=task,
-        notes=(*plain, *loader.notes()),
+        notes=(*plain, *loader.notes(), *unused),
     )
 
 
