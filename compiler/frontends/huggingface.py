@@ -30,8 +30,10 @@ from ..ir.graph import Array, Graph, InputSpec, Weight
 from ..ir.types import TensorType
 from . import whole_attention
 from .checkpoint import WIDENED, Checkpoint, Locator, find_checkpoint, stored_place
+from .config_check import check_config, check_elements, check_kinds, held_by
 from .errors import FrontendError
 from .fields import Field, bounds_of, expected_outputs, field_of
+from .finite import check_module
 from .fx_export import export_module, flatten_outputs
 from .hub import snapshot
 from .import_mlir import import_program, tensor_weight
@@ -78,6 +80,7 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     loader = _Weights(loaded.checkpoint)
     graph = import_program(program, model.name, loader=loader, expected=() if embed else expected_outputs(model))
     _check_missing(graph, loaded, source)
+    unused = check_module(loaded.module, set(program.weights), source.name, nan_allowed=model.source.nan_allowed)
     outputs = program.exported.outputs
     text = program.text()
     task: EmbedTask | None = None
@@ -101,7 +104,7 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
         layers=_layers(loaded.module, fields),
         used_files=tuple(sorted(used)),
         embed=task,
-        notes=(*plain, *loader.notes()),
+        notes=(*plain, *loader.notes(), *unused),
     )
 
 
@@ -170,30 +173,40 @@ def load_module(folder: Path, config: Mapping[str, Any], *, base: bool) -> Loade
     """The module in float32 with its weights mapped from the checkpoint. Raises FrontendError naming tensor and shapes."""
     cls = class_of(folder, config, base)
     checkpoint = find_checkpoint(folder)
+    state = _read_bin(checkpoint) if checkpoint.pickled else None
+    shapes = (
+        [t.shape for t in checkpoint.tensors.values()] if state is None else [tuple(t.shape) for t in state.values()]
+    )
+    held, where = held_by(shapes), f"{folder.name}/config.json"
+    check_config(config, held, where)
     arguments: dict[str, Any] = {
         "local_files_only": True, "trust_remote_code": False, "dtype": torch.float32, "output_loading_info": True,
         "ignore_mismatched_sizes": True, "attn_implementation": "eager",
     }  # fmt: skip
     with silent():
         try:
+            check_kinds(config, _usual(cls), where)
             settings = cls.config_class.from_pretrained(folder, local_files_only=True)
-        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            raise FrontendError(
-                f"{folder.name}/config.json does not fit {cls.__name__}: {_first_line(error)}"
-            ) from None
+        except FrontendError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the class says of a config, it is the config's
+            raise FrontendError(f"{where} does not fit {cls.__name__}: {_first_line(error)}") from None
         for name in ("use_cache", "output_attentions", "output_hidden_states"):
             if getattr(settings, name, False):
                 setattr(settings, name, False)
         settings.return_dict = True
         try:
-            if checkpoint.pickled:
-                state = _read_bin(checkpoint)
+            with torch.device("meta"):
+                made = cls(settings)
+            check_elements([(n, tuple(t.shape)) for n, t in made.state_dict().items()], held, where)
+            del made
+            if state is not None:
                 module, info = cls.from_pretrained(None, config=settings, state_dict=state, **arguments)
             else:
                 module, info = cls.from_pretrained(folder, config=settings, use_safetensors=True, **arguments)
         except FrontendError:
             raise
-        except (RuntimeError, ValueError, TypeError, KeyError, OSError, ZeroDivisionError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever the class says of a config, it is the config's
             raise FrontendError(f"{folder.name} cannot be loaded as {cls.__name__}: {_first_line(error)}") from None
     wrong = sorted(info["mismatched_keys"])
     if wrong:
@@ -205,6 +218,14 @@ def load_module(folder: Path, config: Mapping[str, Any], *, base: bool) -> Loade
             hint="the checkpoint belongs to another config.json",
         )
     return Loaded(module.eval(), checkpoint, tuple(sorted(info["missing_keys"])))
+
+
+def _usual(cls: Any) -> dict[str, Any]:
+    """The config class's own values by key; {} where it has none without arguments."""
+    try:
+        return dict(cls.config_class().to_dict())
+    except Exception:  # noqa: BLE001 - such classes check their fields themselves
+        return {}
 
 
 def _file_of(checkpoint: Checkpoint, name: str) -> str:

@@ -49,6 +49,7 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
         "fields": fields_to_json(fields),
         "bounds": bounds_of(model, fields),
         "expected": expected_to_json(expected_outputs(model)),
+        "nan_allowed": source.nan_allowed,
     }
     session = f"{__package__}.worker"
     worker = Worker(

@@ -45,6 +45,7 @@ def import_factory(request: Mapping[str, Any]) -> tuple[dict[str, Any], Handle]:
     import numpy as np
     import torch
 
+    from .finite import check_module
     from .fx_export import bind, export_module, flatten_outputs
     from .import_mlir import import_program
     from .layers import recorded
@@ -61,11 +62,13 @@ def import_factory(request: Mapping[str, Any]) -> tuple[dict[str, Any], Handle]:
     exported = export_module(module, fields, bounds_from_json(request["bounds"]))
     program = to_mlir(exported, request["root"])
     graph = import_program(program, request["name"], expected=expected_from_json(request["expected"]))
+    allowed = bool(request.get("nan_allowed", False))
+    notes = check_module(module, set(program.weights), file.name, nan_allowed=allowed)
     said = {
         "graph": write_graph(graph, folder),
         "mlir": program.text(),
         "used_files": sorted({str(file), *audit.files()}),
-        "notes": [],
+        "notes": list(notes),
         "layers": True,
     }
     keys = tuple(exported.outputs)

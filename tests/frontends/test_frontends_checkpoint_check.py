@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from infc.compiler.frontends.checkpoint import find_checkpoint
 from infc.compiler.frontends.errors import FrontendError
