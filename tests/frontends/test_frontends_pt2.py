@@ -5,14 +5,13 @@
 # pyright: reportUnknownParameterType=false, reportUnknownLambdaType=false
 from __future__ import annotations
 
-import collections
 import dataclasses
 import json
 import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -29,7 +28,10 @@ from infc.dsl.spec import Input
 from . import fuzz_pt2
 from .pt2_files import MODEL, WEIGHTS, Small, edited, entries, save_small, save_tiny, spec, write
 
-Pair = collections.namedtuple("Pair", ["sum", "product"])
+
+class Pair(NamedTuple):
+    sum: torch.Tensor
+    product: torch.Tensor
 
 
 @dataclasses.dataclass
@@ -63,6 +65,10 @@ def test_weights_lie_where_the_graph_says(tmp_path: Path, decomposed: bool) -> N
 
 class Views(torch.nn.Module):
     """Weights that share bytes, repeat them, or lie across."""
+
+    across: torch.Tensor
+    repeated: torch.Tensor
+    part: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
