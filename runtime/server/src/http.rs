@@ -146,9 +146,10 @@ impl Accepted {
     /// Serves the connection beside, once it has a slot.
     async fn run(self, serving: &Serving) {
         let Some(slot) = slot(serving).await else { return };
+        let present = Present(serving.registry.enter());
         match self {
-            Accepted::Tcp(stream) => drop(tokio::spawn(connection(stream, serving.clone(), slot))),
-            Accepted::Unix(stream) => drop(tokio::spawn(connection(stream, serving.clone(), slot))),
+            Accepted::Tcp(stream) => drop(tokio::spawn(connection(stream, serving.clone(), present, slot))),
+            Accepted::Unix(stream) => drop(tokio::spawn(connection(stream, serving.clone(), present, slot))),
         }
     }
 }
@@ -185,12 +186,11 @@ impl Drop for Present {
     }
 }
 
-async fn connection<S>(stream: S, serving: Serving, _slot: OwnedSemaphorePermit)
+async fn connection<S>(stream: S, serving: Serving, present: Present, _slot: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
 {
     let Serving { app, router, registry, alive, .. } = serving;
-    let present = Present(registry.enter());
     let entry = Arc::clone(&present.0);
     let idle_timeout = app.settings.seconds("idle_timeout_s");
     let unread = Arc::new(AtomicBool::new(false));
