@@ -1,14 +1,16 @@
 //! What all connections share: settings, the models once they are loaded, and the phase of life.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::answer::Answers;
 use crate::config::Settings;
 use crate::load::Loaded;
-use crate::metrics::{Codes, Metrics, ModelLabels};
+use crate::metrics::{Codes, Metrics, ModelLabels, Wire};
 use crate::model::Served;
 use crate::refusal::{Reason, Refusal};
+use crate::wire::budget::Budget;
+use crate::wire::registry::Registry;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -24,29 +26,35 @@ pub struct App {
     pub codes: Codes,
     pub max_body_bytes: usize,
     pub answers: Answers,
+    /// Connections that send requests, and the memory for what they send.
+    pub registry: Arc<Registry>,
     loaded: OnceLock<Arc<Loaded>>,
     phase: AtomicU8,
     next_id: AtomicU64,
-    body_bytes: AtomicUsize,
 }
-
-/// Bodies of all requests together may take this many times the largest single one.
-pub const BODIES: usize = 8;
 
 impl App {
     pub fn new(settings: Settings, metrics: Metrics) -> Self {
         let codes = metrics.codes(ModelLabels::default());
         let max_body_bytes = settings.count("max_body_bytes").unwrap_or(16 << 20);
+        let registry = Registry::new(Budget::new(max_body_bytes));
+        let watched = Arc::clone(&registry);
+        metrics.watch_wire(move || Wire {
+            connections: watched.connections() as u64,
+            request_bytes: watched.budget.used() as u64,
+            request_bytes_most: watched.budget.most() as u64,
+            evicted: watched.evicted(),
+        });
         App {
             settings,
             metrics,
             codes,
             max_body_bytes,
             answers: Answers::default(),
+            registry,
             loaded: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             next_id: AtomicU64::new(1),
-            body_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -63,10 +71,16 @@ impl App {
         self.loaded.get()
     }
 
-    /// Readiness falls; requests that still come are answered.
-    pub fn drain(&self) {
-        self.phase.store(Phase::Draining as u8, Ordering::Release);
+    /// Readiness falls; requests that still come are answered. Whether it had risen.
+    pub fn drain(&self) -> bool {
+        let before = self.phase.swap(Phase::Draining as u8, Ordering::AcqRel);
         self.metrics.ready.set(0);
+        before == Phase::Ready as u8
+    }
+
+    /// Accepted requests that have no outcome yet.
+    pub fn in_flight(&self) -> u64 {
+        self.loaded().map_or(0, |l| l.models.iter().map(|m| m.scheduler.ledger().in_flight).sum())
     }
 
     pub fn phase(&self) -> Phase {
@@ -103,28 +117,6 @@ impl App {
     /// An id for a request that brought none.
     pub fn new_id(&self) -> String {
         format!("r{}", self.next_id.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Reserves memory for a body, so that many large ones together stay bounded.
-    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reserved, Refusal> {
-        let most = self.max_body_bytes.saturating_mul(BODIES);
-        let reserved = Reserved { app: Arc::clone(self), bytes };
-        if self.body_bytes.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes) > most {
-            return Err(Refusal::new(Reason::Busy, "too many large requests at once"));
-        }
-        Ok(reserved)
-    }
-}
-
-/// Memory reserved for a body until this is dropped.
-pub struct Reserved {
-    app: Arc<App>,
-    bytes: usize,
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.app.body_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }
 

@@ -15,6 +15,8 @@ enum Kind {
     Port,
     /// At least 1.
     Count,
+    /// 1..=65536
+    Connections,
     /// Zero or more, in seconds.
     Seconds,
     Switch,
@@ -27,6 +29,7 @@ impl Kind {
             Kind::Text => "a string",
             Kind::Port => "a port, 0 to 65535",
             Kind::Count => "a whole number of at least 1",
+            Kind::Connections => "a whole number, 1 to 65536",
             Kind::Seconds => "a number of seconds, 0 or more",
             Kind::Switch => "true or false",
             Kind::Names => "a list of names",
@@ -38,6 +41,7 @@ impl Kind {
             Kind::Text => value.is_str(),
             Kind::Port => value.as_integer().is_some_and(|n| (0..=65535).contains(&n)),
             Kind::Count => value.as_integer().is_some_and(|n| n >= 1),
+            Kind::Connections => value.as_integer().is_some_and(|n| (1..=65536).contains(&n)),
             Kind::Seconds => float(value).is_some_and(|s| (0.0..=1e9).contains(&s)),
             Kind::Switch => value.is_bool(),
             Kind::Names => value.as_array().is_some_and(|a| a.iter().all(Value::is_str)),
@@ -69,7 +73,7 @@ fn table() -> Vec<(&'static str, Kind, Option<Value>)> {
         ("batch.max_tokens", Kind::Count, whole(8192)),
         ("batch.wait_s", Kind::Seconds, seconds(0.0)),
         ("max_body_bytes", Kind::Count, whole(16 << 20)),
-        ("max_connections", Kind::Count, whole(4096)),
+        ("max_connections", Kind::Connections, whole(4096)),
         ("read_timeout_s", Kind::Seconds, seconds(20.0)),
         ("idle_timeout_s", Kind::Seconds, seconds(75.0)),
         ("drain_delay_s", Kind::Seconds, seconds(0.2)),

@@ -5,6 +5,19 @@ pub fn usable_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Raises the soft limit on open files towards `wanted`, as far as the hard one allows; what it is then.
+pub fn open_files(wanted: usize) -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let number = |limit: Option<u64>| limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+    let limit = getrlimit(Resource::Nofile);
+    if number(limit.current) < wanted {
+        let raised = Some(wanted.min(number(limit.maximum)) as u64);
+        // Where it is refused the limit stays what it is, and the next line reads that.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: raised, maximum: limit.maximum });
+    }
+    number(getrlimit(Resource::Nofile).current)
+}
+
 /// The first of `wanted` that this CPU lacks. Names that this server does not know are left to the model's own check.
 pub fn missing_feature(wanted: &[String]) -> Option<&String> {
     wanted.iter().find(|name| has_feature(&plain(name)) == Some(false))

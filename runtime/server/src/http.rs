@@ -3,9 +3,11 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,20 +18,26 @@ use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::SocketFlags;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch};
 use tower_service::Service;
 
 use crate::app::{App, Phase};
 use crate::protocols::call::{Style, error_body, json_response};
 use crate::refusal::{Reason, Refusal};
+use crate::wire::registry::{Doing, Entry, Registry, Verdict};
+use crate::wire::watched::{Watched, seal};
 
 /// Head and headers of a request together.
 pub const MAX_HEAD: usize = 64 << 10;
 
 /// How long the rest of a refused body is read.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// The same where the place is needed, or the server stops.
+const HURRIED: Duration = Duration::from_millis(50);
 
 pub enum Listener {
     Tcp(TcpListener),
@@ -58,13 +66,15 @@ pub struct Serving {
     pub app: Arc<App>,
     pub router: Router,
     pub slots: Arc<Semaphore>,
-    /// Turns true when the listener closes: connections end after the answer that they owe.
+    pub registry: Arc<Registry>,
+    /// Turns true when the listener closes.
     pub closing: watch::Receiver<bool>,
     /// Held by each connection; its channel ends when the last has gone.
     pub alive: mpsc::Sender<()>,
 }
 
-/// Accepts connections until `closing`, then those that had already reached the backlog.
+/// Accepts connections until `closing`, then those that had already reached the backlog: while they are taken, the kernel
+/// turns new ones away.
 pub async fn accept(listener: Listener, serving: Serving) {
     let mut closing = serving.closing.clone();
     loop {
@@ -77,27 +87,88 @@ pub async fn accept(listener: Listener, serving: Serving) {
             pause_after(&error).await;
         }
     }
-    while let Some(Ok(())) = accept_one(&listener, &serving).now_or_never() {}
+    match &listener {
+        Listener::Tcp(listener) => seal(listener),
+        Listener::Unix(listener) => seal(listener),
+    }
+    loop {
+        // Not the runtime's own accept: that learns of connections only with the next turn of its event loop.
+        let taken = match &listener {
+            Listener::Tcp(l) => take_tcp(l, &serving),
+            Listener::Unix(l) => take_unix(l, &serving),
+        };
+        match taken {
+            Ok(start) => start.run(&serving).await,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => {
+                crate::log::warning(&format!("the last connections: {error}"));
+                break;
+            }
+        }
+    }
+}
+
+/// An accepted connection that has no slot yet.
+enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+fn take_tcp(listener: &TcpListener, serving: &Serving) -> io::Result<Accepted> {
+    let fd = rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    tcp(TcpStream::from_std(fd.into())?, serving)
+}
+
+fn take_unix(listener: &UnixListener, _: &Serving) -> io::Result<Accepted> {
+    let fd = rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    Ok(Accepted::Unix(UnixStream::from_std(fd.into())?))
+}
+
+fn tcp(stream: TcpStream, serving: &Serving) -> io::Result<Accepted> {
+    stream.set_nodelay(true)?;
+    // A client that does not read its answer keeps memory no longer than this.
+    let patience = serving.app.settings.seconds("read_timeout_s").as_millis();
+    rustix::net::sockopt::set_tcp_user_timeout(&stream, u32::try_from(patience).unwrap_or(u32::MAX))?;
+    Ok(Accepted::Tcp(stream))
 }
 
 async fn accept_one(listener: &Listener, serving: &Serving) -> io::Result<()> {
-    // A slot first: connections beyond the limit wait in the kernel's backlog.
-    let slot = Arc::clone(&serving.slots).acquire_owned().await.map_err(io::Error::other)?;
-    match listener {
-        Listener::Tcp(listener) => {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            // A client that does not read its answer keeps memory no longer than this.
-            let patience = serving.app.settings.seconds("read_timeout_s").as_millis();
-            rustix::net::sockopt::set_tcp_user_timeout(&stream, u32::try_from(patience).unwrap_or(u32::MAX))?;
-            tokio::spawn(connection(stream, serving.clone(), slot));
-        }
-        Listener::Unix(listener) => {
-            let (stream, _) = listener.accept().await?;
-            tokio::spawn(connection(stream, serving.clone(), slot));
+    let accepted = match listener {
+        Listener::Tcp(listener) => tcp(listener.accept().await?.0, serving)?,
+        Listener::Unix(listener) => Accepted::Unix(listener.accept().await?.0),
+    };
+    accepted.run(serving).await;
+    Ok(())
+}
+
+impl Accepted {
+    /// Serves the connection beside, once it has a slot.
+    async fn run(self, serving: &Serving) {
+        let Some(slot) = slot(serving).await else { return };
+        let present = Present(serving.registry.enter());
+        match self {
+            Accepted::Tcp(stream) => drop(tokio::spawn(connection(stream, serving.clone(), present, slot))),
+            Accepted::Unix(stream) => drop(tokio::spawn(connection(stream, serving.clone(), present, slot))),
         }
     }
-    Ok(())
+}
+
+/// A free slot. Where there is none, the connection that is of least use makes room; where all are being answered, the
+/// first that ends does.
+async fn slot(serving: &Serving) -> Option<OwnedSemaphorePermit> {
+    loop {
+        match Arc::clone(&serving.slots).try_acquire_owned() {
+            Ok(slot) => return Some(slot),
+            Err(TryAcquireError::Closed) => return None,
+            Err(TryAcquireError::NoPermits) => {}
+        }
+        let leaves = serving.registry.make_slot();
+        let wait = if leaves { Duration::from_millis(200) } else { Duration::from_millis(20) };
+        if let Ok(slot) = tokio::time::timeout(wait, Arc::clone(&serving.slots).acquire_owned()).await {
+            return slot.ok();
+        }
+    }
 }
 
 /// Out of file descriptors, say: neither spin nor stop.
@@ -106,41 +177,86 @@ async fn pause_after(error: &io::Error) {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
-async fn connection<S>(stream: S, serving: Serving, _slot: tokio::sync::OwnedSemaphorePermit)
+/// Leaves the registry whatever becomes of the connection's task.
+struct Present(Arc<Entry>);
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+async fn connection<S>(stream: S, serving: Serving, present: Present, _slot: OwnedSemaphorePermit)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
 {
-    let Serving { app, router, mut closing, alive, .. } = serving;
+    let Serving { app, router, registry, alive, .. } = serving;
+    let entry = Arc::clone(&present.0);
     let idle_timeout = app.settings.seconds("idle_timeout_s");
     let unread = Arc::new(AtomicBool::new(false));
-    let for_answers = Arc::clone(&unread);
+    let for_answers = (Arc::clone(&unread), Arc::clone(&entry));
     let service = hyper::service::service_fn(move |request| {
-        Box::pin(answer(router.clone(), Arc::clone(&app), Arc::clone(&for_answers), request))
+        let (unread, entry) = for_answers.clone();
+        Box::pin(answer(router.clone(), Arc::clone(&app), unread, entry, request))
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(idle_timeout)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
-    let result = tokio::select! {
-        biased;
-        result = poll_fn(|cx| connection.poll_without_shutdown(cx)) => result,
-        () = closed(&mut closing) => {
-            std::pin::Pin::new(&mut connection).graceful_shutdown();
-            poll_fn(|cx| connection.poll_without_shutdown(cx)).await
+        .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&entry))), service);
+    let result = poll_fn(|cx| {
+        entry.listens(cx.waker());
+        let polled = connection.poll_without_shutdown(cx);
+        // Nobody reads the answer, and the place is needed.
+        if polled.is_pending() && entry.doing() == Doing::Writing && entry.verdict().is_some() {
+            return Poll::Ready(Err(None));
         }
-    };
+        polled.map_err(Some)
+    })
+    .await;
     let parts = connection.into_parts();
-    let mut stream = parts.io.into_inner();
-    // The other side may be gone already: then there is nobody to tell.
-    let _ = match result {
-        Err(error) if error.is_timeout() && !parts.read_buf.is_empty() => write_too_slow(&mut stream).await,
-        _ => stream.shutdown().await,
+    let mut stream = parts.io.into_inner().into_inner();
+    let unfinished = !parts.read_buf.is_empty();
+    let refusal = match (&result, entry.verdict()) {
+        (Err(Some(_)), Some(verdict)) if unfinished => Some(cut_short(verdict)),
+        (Err(Some(error)), None) if error.is_timeout() && unfinished => Some(cut_short(Verdict::TooSlow)),
+        (Err(Some(_)), None) if registry.is_closing() && unfinished && entry.doing() == Doing::Idle => {
+            Some(cut_short(Verdict::Stopping))
+        }
+        _ => None,
     };
-    if unread.load(Ordering::Acquire) {
-        drop(tokio::time::timeout(LINGER, discard(&mut stream)).await);
+    // The other side may be gone already: then there is nobody to tell.
+    let _ = match &refusal {
+        Some(refusal) => write_refusal(&mut stream, refusal).await,
+        None => stream.shutdown().await,
+    };
+    if unread.load(Ordering::Acquire) || refusal.is_some() || matches!(result, Err(Some(_))) {
+        linger(&mut stream, &entry).await;
     }
-    drop(alive);
+    drop((present, alive));
+}
+
+/// What a request is told that was not complete when it had to end.
+pub fn cut_short(verdict: Verdict) -> Refusal {
+    match verdict {
+        Verdict::Room => {
+            Refusal::new(Reason::TooSlow, "the server was full, and this request was the one that arrived slowest")
+        }
+        Verdict::TooSlow => Refusal::new(Reason::TooSlow, "the request did not arrive in time"),
+        Verdict::Stopping => Refusal::new(Reason::Draining, "the server stopped before the request was complete"),
+    }
+}
+
+/// Lets the client read why it was refused before the connection ends.
+async fn linger(stream: &mut (impl AsyncRead + Unpin), entry: &Entry) {
+    let hurry = async {
+        entry.is_unwanted().await;
+        tokio::time::sleep(HURRIED).await;
+    };
+    tokio::select! {
+        _ = tokio::time::timeout(LINGER, discard(stream)) => {}
+        () = hurry => {}
+    }
 }
 
 /// Reads what a client still sends. To close with bytes unread resets the connection, and the client may lose the answer
@@ -161,9 +277,12 @@ async fn answer(
     mut router: Router,
     app: Arc<App>,
     unread: Arc<AtomicBool>,
-    request: Request<Incoming>,
+    entry: Arc<Entry>,
+    mut request: Request<Incoming>,
 ) -> Result<Response, hyper::Error> {
     let style = Style::of_path(request.uri().path());
+    entry.head_is_read();
+    request.extensions_mut().insert(Arc::clone(&entry));
     let future = AssertUnwindSafe(async move { router.call(request.map(Body::new)).await });
     let mut response = match future.catch_unwind().await {
         Ok(Ok(response)) => response,
@@ -173,22 +292,27 @@ async fn answer(
             json_response(StatusCode::INTERNAL_SERVER_ERROR, body)
         }
     };
-    let refused_body = matches!(response.status().as_u16(), 408 | 413);
-    unread.fetch_or(refused_body, Ordering::AcqRel);
-    if app.phase() == Phase::Draining || refused_body {
+    let cut = entry.verdict().is_some() || matches!(response.status().as_u16(), 408 | 413);
+    unread.fetch_or(cut, Ordering::AcqRel);
+    if app.phase() == Phase::Draining || cut {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
+    entry.is_answered();
     Ok(response)
 }
 
-/// Writes what a client gets whose request's head did not arrive in time.
-async fn write_too_slow(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-    let body = error_body(Style::Native, &Refusal::new(Reason::TooSlow, "the request did not arrive in time"), None);
-    let head = format!(
-        "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+/// Writes what a client gets whose request's head never was complete.
+async fn write_refusal(stream: &mut (impl AsyncWrite + Unpin), refusal: &Refusal) -> io::Result<()> {
+    let body = error_body(Style::Native, refusal, None);
+    let status = StatusCode::from_u16(refusal.reason.status()).unwrap_or(StatusCode::REQUEST_TIMEOUT);
+    let retry = refusal.retry_after().map(|s| format!("retry-after: {s}\r\n")).unwrap_or_default();
+    let mut answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{retry}connection: close\r\n\r\n",
         body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(&body).await?;
+    )
+    .into_bytes();
+    answer.extend_from_slice(&body);
+    // Never longer than the socket's buffer: a client that does not read cannot hold this up.
+    stream.write_all(&answer).await?;
     stream.shutdown().await
 }

@@ -26,9 +26,11 @@ mod protocols;
 mod queue;
 mod refusal;
 mod scheduler;
+mod signals;
 mod stats;
 mod tensor;
 mod tokenize;
+mod wire;
 
 use std::process::ExitCode;
 

@@ -1,15 +1,14 @@
 //! The memory ceiling: the most resident memory that the server takes, whatever clients send.
 //!
-//! ceiling = process + weights + tokenizers + workspaces + bodies + heads + answers
+//! ceiling = process + weights + tokenizers + workspaces + requests + connections + answers
 //!
 //! Each term is what some code holds itself to; `compiler/bundle/memory.py` computes the same sum for the settings that
 //! a bundle is written with.
 
 use std::fmt;
 
-use crate::app::BODIES;
 use crate::config::Settings;
-use crate::http::MAX_HEAD;
+use crate::wire::budget::shares;
 
 const MIB: u64 = 1 << 20;
 
@@ -19,7 +18,10 @@ pub const PROCESS: u64 = 96 * MIB;
 /// Bytes of a loaded tokenizer for each byte of its file.
 pub const TOKENIZER: u64 = 32;
 
-/// Bytes held for each byte of a body: its own, and its tensors (an int64 from two characters takes eight).
+/// Bytes of a connection that sends nothing: its task and its buffer.
+pub const CONNECTION: u64 = 16 << 10;
+
+/// Bytes held for each byte of a request: its own, and its tensors (an int64 from two characters takes eight).
 pub const PARSED: u64 = 5;
 
 /// Most bytes of one answer. It is the same under every setting, so that a request that is answered here is answered on
@@ -44,27 +46,28 @@ pub struct Ceiling {
     pub tokenizers: u64,
     /// One for each instance of each model.
     pub workspaces: u64,
-    pub bodies: u64,
-    pub heads: u64,
+    pub requests: u64,
+    pub connections: u64,
     pub answers: u64,
 }
 
 /// What the settings come to.
 #[derive(Clone, Copy, Debug)]
 pub struct Budgets {
-    /// Bytes of all bodies at once.
-    pub bodies: u64,
-    /// Bytes of all requests' heads at once.
-    pub heads: u64,
+    /// Bytes of all requests at once, heads and bodies.
+    pub requests: u64,
+    /// Connections at once.
+    pub connections: u64,
 }
 
 impl Budgets {
-    /// Bodies as [`crate::app::App::reserve`] admits them, and a full head of each connection.
+    /// What [`crate::wire::budget`] admits, and as many connections as there may be.
     pub fn of(settings: &Settings) -> Self {
-        let count = |key, default: usize| settings.count(key).unwrap_or(default) as u64;
         Budgets {
-            bodies: count("max_body_bytes", 16 << 20).saturating_mul(BODIES as u64),
-            heads: count("max_connections", 4096).saturating_mul(MAX_HEAD as u64),
+            requests: shares(settings.count("max_body_bytes").unwrap_or(16 << 20))
+                .iter()
+                .fold(0, |sum, n| sum.saturating_add(*n as u64)),
+            connections: settings.count("max_connections").unwrap_or(4096) as u64,
         }
     }
 }
@@ -77,8 +80,8 @@ impl Ceiling {
             weights,
             tokenizers: tokenizers.saturating_mul(TOKENIZER),
             workspaces,
-            bodies: budgets.bodies.saturating_mul(PARSED),
-            heads: budgets.heads,
+            requests: budgets.requests.saturating_mul(PARSED),
+            connections: budgets.connections.saturating_mul(CONNECTION),
             answers: SMALL_ANSWERS + LARGE_ANSWERS,
         }
     }
@@ -89,8 +92,8 @@ impl Ceiling {
             ("weights", self.weights),
             ("tokenizers", self.tokenizers),
             ("workspaces", self.workspaces),
-            ("bodies", self.bodies),
-            ("heads", self.heads),
+            ("requests", self.requests),
+            ("connections", self.connections),
             ("answers", self.answers),
         ]
     }
@@ -121,12 +124,12 @@ mod tests {
 
     #[test]
     fn the_ceiling_is_the_sum_of_its_terms_and_does_not_overflow() {
-        let ceiling = Ceiling::new(10 * MIB, MIB, 4 * MIB, Budgets { bodies: 8 * MIB, heads: 2 * MIB });
+        let ceiling = Ceiling::new(10 * MIB, MIB, 4 * MIB, Budgets { requests: 8 * MIB, connections: 128 });
         assert_eq!(ceiling.total(), (96 + 10 + 32 + 4 + 40 + 2 + 160) * MIB);
-        let text = "memory ceiling 344 MiB = process 96 + weights 10 + tokenizers 32 + workspaces 4 + bodies 40 + heads 2 + answers 160";
+        let text = "memory ceiling 344 MiB = process 96 + weights 10 + tokenizers 32 + workspaces 4 + requests 40 + connections 2 + answers 160";
         assert_eq!(ceiling.to_string(), text);
         assert_eq!(ceiling.to_json()["total"], 344 * MIB);
-        let most = Ceiling::new(u64::MAX, u64::MAX, 1, Budgets { bodies: u64::MAX, heads: 1 });
+        let most = Ceiling::new(u64::MAX, u64::MAX, 1, Budgets { requests: u64::MAX, connections: 1 });
         assert_eq!(most.total(), u64::MAX);
     }
 }

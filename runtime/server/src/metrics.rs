@@ -1,6 +1,6 @@
 //! Counters and histograms of one model, in the names of the Prometheus exposition.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -45,6 +45,7 @@ impl MetricConstructor<Histogram> for Edges {
 }
 
 type Histograms = Family<ModelLabels, Histogram, Edges>;
+type ReadWire = Box<dyn Fn() -> Wire + Send + Sync>;
 type ReadLedger = Box<dyn Fn() -> Ledger + Send + Sync>;
 
 /// All instruments of the process.
@@ -58,6 +59,7 @@ pub struct Metrics {
     requests: Family<CodeLabels, Counter>,
     tokens: Family<KindLabels, Counter>,
     ledgers: Arc<Mutex<Vec<(ModelLabels, ReadLedger)>>>,
+    wire: Arc<OnceLock<ReadWire>>,
     pub ready: Gauge,
     pub promise_valid: Gauge,
     pub memory_ceiling: Gauge,
@@ -80,6 +82,7 @@ impl Metrics {
             requests: Family::default(),
             tokens: Family::default(),
             ledgers: Arc::default(),
+            wire: Arc::default(),
             ready: Gauge::default(),
             promise_valid: Gauge::default(),
             memory_ceiling: Gauge::default(),
@@ -111,6 +114,7 @@ impl Metrics {
         let help = "Requests refused with the code non_finite: an output was NaN or infinite";
         registry.register("infc_non_finite", help, self.non_finite.clone());
         registry.register_collector(Box::new(LedgerCollector(Arc::clone(&self.ledgers))));
+        registry.register_collector(Box::new(WireCollector(Arc::clone(&self.wire))));
     }
 
     /// The instruments of one model.
@@ -140,6 +144,12 @@ impl Metrics {
     /// Shows a model's ledger from now on.
     pub fn watch(&self, labels: ModelLabels, ledger: impl Fn() -> Ledger + Send + Sync + 'static) {
         self.ledgers.lock().unwrap_or_else(PoisonError::into_inner).push((labels, Box::new(ledger)));
+    }
+
+    /// Shows what connections take from now on.
+    pub fn watch_wire(&self, read: impl Fn() -> Wire + Send + Sync + 'static) {
+        // There is one server in a process; another one's would be the same.
+        let _ = self.wire.set(Box::new(read));
     }
 
     /// All samples as text: OpenMetrics, or Prometheus 0.0.4 for those who do not ask for it; and its content type.
@@ -234,6 +244,47 @@ impl Collector for LedgerCollector {
             }
         }
         Ok(())
+    }
+}
+
+/// What connections take, read at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wire {
+    pub connections: u64,
+    /// Bytes of requests that are not answered yet, and how many there may be.
+    pub request_bytes: u64,
+    pub request_bytes_most: u64,
+    /// Connections that were closed to make room.
+    pub evicted: u64,
+}
+
+struct WireCollector(Arc<OnceLock<ReadWire>>);
+
+impl std::fmt::Debug for WireCollector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WireCollector")
+    }
+}
+
+impl Collector for WireCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let Some(read) = self.0.get() else { return Ok(()) };
+        let wire = read();
+        for (name, help, value) in [
+            ("infc_connections", "Open connections", wire.connections),
+            ("infc_request_bytes", "Bytes of requests that are not answered yet", wire.request_bytes),
+            ("infc_request_bytes_max", "Most bytes of requests at once", wire.request_bytes_most),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        let help = "Connections that were closed to make room";
+        ConstCounter::new(wire.evicted).encode(encoder.encode_descriptor(
+            "infc_evicted_connections",
+            help,
+            None,
+            MetricType::Counter,
+        )?)
     }
 }
 

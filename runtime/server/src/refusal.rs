@@ -88,20 +88,27 @@ pub struct Refusal {
     /// The request's field at fault.
     pub field: Option<String>,
     pub message: String,
+    /// Seconds after which another try makes sense, where that is known better than from the reason alone.
+    pub retry_s: Option<u32>,
 }
 
 impl Refusal {
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Refusal { reason, field: None, message: message.into() }
+        Refusal { reason, field: None, message: message.into(), retry_s: None }
     }
 
     /// 422 at a field.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Refusal { reason: Reason::Invalid, field: Some(field.into()), message: message.into() }
+        Refusal { field: Some(field.into()), ..Refusal::new(Reason::Invalid, message) }
     }
 
     pub fn malformed(message: impl Into<String>) -> Self {
         Refusal::new(Reason::Malformed, message)
+    }
+
+    /// What `Retry-After` says.
+    pub fn retry_after(&self) -> Option<u32> {
+        self.retry_s.or(self.reason.retry_after())
     }
 
     pub fn internal() -> Self {

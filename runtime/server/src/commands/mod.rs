@@ -48,10 +48,15 @@ pub struct Start {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let serves = arguments.command.is_none() && !arguments.listen.print_config;
+    if serves {
+        // First of all: a signal from here on drains instead of killing.
+        let stops = crate::signals::stops().map_err(|e| Failure::internal(format!("signals: {e}")))?;
+        return serve::serve(begin(&arguments)?, stops);
+    }
     let start = begin(&arguments)?;
     match arguments.command {
-        None if arguments.listen.print_config => emit(&format!("{:#}\n", start.settings.to_json())),
-        None => serve::serve(start),
+        None => emit(&format!("{:#}\n", start.settings.to_json())),
         Some(Command::Check) => check::check(&start),
         Some(Command::Run(run)) => one::run_one(&start, &run),
         Some(Command::Prove(prove)) => prove::prove(&start, &arguments.common, &prove),

@@ -1,28 +1,39 @@
 //! `serve`: listen, load, answer, drain.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use super::{Failure, Start, emit};
 use crate::app::App;
 use crate::cores;
 use crate::http::{Listener, Serving, accept};
 use crate::protocols::{metrics_router, router};
+use crate::wire::budget::Budget;
+use crate::wire::registry::Registry;
 
-/// Serves until SIGTERM or SIGINT; ends well once every accepted request is answered.
-pub fn serve(start: Start) -> Result<(), Failure> {
+/// How long what is incomplete when the listener closes has to become complete.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Connections of the listener for health and metrics: its own, whatever the load on the other.
+const METRICS_SLOTS: usize = 64;
+
+/// File descriptors beside those of connections: listeners, the runtime's, and connections at their very end.
+const OTHER_FILES: usize = 64 + METRICS_SLOTS;
+
+/// Serves until SIGTERM or SIGINT; ends well once every accepted request is answered. A second signal ends it at once.
+pub fn serve(start: Start, stops: watch::Receiver<u32>) -> Result<(), Failure> {
     let default_threads = (cores::usable_cores() / 4).clamp(1, 4);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(start.settings.count("http_threads").unwrap_or(default_threads))
-        .max_blocking_threads(cores::usable_cores().max(2))
+        .max_blocking_threads(2)
         .thread_name("http")
         .enable_all()
         .build()
         .map_err(|e| Failure::internal(format!("the runtime: {e}")))?;
-    let result = runtime.block_on(run(start));
+    let result = runtime.block_on(run(start, stops));
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
@@ -38,63 +49,125 @@ enum Kind {
     Metrics,
 }
 
-async fn run(start: Start) -> Result<(), Failure> {
-    // First of all: a signal from here on drains instead of killing.
-    let mut terminate = signal(SignalKind::terminate()).map_err(|e| Failure::internal(e.to_string()))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Failure::internal(e.to_string()))?;
+async fn run(start: Start, mut stops: watch::Receiver<u32>) -> Result<(), Failure> {
+    let slots = slots(start.settings.count("max_connections").unwrap_or(4096));
     let open = listen(&start).await?;
     emit(&format!("{}\n", open.line))?;
 
     let metrics = start.metrics();
     let app = Arc::new(App::new(start.settings.clone(), metrics));
     let (closing, on_close) = watch::channel(false);
-    let (alive, mut all_gone) = mpsc::channel(1);
-    let slots = Arc::new(Semaphore::new(start.settings.count("max_connections").unwrap_or(4096)));
+    let (alive, all_gone) = mpsc::channel(1);
+    let (for_requests, for_metrics) = (Arc::new(Semaphore::new(slots)), Arc::new(Semaphore::new(METRICS_SLOTS)));
+    let registries = [Arc::clone(&app.registry), Registry::new(Budget::new(app.max_body_bytes))];
     let (requests, metrics) = (router(Arc::clone(&app)), metrics_router(Arc::clone(&app)));
+    let mut accepting = Vec::new();
     for (listener, kind) in open.listeners {
+        let serves_requests = kind == Kind::Requests;
         let serving = Serving {
             app: Arc::clone(&app),
-            router: if kind == Kind::Requests { requests.clone() } else { metrics.clone() },
-            slots: Arc::clone(&slots),
+            router: if serves_requests { requests.clone() } else { metrics.clone() },
+            slots: Arc::clone(if serves_requests { &for_requests } else { &for_metrics }),
+            registry: Arc::clone(&registries[usize::from(!serves_requests)]),
             closing: on_close.clone(),
             alive: alive.clone(),
         };
-        tokio::spawn(accept(listener, serving));
+        accepting.push(tokio::spawn(accept(listener, serving)));
     }
     drop((alive, on_close));
+    let sweeping = tokio::spawn(sweep(registries.clone(), app.settings.seconds("read_timeout_s")));
 
     let mut loading = load_beside(start, Arc::clone(&app));
     let mut load_done = false;
-    loop {
+    while *stops.borrow() == 0 {
         tokio::select! {
+            biased;
+            // Its sender lives as long as the process.
+            _ = stops.changed() => {}
             result = &mut loading, if !load_done => {
                 load_done = true;
                 result.unwrap_or_else(|_| Err(Failure::internal("loading the bundle panicked")))?;
             }
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
         }
     }
 
-    app.drain();
-    tokio::time::sleep(app.settings.seconds("drain_delay_s")).await;
-    // Ignored only where no connection task is left to hear it.
-    let _ = closing.send(true);
-    let limit = app.settings.seconds("drain_timeout_s");
-    let drained = tokio::time::timeout(limit, all_gone.recv()).await.is_ok();
-    if let Some(loaded) = app.loaded().cloned() {
-        let closed = tokio::task::spawn_blocking(move || loaded.close());
-        let _ = tokio::time::timeout(limit, closed).await;
-    }
+    let ending = end(&app, closing, accepting, &registries, all_gone);
+    let drained = tokio::select! {
+        biased;
+        // A second signal.
+        _ = stops.wait_for(|n| *n > 1) => app.in_flight() == 0,
+        drained = ending => drained,
+    };
+    sweeping.abort();
     if let Some(path) = app.settings.text("uds") {
         // Someone else may have removed it.
         let _ = std::fs::remove_file(path);
     }
-    if drained {
-        Ok(())
-    } else {
-        Err(Failure::internal("some connections had not ended when the time to drain was over"))
+    if drained { Ok(()) } else { Err(Failure::internal("the server ended before all accepted requests were answered")) }
+}
+
+/// Readiness falls; after the drain delay the listeners close; what is complete is answered, what is not gets [`GRACE`].
+/// Whether all was answered in time.
+async fn end(
+    app: &Arc<App>,
+    closing: watch::Sender<bool>,
+    accepting: Vec<JoinHandle<()>>,
+    registries: &[Arc<Registry>],
+    mut all_gone: mpsc::Receiver<()>,
+) -> bool {
+    let begin = Instant::now();
+    let limit = app.settings.seconds("drain_timeout_s");
+    let was_ready = app.drain();
+    if was_ready {
+        // Who routes requests here learns of it in this time.
+        tokio::time::sleep(app.settings.seconds("drain_delay_s").min(limit)).await;
     }
+    // Ignored only where no listener is left to hear it.
+    let _ = closing.send(true);
+    let cut = Instant::now() + GRACE.min(limit / 2);
+    let last = begin + limit;
+    let drained = async {
+        for task in accepting {
+            // A panicked one has closed its listener.
+            let _ = task.await;
+        }
+        registries.iter().for_each(|r| r.close());
+        if tokio::time::timeout_at(cut.into(), all_gone.recv()).await.is_ok() {
+            return;
+        }
+        loop {
+            registries.iter().for_each(|r| r.cut());
+            if tokio::time::timeout(Duration::from_millis(50), all_gone.recv()).await.is_ok() {
+                return;
+            }
+        }
+    };
+    let drained = tokio::time::timeout_at(last.into(), drained).await.is_ok();
+    let Some(loaded) = app.loaded().cloned() else { return drained };
+    let closed = tokio::task::spawn_blocking(move || loaded.close());
+    let closed = tokio::time::timeout_at((last + Duration::from_millis(100)).into(), closed).await.is_ok();
+    // Who only does not read its answer was answered.
+    (drained && closed) || app.in_flight() == 0
+}
+
+/// Ends requests that do not arrive in time.
+async fn sweep(registries: [Arc<Registry>; 2], limit: Duration) {
+    let mut turns = tokio::time::interval((limit / 4).clamp(Duration::from_millis(20), Duration::from_secs(1)));
+    loop {
+        turns.tick().await;
+        registries.iter().for_each(|r| r.sweep(limit));
+    }
+}
+
+/// How many connections there may be: as many as are asked for, unless the process may not open so many files.
+fn slots(asked: usize) -> usize {
+    let most = cores::open_files(asked.saturating_add(OTHER_FILES)).saturating_sub(OTHER_FILES).max(1);
+    if most < asked {
+        crate::log::warning(&format!(
+            "max_connections = {asked}, and the limit on open files (RLIMIT_NOFILE) leaves room for {most}: taking {most}"
+        ));
+    }
+    asked.min(most)
 }
 
 async fn listen(start: &Start) -> Result<Open, Failure> {

@@ -1,6 +1,8 @@
 //! One HTTP call: its body read within limits, its answer counted exactly once, whatever becomes of it.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -9,13 +11,16 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use hyper::body::Body as _;
 
-use crate::app::{App, Reserved};
+use crate::app::App;
+use crate::http::cut_short;
 use crate::json::writer;
 use crate::metrics::Codes;
 use crate::model::Served;
 use crate::refusal::{Reason, Refusal};
+use crate::wire::budget::Reserved;
+use crate::wire::registry::{Entry, Verdict};
 
 /// Whose form errors take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +57,8 @@ pub struct Call {
     deadline: Option<Duration>,
     request_id: Option<HeaderValue>,
     model: Option<Arc<Served>>,
-    reserved: Option<Reserved>,
+    /// The body's memory; whoever works on the body holds it too.
+    reserved: Option<Arc<Reserved>>,
     body_bytes: usize,
     done: bool,
 }
@@ -108,18 +114,18 @@ impl Call {
         if announced.is_some_and(|n| n > most) {
             return Err(too_large());
         }
-        self.reserved = Some(self.app.reserve(announced.unwrap_or(most))?);
+        let entry = parts.extensions.get::<Arc<Entry>>().cloned();
         let limit = self.app.settings.seconds("read_timeout_s");
-        match tokio::time::timeout(limit, Limited::new(body, most).collect()).await {
-            Err(_) => Err(Refusal::new(Reason::TooSlow, "the body did not arrive in time")),
-            Ok(Ok(body)) => {
-                let bytes = body.to_bytes();
-                self.body_bytes = bytes.len();
-                Ok(bytes)
-            }
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-            Ok(Err(_)) => Err(Refusal::malformed("the body ended before its announced length")),
-        }
+        let bytes = match tokio::time::timeout(limit, collect(body, most, announced, entry.as_deref())).await {
+            Err(_) => return Err(cut_short(Verdict::TooSlow)),
+            Ok(Err(Broken::Cut(verdict))) => return Err(cut_short(verdict)),
+            Ok(Err(Broken::TooLarge)) => return Err(too_large()),
+            Ok(Err(Broken::Ended)) => return Err(Refusal::malformed("the body ended before its announced length")),
+            Ok(Ok(bytes)) => bytes,
+        };
+        self.reserved = entry.map(|entry| Arc::new(entry.body_is_read()));
+        self.body_bytes = bytes.len();
+        Ok(bytes)
     }
 
     /// Bytes of the body that was read.
@@ -155,7 +161,7 @@ impl Call {
     /// The refusal in the protocol's own form. `id` is the request's own, where it was read.
     pub fn refuse(&mut self, refusal: &Refusal, id: Option<&str>) -> Response {
         let status = StatusCode::from_u16(refusal.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        self.finish(status, error_body(self.style, refusal, id).into(), refusal.reason.retry_after())
+        self.finish(status, error_body(self.style, refusal, id).into(), refusal.retry_after())
     }
 
     fn finish(&mut self, status: StatusCode, body: Bytes, retry_after: Option<u32>) -> Response {
@@ -256,6 +262,56 @@ fn optional(out: &mut Vec<u8>, text: Option<&str>) {
 pub fn utf8(body: &[u8]) -> Result<&str, Refusal> {
     std::str::from_utf8(body)
         .map_err(|e| Refusal::malformed(format!("the body is not UTF-8: byte {}", e.valid_up_to())))
+}
+
+enum Broken {
+    Cut(Verdict),
+    TooLarge,
+    Ended,
+}
+
+/// The body in one piece: as it came where it is a single frame, which small ones are.
+async fn collect(
+    mut body: Body,
+    most: usize,
+    announced: Option<usize>,
+    entry: Option<&Entry>,
+) -> Result<Bytes, Broken> {
+    let mut first = Bytes::new();
+    let mut whole: Vec<u8> = Vec::new();
+    loop {
+        let frame = std::future::poll_fn(|cx| {
+            // The verdict may also fall while this frame is being waited for.
+            let frame = Pin::new(&mut body).poll_frame(cx);
+            match entry.and_then(|e| e.verdict()) {
+                Some(verdict) if frame.is_pending() => Poll::Ready(Err(Broken::Cut(verdict))),
+                _ => frame.map(Ok),
+            }
+        })
+        .await?;
+        let data = match frame {
+            None if whole.is_empty() => return Ok(first),
+            None => return Ok(whole.into()),
+            Some(Err(_)) => return Err(Broken::Ended),
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+        };
+        let length = first.len().max(whole.len()) + data.len();
+        if length > most {
+            return Err(Broken::TooLarge);
+        }
+        if length == data.len() {
+            first = data;
+            continue;
+        }
+        if whole.capacity() < length {
+            // Memory grows with what has come, never with what is announced.
+            let to = length.max(2 * whole.capacity()).min(announced.unwrap_or(most).max(length));
+            whole.reserve_exact(to - whole.len());
+        }
+        whole.extend_from_slice(&first);
+        first = Bytes::new();
+        whole.extend_from_slice(&data);
+    }
 }
 
 fn check_type(headers: &HeaderMap, binary: bool) -> Result<(), Refusal> {

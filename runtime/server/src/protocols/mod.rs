@@ -51,10 +51,14 @@ pub fn router(app: Arc<App>) -> Router {
     router.fallback(plain::unknown_path).method_not_allowed_fallback(plain::wrong_method).with_state(app)
 }
 
-/// The routes of the separate metrics listener.
+/// The routes of the separate listener for metrics, and health as well: it answers whatever the load on the other.
 pub fn metrics_router(app: Arc<App>) -> Router {
     Router::new()
         .route("/metrics", get(plain::metrics))
+        .route("/health/live", get(plain::live))
+        .route("/health/ready", get(plain::ready))
+        .route("/v2/health/live", get(plain::live))
+        .route("/v2/health/ready", get(plain::ready))
         .fallback(plain::unknown_path)
         .method_not_allowed_fallback(plain::wrong_method)
         .with_state(app)
