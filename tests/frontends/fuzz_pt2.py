@@ -134,7 +134,7 @@ def _json(value: Value, random_: random.Random) -> bytes:
         if how == 0:
             del holder[key]
         elif how in (1, 2):
-            holder[key] = random_.choice(_WORDS)
+            holder[key] = json.loads(json.dumps(random_.choice(_WORDS)))  # a copy: it may be changed in turn
         elif how == 3:
             other, there = _place(made, random_)
             if other is not None:
