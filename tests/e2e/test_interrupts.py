@@ -14,11 +14,20 @@ import pytest
 from infc.compiler.temporary import WORK, sweep, temporary_folder
 
 ROOT = Path(__file__).parents[2]
+MODEL = """import torch
+
+class M(torch.nn.Module):
+    def forward(self, x):
+        return x * 2
+
+def make():
+    return M()
+"""
 SPEC = 'infer 1\nmodel m {\n  source torch("model.py:make")\n  input x: float32[batch, 16]\n}\n'
 
 
 def start(folder: Path, cache: str | Path) -> subprocess.Popen[str]:
-    (folder / "model.py").write_text("import torch\ndef make():\n    return torch.nn.Linear(16, 4)\n", encoding="utf-8")
+    (folder / "model.py").write_text(MODEL, encoding="utf-8")
     (folder / "m.infer").write_text(SPEC, encoding="utf-8")
     (folder / "tmp").mkdir(exist_ok=True)
     return subprocess.Popen(
