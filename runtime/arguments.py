@@ -114,7 +114,7 @@ def _as_array(value: Any, info: TensorInfo) -> NDArray[Any]:
         raise caller(f"input '{info.name}' has masked elements, which have no value: fill them first")
     kind = type(cast("object", value)).__name__
     try:
-        array: NDArray[Any] = np.asarray(value)
+        array: NDArray[Any] = np.asarray(cast("Any", value))
     except Exception as error:  # noqa: BLE001 - whatever the object's own conversion raises
         raise caller(f"input '{info.name}' must be an array, {info}; {kind} is none: {error}") from None
     if array.dtype.kind not in "biuf":

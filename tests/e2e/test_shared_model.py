@@ -130,7 +130,8 @@ time.sleep(0.1)
 
 def test_repr_says_what_it_is(model: Model) -> None:
     said = repr(model)
-    assert "'m': x float32[for 1..64, 16] -> out float32[for 1..64, 1]" in said and "threads=1" in said
+    assert "'m': x float32[for 1..64, 16] -> out float32[for 1..64, 1]" in said
+    assert "threads=1" in said
     model.close()
     assert "closed" in repr(model)
 
@@ -165,7 +166,8 @@ def test_requests_of_the_wrong_kind_are_named(model: Model) -> None:
     with pytest.raises(InferError, match="inputs must map"):
         model.run(X)  # pyright: ignore[reportArgumentType]
     good, bad = model.run_batch([{"x": X}, {"x": None}])  # pyright: ignore[reportArgumentType]
-    assert isinstance(good, dict) and isinstance(bad, InferError)
+    assert isinstance(good, dict)
+    assert isinstance(bad, InferError)
 
 
 def test_a_library_cut_short_is_refused(bundle: Path, tmp_path: Path) -> None:
@@ -196,7 +198,7 @@ def test_a_first_dimension_of_any_name(
     import torch
 
     names: dict[str, type[torch.nn.Module]] = {}
-    exec(MODEL, names)  # the same source as the build's
+    exec(MODEL, names)  # noqa: S102 - the same source as the build's
     x = np.random.default_rng(1).standard_normal(size).astype(np.float32)
     with load(made(tmp_path, shape, dims, factory)) as model:
         found = model.run_batch([{"x": x}, {"x": x}])
