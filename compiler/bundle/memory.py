@@ -10,7 +10,7 @@ from __future__ import annotations
 
 MIB = 1 << 20
 PROCESS = 96 * MIB
-TOKENIZER = 32
+TOKENIZER = 48
 """Bytes of a loaded tokenizer for each byte of its file."""
 PARSED = 5
 """Bytes held for each byte of a request."""
