@@ -268,9 +268,12 @@ def _emit_model(request: Request, spec: Spec, model: Model, machine: Machine, st
 
 def compile_model(request: Request, spec: Spec, model: Model, machine: Machine, work: Path) -> Compiled:
     """Spec -> model.so and weights, through every stage."""
+    from .measure.rows import check_rows
+
     request.report(f"importing {model.name}")
     imported = import_model(model, Path(spec.folder or "."), work / "import", request)
     try:
+        check_rows(model, imported)
         request.report(f"optimizing {model.name}")
         imported, decisions = reduce(optimize(imported, request), model, machine, request)
         plan = plan_model(imported)

@@ -149,7 +149,7 @@ def _include(loaded: Loaded, statement: Statement, roots: Roots, stack: list[str
         return
     value = roots.resolve(unquote(atom.text), None)
     if not roots.holds(value.absolute):
-        loaded.found.append(outside(value.written, atom.span))
+        loaded.found.append(outside(value.written, atom.span, value.absolute))
         return
     real = os.path.realpath(value.absolute)
     if real in stack:
@@ -185,11 +185,13 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
-def outside(written: str, span: Span) -> Diagnostic:
-    """A path leaves the folder tree of its spec."""
+def outside(written: str, span: Span, absolute: str | None = None) -> Diagnostic:
+    """A path leaves the folder tree of its spec, by itself or through a link in it."""
+    real = None if absolute is None else os.path.realpath(absolute)
+    link = (f"it is a link to {real}",) if real is not None and real != absolute else ()
     return Diagnostic(
         "E0402", f"{written} is outside the folder of the spec", span, "",
-        help=("move it there, or allow its folder with --allow-path DIR",),
+        help=(*link, "move it there, or allow its folder with --allow-path DIR"),
     )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ class Making:
         """The absolute path of a captured path; reports one that leaves the spec's tree or is not there."""
         value: PathValue = captured.value
         if not self.roots.holds(value.absolute):
-            self.found.append(outside(value.written, captured.span))
+            self.found.append(outside(value.written, captured.span, value.absolute))
             return value.absolute
         if self.need_files:
             if not os.path.exists(value.absolute):

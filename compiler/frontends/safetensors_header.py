@@ -68,7 +68,7 @@ def parse_header(text: bytes, length: int, file: Path) -> dict[str, Stored]:
     """The tensors that a header lists, for a file of length bytes. Raises FrontendError."""
     if not text.startswith(b"{"):
         raise FrontendError(f"{file.name} has a malformed safetensors header: it does not begin with {{")
-    header: object = parse_json(text, f"{file.name}: the safetensors header", depth=4)
+    header: object = parse_json(text, f"{file.name} has a malformed safetensors header, which", depth=4)
     assert isinstance(header, dict)
     rows = cast(dict[str, Any], header)
     _check_metadata(rows.pop("__metadata__", None), file.name)

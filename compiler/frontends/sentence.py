@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ...dsl.spec import Pooling, Task
 from .errors import FrontendError
@@ -17,6 +17,9 @@ _MODES: dict[str, Pooling] = {
     "pooling_mode_lasttoken": "last",
 }
 _WORDS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last", "last": "last"}
+
+
+MOST_TOKENS = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,10 @@ def read_settings(folder: Path, task: Task) -> Settings:
     if modules.is_file():
         files.append(modules)
         normalize = False
-        for row in read_json_file(modules, list):
+        for item in read_json_file(modules, list):
+            if not isinstance(item, dict):
+                raise FrontendError(f"{folder.name}/modules.json lists what is no object")
+            row = cast(dict[str, Any], item)
             kind = str(row.get("type", "")).rsplit(".", 1)[-1]
             if kind == "Pooling":
                 pooling, include_prompt = _pooling(folder, str(row.get("path", "")), files, task)
@@ -59,13 +65,17 @@ def read_settings(folder: Path, task: Task) -> Settings:
         if path.is_file():
             files.append(path)
             found = read_json_file(path, dict).get("max_seq_length")
-            limit = int(found) if found else None
+            if found is not None and (type(found) is not int or not 0 <= found <= MOST_TOKENS):
+                raise FrontendError(f"{folder.name}/{name}: max_seq_length is {found!r:.60}, and a count is needed")
+            limit = found or None
     prompts = folder / "config_sentence_transformers.json"
     if prompts.is_file():
         files.append(prompts)
         said = read_json(prompts)
         chosen = said.get("default_prompt_name")
-        table: dict[str, Any] = said.get("prompts") or {}
+        table = cast(dict[str, Any], said.get("prompts") or {})
+        if not isinstance(said.get("prompts") or {}, dict) or not all(isinstance(v, str) for v in table.values()):
+            raise FrontendError(f"{folder.name}/{prompts.name}: prompts should map names to texts")
         prompt = str(table.get(str(chosen), "")) if chosen else None
     prompt = task.prompt if task.prompt is not None else prompt or ""
     if prompt and not include_prompt:
@@ -83,6 +93,11 @@ def read_settings(folder: Path, task: Task) -> Settings:
 
 
 def _pooling(folder: Path, path: str, files: list[Path], task: Task) -> tuple[Pooling | None, bool]:
+    if path.startswith(("/", "\\")) or ".." in path.replace("\\", "/").split("/") or "\0" in path:
+        raise FrontendError(
+            f"{folder.name}/modules.json names the path {path[:120]!r}, which leads out of the folder",
+            hint="a module's path is relative to the folder, such as `1_Pooling`",
+        )
     config = folder / path / "config.json"
     if not config.is_file():
         raise FrontendError(f"{folder.name}/modules.json names {path}/config.json, which is missing")

@@ -1,12 +1,15 @@
-"""Rows of a spec's data as a model's inputs: texts through the tokenizer, arrays by name."""
+"""Rows of a spec's data as a model's inputs: texts through the tokenizer, arrays by name. Read before the compile."""
 
 from __future__ import annotations
 
 import csv
 import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +17,18 @@ from numpy.typing import NDArray
 from ...dsl.spec import DataSet, Model
 from ..errors import InfcError, require
 from ..frontends import Imported
+from ..frontends.files import open_regular, parse_json
+from ..ir.graph import Graph, InputSpec
 from ..ir.ops.leaf import Input
 from ..ir.types import numpy_dtype
 
 Array = NDArray[Any]
+LINE_BYTES = 16 << 20
+"""The longest line of jsonl or csv data."""
+ARRAY_BYTES = 8 << 30
+"""The largest array of npz data; a small zip can say that it holds far more."""
+_NUMBERS = "fiub"
+_LARGEST_IN_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -31,100 +42,336 @@ class Rows:
 def read_rows(data: DataSet, model: Model, imported: Imported) -> Rows:
     """The first `rows` rows of data. Raises InfcError (exit 2) that names the file, the line or array, and what would fit."""
     if imported.embed is not None:
-        return Rows(tuple(_tokenized(_texts(data), imported)))
+        embed = imported.embed
+        texts = read_texts(data)
+        truncate = embed.overflow == "truncate"
+        found = tokenize_rows(str(embed.tokenizer), texts, embed.limit, truncate, embed.prompt)
+        return Rows(tuple(_as_requests(found, imported.graph)))
     if data.kind == "npz":
-        return _from_npz(data, imported)
+        return read_npz(data, imported.graph)
     if data.kind == "csv":
-        return _from_csv(data, imported)
+        return read_csv(data, imported.graph)
     raise InfcError(f"{data.written}: a model of tensors takes its rows from npz or csv data, not {data.kind}")
 
 
-def _texts(data: DataSet) -> list[str]:
+def check_rows(model: Model, imported: Imported) -> None:
+    """Reads both data sets once, so that what does not fit is known before the compile. Raises InfcError (exit 2)."""
+    for data in (model.data.calibrate, model.data.evaluate):
+        if data is not None:
+            read_rows(data, model, imported)
+
+
+# ── texts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_texts(data: DataSet) -> list[str]:
+    """The texts of jsonl data. Raises InfcError naming file and line."""
     if data.kind != "jsonl" or data.field is None:
         raise InfcError(f"{data.written}: a model of texts takes its rows from jsonl data with a field")
     texts: list[str] = []
-    with Path(data.path).open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip() or (data.rows is not None and len(texts) >= data.rows):
-                continue
-            try:
-                item: object = json.loads(line)
-            except ValueError as error:
-                raise InfcError(f"{data.written}:{number} is no JSON: {error}") from None
-            text = cast(dict[str, object], item).get(data.field) if isinstance(item, dict) else None
-            if not isinstance(text, str):
-                raise InfcError(f"{data.written}:{number} has no text under {data.field!r}")
-            texts.append(text)
+    for number, raw in _lines(data):
+        if data.rows is not None and len(texts) >= data.rows:
+            break
+        if not raw.strip():
+            continue
+        where = f"{data.written}:{number}"
+        if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
+            raise InfcError(f"{where} begins with a byte order mark", hint="save the file as UTF-8 without it")
+        item: object = parse_json(raw, where)
+        if not isinstance(item, dict):
+            raise InfcError(f"{where} is no JSON object", hint=f'a line is {{"{data.field}": "a text"}}')
+        row = cast(dict[str, object], item)
+        if not isinstance(row.get(data.field), str):
+            said = (
+                f"{data.field!r} is {json.dumps(row[data.field])[:40]}"
+                if data.field in row
+                else f"it has {', '.join(row)[:80] or 'nothing'}"
+            )
+            raise InfcError(f"{where} has no text under {data.field!r}: {said}")
+        texts.append(str(row[data.field]))
     if not texts:
-        raise InfcError(f"{data.written} has no rows")
+        raise InfcError(f"{data.written} has no rows", hint=f'a line is {{"{data.field}": "a text"}}')
     return texts
 
 
-def _tokenized(texts: list[str], imported: Imported) -> list[dict[str, Array]]:
-    embed = imported.embed
-    assert embed is not None
-    tokenizer = require("tokenizers").Tokenizer.from_file(str(embed.tokenizer))
+def tokenize_rows(
+    path: str, texts: Sequence[str], limit: int, truncate: bool, prompt: str
+) -> list[dict[str, list[int]]]:
+    """input_ids, attention_mask and token_type_ids of each text behind the prompt, by the tokenizer.json at path.
+
+    Raises InfcError where a text has more than limit tokens and is not to be truncated. JSON-able in and out.
+    """
+    tokenizer = require("tokenizers").Tokenizer.from_file(path)
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    if embed.overflow == "truncate":
-        tokenizer.enable_truncation(embed.limit)
-    names = [n.op.input for n in imported.graph.inputs if isinstance(n.op, Input)]
-    found: list[dict[str, Array]] = []
+    if truncate:
+        tokenizer.enable_truncation(limit)
+    found: list[dict[str, list[int]]] = []
     for number, text in enumerate(texts, 1):
-        encoded = tokenizer.encode(embed.prompt + text)
-        if len(encoded.ids) > embed.limit:
+        encoded = tokenizer.encode(prompt + text)
+        if len(encoded.ids) > limit:
             raise InfcError(
-                f"text {number} has {len(encoded.ids)} tokens, and the limit is {embed.limit}",
+                f"text {number} has {len(encoded.ids)} tokens, and the limit is {limit}",
                 hint="leave it out of the data, or write `truncate` behind the input",
             )
-        columns = {
-            "input_ids": encoded.ids,
-            "attention_mask": encoded.attention_mask,
-            "token_type_ids": encoded.type_ids,
-        }
-        found.append({name: np.asarray([columns[name]], np.int64) for name in names if name in columns})
+        found.append(
+            {
+                "input_ids": list(encoded.ids),
+                "attention_mask": list(encoded.attention_mask),
+                "token_type_ids": list(encoded.type_ids),
+            }
+        )
     return found
 
 
-def _from_npz(data: DataSet, imported: Imported) -> Rows:
-    with np.load(data.path, allow_pickle=False) as arrays:
-        table: dict[str, Array] = {name: arrays[name] for name in arrays.files}
-    inputs = [n.op for n in imported.graph.inputs if isinstance(n.op, Input)]
-    for op in inputs:
-        if op.input not in table:
-            raise InfcError(f"{data.written} has no array {op.input!r}; it has {', '.join(table) or 'none'}")
-    count = min(len(table[op.input]) for op in inputs)
-    count = min(count, data.rows) if data.rows is not None else count
-    requests = tuple(
-        {op.input: table[op.input][i : i + 1].astype(numpy_dtype(op.type.dtype)) for op in inputs} for i in range(count)
-    )
-    label = data.label or "label"
-    return Rows(requests, table[label][:count] if label in table else None)
+def _as_requests(found: list[dict[str, list[int]]], graph: Graph) -> Iterator[dict[str, Array]]:
+    names = [op.input for op in _inputs(graph)]
+    for number, row in enumerate(found, 1):
+        request = {name: np.asarray([row[name]], np.int64) for name in names if name in row}
+        for name, array in request.items():
+            _check_values(array, graph.input_specs.get(name), name, f"text {number}")
+        yield request
 
 
-def _from_csv(data: DataSet, imported: Imported) -> Rows:
-    inputs = [n.op for n in imported.graph.inputs if isinstance(n.op, Input)]
+def _lines(data: DataSet) -> Iterator[tuple[int, bytes]]:
+    """The lines of a regular file with their numbers, each of bounded length."""
+    with _open(data) as file:
+        number = 0
+        while line := file.readline(LINE_BYTES + 1):
+            number += 1
+            if len(line) > LINE_BYTES:
+                raise InfcError(f"{data.written}:{number} is longer than {LINE_BYTES >> 20} MiB")
+            yield number, line
+
+
+def _open(data: DataSet) -> IO[bytes]:
+    return os.fdopen(open_regular(Path(data.path)), "rb")
+
+
+# ── arrays ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_npz(data: DataSet, graph: Graph) -> Rows:
+    """The rows of npz data for graph's inputs. Raises InfcError naming file and array."""
+    inputs = _inputs(graph)
+    with _open(data) as file:
+        members = _members(file, data)
+        for op in inputs:
+            if op.input not in members:
+                raise InfcError(
+                    f"{data.written} has no array {op.input!r}; it has {', '.join(members)[:200] or 'none'}"
+                )
+        label = data.label or "label"
+        wanted = [op.input for op in inputs] + [n for n in (label,) if n in members]
+        table = {name: _array(file, members[name], f"{data.written}: array {name!r}") for name in wanted}
+    counts = {name: len(table[name]) if table[name].ndim else -1 for name in table}
+    for name, count in counts.items():
+        if count < 0:
+            raise InfcError(f"{data.written}: array {name!r} is a single number, and has no rows")
+        if count != counts[wanted[0]]:
+            raise InfcError(
+                f"{data.written}: array {name!r} has {count} rows, and {wanted[0]!r} has {counts[wanted[0]]}",
+                hint="a row is the same index in every array",
+            )
+    count = min(counts[wanted[0]], data.rows) if data.rows is not None else counts[wanted[0]]
+    if count == 0:
+        raise InfcError(f"{data.written} has no rows")
+    checked = {
+        op.input: _fitting(table[op.input][:count], op, graph, f"{data.written}: array {op.input!r}") for op in inputs
+    }
+    labels = None
+    if label in table:
+        labels = table[label][:count]
+        if labels.dtype.kind not in _NUMBERS or (labels.dtype.kind == "f" and not np.isfinite(labels).all()):
+            raise InfcError(f"{data.written}: array {label!r} of labels holds what is no finite number")
+    return Rows(tuple({n: a[i : i + 1] for n, a in checked.items()} for i in range(count)), labels)
+
+
+def _members(file: IO[bytes], data: DataSet) -> dict[str, zipfile.ZipInfo]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            infos = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+        raise InfcError(
+            f"{data.written} is no npz file: {error}", hint="write it with `numpy.savez(path, name=array)`"
+        ) from None
+    found: dict[str, zipfile.ZipInfo] = {}
+    for info in infos:
+        name = info.filename.removesuffix(".npy")
+        if name in found:
+            raise InfcError(f"{data.written} has the array {name[:80]!r} twice")
+        found[name] = info
+    return found
+
+
+def _array(file: IO[bytes], info: zipfile.ZipInfo, where: str) -> Array:
+    """One array of an archive: its header says how large it is before anything is unpacked."""
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open(info) as member:
+            version = np.lib.format.read_magic(member)
+            reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(
+                version
+            )
+            if reader is None:
+                raise InfcError(f"{where} is of npy format {version[0]}.{version[1]}, and 1.0 and 2.0 are read")
+            shape, fortran, dtype = reader(member)
+            if dtype.kind not in _NUMBERS:
+                raise InfcError(f"{where} holds {dtype}, and numbers are needed (no pickle is read)")
+            size = dtype.itemsize
+            for extent in shape:
+                if type(extent) is not int or extent < 0:
+                    raise InfcError(f"{where} has a malformed shape {str(shape)[:80]}")
+                size *= extent
+            if size > ARRAY_BYTES:
+                raise InfcError(
+                    f"{where} of shape {list(shape)} takes {size:,} bytes, and at most {ARRAY_BYTES:,} are read"
+                )
+            if info.file_size < size:
+                raise InfcError(
+                    f"{where} of shape {list(shape)} takes {size:,} bytes, and the file has {info.file_size:,}"
+                )
+            raw = member.read(size)
+    except InfcError:
+        raise
+    except Exception as error:  # noqa: BLE001 - zipfile, zlib and numpy each raise their own on damage
+        raise InfcError(f"{where} is damaged: {str(error)[:200] or type(error).__name__}") from None
+    if len(raw) != size:
+        raise InfcError(f"{where} is truncated: {len(raw):,} of {size:,} bytes")
+    return np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _fitting(array: Array, op: Input, graph: Graph, where: str) -> Array:
+    """array as the input's dtype, its extents within bounds and its values within ranges."""
+    wanted = op.type
+    if array.ndim != len(wanted.shape):
+        raise InfcError(f"{where} has shape {list(array.shape)}, and input {op.input!r} is {wanted}")
+    for axis, (have, dim) in enumerate(zip(array.shape, wanted.shape, strict=True)):
+        low, high = (dim, dim) if isinstance(dim, int) else graph.dims.get(str(dim), (have, have))
+        if axis and not low <= have <= high:
+            need = str(low) if low == high else f"{low}..{high} ({dim})"
+            raise InfcError(
+                f"{where} has extent {have} at axis {axis} (counted from 0), and input {op.input!r} takes {need}"
+            )
+    kind = {"float32": "fiu", "bool": "b"}.get(wanted.dtype, "iu")
+    if array.dtype.kind not in kind:
+        raise InfcError(f"{where} holds {array.dtype}, and input {op.input!r} is {wanted.dtype}")
+    _check_values(array, graph.input_specs.get(op.input), op.input, where, wanted.dtype)
+    return np.ascontiguousarray(array.astype(numpy_dtype(wanted.dtype)))
+
+
+def _check_values(array: Array, spec: InputSpec | None, name: str, where: str, dtype: str = "int64") -> None:
+    """Raises InfcError naming the first element that the input does not take."""
+    spec = spec or InputSpec()
+    if array.dtype.kind == "f":
+        bad = ~np.isfinite(array) | (np.abs(array) > _LARGEST_IN_FLOAT32)
+        if not spec.nan and bad.any():
+            _refuse(array, bad, where, f"and input {name!r} takes finite numbers of float32", "write `nan allowed`")
+    elif dtype in ("int32", "int64"):
+        limits = np.iinfo(dtype)
+        bad = (array > limits.max) | (array < limits.min)
+        if bad.any():
+            _refuse(array, bad, where, f"and input {name!r} is {dtype}", "")
+    low, high = spec.minimum, spec.maximum
+    if low is None and high is None:
+        return
+    with np.errstate(invalid="ignore"):
+        bad = np.zeros(array.shape, bool)
+        bad |= array < low if low is not None else False
+        bad |= array > high if high is not None else False
+    if bad.any():
+        span = f"{'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
+        _refuse(array, bad, where, f"and input {name!r} takes {span}", "")
+
+
+def _refuse(array: Array, bad: Array, where: str, why: str, hint: str) -> None:
+    place = tuple(int(i) for i in np.argwhere(bad)[0])
+    raise InfcError(f"{where} holds {array[place]} at {list(place)}, {why}", hint=hint)
+
+
+def _inputs(graph: Graph) -> list[Input]:
+    return [n.op for n in graph.inputs if isinstance(n.op, Input)]
+
+
+# ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_csv(data: DataSet, graph: Graph) -> Rows:
+    """The rows of csv data for a graph of one input [batch, columns]. Raises InfcError naming file and line."""
+    inputs = _inputs(graph)
     if len(inputs) != 1 or inputs[0].type.rank != 2:
         raise InfcError(f"{data.written}: csv rows fit a model with one input of shape [batch, columns]")
-    width = inputs[0].type.shape[1]
-    requests: list[dict[str, Array]] = []
-    labels: list[str] = []
-    with Path(data.path).open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        header = list(reader.fieldnames or ())
-        columns = list(data.columns) or [c for c in header if c != data.label]
-        absent = [c for c in (*columns, *([data.label] if data.label else [])) if c not in header]
-        if absent:
-            raise InfcError(f"{data.written} has no column {absent[0]!r}; it has {', '.join(header)}")
-        if len(columns) != width:
-            raise InfcError(f"{data.written} gives {len(columns)} columns, and input {inputs[0].input!r} takes {width}")
-        for row in reader:
-            if data.rows is not None and len(requests) >= data.rows:
+    lines = csv.reader(_text_lines(data), strict=True)
+    header: list[str] = []
+    values: list[Array] = []
+    labels: list[float] = []
+    places: Mapping[str, int] = {}
+    columns: list[str] = []
+    try:
+        for row in lines:
+            where = f"{data.written}:{lines.line_num}"
+            if not row:
+                continue
+            if not header:
+                header = row
+                places, columns = _columns(header, data, inputs[0])
+                continue
+            if data.rows is not None and len(values) >= data.rows:
                 break
-            try:
-                values = [float(row[c]) for c in columns]
-            except (TypeError, ValueError):
-                raise InfcError(f"{data.written}:{reader.line_num} has a value that is no number") from None
-            requests.append({inputs[0].input: np.asarray([values], numpy_dtype(inputs[0].type.dtype))})
-            labels += [row[data.label]] if data.label else []
-    return Rows(tuple(requests), np.asarray([float(x) for x in labels]) if labels else None)
+            if len(row) != len(header):
+                raise InfcError(f"{where} has {len(row)} values, and the header has {len(header)} columns")
+            numbers = np.asarray([[_number(row[places[c]], where, c) for c in columns]])
+            values.append(_fitting(_as_kind(numbers, inputs[0], where), inputs[0], graph, where))
+            labels += [_number(row[places[data.label]], where, data.label)] if data.label else []
+    except csv.Error as error:
+        raise InfcError(f"{data.written}:{max(lines.line_num, 1)} is no csv: {error}") from None
+    if not values:
+        raise InfcError(f"{data.written} has no rows")
+    if labels and not np.isfinite(labels).all():
+        raise InfcError(f"{data.written}: the column {data.label!r} of labels holds what is no finite number")
+    return Rows(tuple({inputs[0].input: v} for v in values), np.asarray(labels) if labels else None)
+
+
+def _text_lines(data: DataSet) -> Iterator[str]:
+    for number, raw in _lines(data):
+        where = f"{data.written}:{number}"
+        if b"\0" in raw:
+            raise InfcError(f"{where} has a NUL byte: it is no csv")
+        try:
+            yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise InfcError(f"{where} is not UTF-8 at byte {error.start}") from None
+
+
+def _columns(header: Sequence[str], data: DataSet, op: Input) -> tuple[Mapping[str, int], list[str]]:
+    """Where each column stands, and the input's columns in order."""
+    places: dict[str, int] = {}
+    for number, name in enumerate(header):
+        if name in places:
+            raise InfcError(f"{data.written} has the column {name[:80]!r} twice")
+        places[name] = number
+    columns = list(data.columns) or [c for c in header if c != data.label]
+    absent = [c for c in (*columns, *([data.label] if data.label else [])) if c not in places]
+    if absent:
+        raise InfcError(f"{data.written} has no column {absent[0]!r}; it has {', '.join(header)[:200]}")
+    if isinstance(op.type.shape[1], int) and len(columns) != op.type.shape[1]:
+        raise InfcError(f"{data.written} gives {len(columns)} columns, and input {op.input!r} takes {op.type.shape[1]}")
+    return places, columns
+
+
+def _number(text: str, where: str, column: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InfcError(f"{where} has {text[:40]!r} under {column[:40]!r}, which is no number") from None
+
+
+def _as_kind(numbers: Array, op: Input, where: str) -> Array:
+    """Numbers of text as the input's kind: whole ones for ids, 0 and 1 for bool."""
+    if op.type.dtype == "float32":
+        return numbers
+    whole = np.isfinite(numbers) & (numbers == np.round(numbers)) & (np.abs(numbers) < 2**53)
+    if op.type.dtype == "bool":
+        whole = (numbers == 0) | (numbers == 1)
+    if not whole.all():
+        _refuse(numbers, ~whole, where, f"and input {op.input!r} is {op.type.dtype}", "")
+    return numbers.astype(bool if op.type.dtype == "bool" else np.int64)

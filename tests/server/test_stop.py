@@ -18,7 +18,9 @@ from .serving import Server, read_to_end, running
 
 ROW = [1.0] * WIDTH
 BODY = json.dumps({"features": [ROW]}).encode()
-HEAD = f"POST /infer HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(BODY)}\r\n\r\n".encode()
+HEAD = (
+    f"POST /infer HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(BODY)}\r\n\r\n".encode()
+)
 WHOLE = HEAD + BODY
 
 

@@ -1,0 +1,226 @@
+"""Data that does not fit the model is the user's fault: named by file and line or array, whatever the file holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infc.compiler.errors import Exit, InfcError
+from infc.compiler.ir.dims import sym
+from infc.compiler.ir.graph import Graph, InputSpec, Origin
+from infc.compiler.ir.ops.leaf import input_node
+from infc.compiler.ir.types import TensorType
+from infc.compiler.measure.rows import read_csv, read_npz, read_texts
+from infc.dsl.spec import DataSet
+
+INPUTS = int(os.environ.get("INFC_FUZZ_INPUTS", "400"))
+
+
+def graph_of(**inputs: tuple[str, tuple[int | str, ...], InputSpec]) -> Graph:
+    nodes = tuple(
+        input_node(n, TensorType(d, tuple(sym(e) if isinstance(e, str) else e for e in shape)), Origin(n))  # pyright: ignore[reportArgumentType]
+        for n, (d, shape, _) in inputs.items()
+    )
+    return Graph(
+        name="m", dims={"batch": (1, 8), "tokens": (1, 16)}, inputs=nodes, outputs=(("y", nodes[0]),), weights={},
+        input_specs={n: spec for n, (_, _, spec) in inputs.items()},
+    )  # fmt: skip
+
+
+X = graph_of(x=("float32", ("batch", 3), InputSpec()))
+IDS = graph_of(
+    input_ids=("int64", ("batch", "tokens"), InputSpec(None, 0, 99)),
+    mask=("int64", ("batch", "tokens"), InputSpec(1, 0, 1)),
+)
+
+
+def data(path: Path, kind: Any, **more: Any) -> DataSet:
+    return DataSet(kind=kind, path=str(path), written=path.name, **more)
+
+
+def npz(path: Path, **arrays: Any) -> DataSet:
+    np.savez(path, **arrays)
+    return data(path, "npz")
+
+
+def refused(read: Callable[[], object]) -> str:
+    with pytest.raises(InfcError) as caught:
+        read()
+    assert caught.value.exit_code == Exit.USAGE
+    return caught.value.message
+
+
+FINE = np.ones((2, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"y": FINE}, "no array 'x'; it has y"),
+        ({"x": np.array([[1, "a", {}]], object)}, "no pickle is read"),
+        ({"x": np.array([["a", "b", "c"]])}, "numbers are needed"),
+        ({"x": np.array([[1j, 2, 3]])}, "numbers are needed"),
+        ({"x": np.ones((2, 4), np.float32)}, "extent 4 at axis 1"),
+        ({"x": np.ones(3, np.float32)}, "shape [3]"),
+        ({"x": np.float32(1)}, "single number"),
+        ({"x": np.ones((0, 3), np.float32)}, "no rows"),
+        ({"x": np.array([[1, np.nan, 3]])}, "holds nan at [0, 1]"),
+        ({"x": np.array([[1, 2, np.inf]])}, "holds inf at [0, 2]"),
+        ({"x": np.array([[1e300, 2, 3]])}, "finite numbers of float32"),
+        ({"x": np.array([[True, False, True]])}, "holds bool"),
+        ({"x": FINE, "label": np.ones(3)}, "'label' has 3 rows"),
+        ({"x": FINE, "label": np.array([1, np.nan])}, "no finite number"),
+        ({"x": FINE, "label": np.array(["a", "b"])}, "numbers are needed"),
+    ],
+)
+def test_an_npz_that_does_not_fit_is_refused_by_array(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:
+    source = npz(tmp_path / "d.npz", **arrays)
+    message = refused(lambda: read_npz(source, X))
+    assert message.startswith("d.npz")
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"input_ids": np.full((2, 4), 100), "mask": np.ones((2, 4), int)}, "holds 100 at [0, 0]"),
+        ({"input_ids": np.full((2, 4), -1), "mask": np.ones((2, 4), int)}, "holds -1"),
+        ({"input_ids": np.ones((2, 4)), "mask": np.ones((2, 4), int)}, "holds float64"),
+        ({"input_ids": np.ones((2, 17), int), "mask": np.ones((2, 17), int)}, "takes 1..16 (tokens)"),
+        ({"input_ids": np.ones((2, 4), int), "mask": np.ones((3, 4), int)}, "'mask' has 3 rows"),
+        ({"input_ids": np.ones((2, 4), int), "mask": np.full((2, 4), 2)}, "takes 0..1"),
+        ({"input_ids": np.full((2, 4), 2**64 - 1, np.uint64), "mask": np.ones((2, 4), int)}, "is int64"),
+    ],
+)
+def test_ids_are_within_the_models_ranges(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:
+    source = npz(tmp_path / "d.npz", **arrays)
+    assert said in refused(lambda: read_npz(source, IDS))
+
+
+def test_nan_is_taken_where_the_input_says_so_and_rows_come_one_by_one(tmp_path: Path) -> None:
+    graph = graph_of(x=("float32", ("batch", 3), InputSpec(nan=True)))
+    source = npz(tmp_path / "d.npz", x=np.asfortranarray([[np.nan, 2, 3], [4, 5, 6.0]]), label=np.array([0, 1]))
+    rows = read_npz(source, graph)
+    assert [r["x"].tolist()[0][1:] for r in rows.requests] == [[2, 3], [5, 6]]
+    assert rows.labels is not None
+    assert rows.labels.tolist() == [0, 1]
+
+
+def test_what_is_no_npz_or_a_bomb_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "d.npz"
+    good = BytesIO()
+    np.savez_compressed(good, x=np.zeros((1000, 3), np.float32))
+    for content in (b"", b"hello", good.getvalue()[:200], good.getvalue()[:-30]):
+        path.write_bytes(content)
+        assert "d.npz" in refused(lambda: read_npz(data(path, "npz"), X))
+    for shape in ("(1000000000000, 3)", "(-1, 3)", "(1.5, 3)", "(3,", "__import__('os')"):
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+        assert "array 'x'" in refused(lambda: read_npz(data(path, "npz"), X))
+    path.unlink()
+    os.mkfifo(path)
+    assert "named pipe" in refused(lambda: read_npz(data(path, "npz"), X))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no rows"),
+        (b"\n\n", "no rows"),
+        (b'{"text": "a"}\n{"text": 1}\n', "d.jsonl:2 has no text under 'text': 'text' is 1"),
+        (b'{"body": "a"}\n', "it has body"),
+        (b'["a"]\n', "d.jsonl:1 is no JSON object"),
+        (b"a text\n", "d.jsonl:1 cannot be read as JSON"),
+        (b'{"text": "\\ud800"}\n', "surrogate"),
+        (b'{"text": "\xff"}\n', "not UTF-8"),
+        (b'\xef\xbb\xbf{"text": "a"}\n', "byte order mark"),
+        (b'{"text": "a", "x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}\n", "nested deeper"),
+        (b'{"text": "a", "text": "b"}\n', "stands twice"),
+        (b'{"text": "' + b"a" * (17 << 20) + b'"}\n', "longer than 16 MiB"),
+    ],
+    ids=range(12),
+)
+def test_a_jsonl_line_that_is_no_text_is_refused_by_line(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(content)
+    assert said in refused(lambda: read_texts(data(path, "jsonl", field="text")))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no rows"),
+        (b"a,b,c\n", "no rows"),
+        (b"a,b,c\n1,2,x\n", "d.csv:2 has 'x' under 'c'"),
+        (b"a,b,c\n1,2,nan\n", "holds nan"),
+        (b"a,b,c\n1,2,-inf\n", "holds -inf"),
+        (b"a,b,c\n1,2,1e39\n", "finite numbers of float32"),
+        (b"a,b,c\n1,2\n", "has 2 values"),
+        (b"a,b,c\n1,2,3,4\n", "has 4 values"),
+        (b"a,b,b\n1,2,3\n", "'b' twice"),
+        (b"a,b\n1,2\n", "2 columns"),
+        (b"a,b,c\n1,2,\0\n", "NUL"),
+        (b"a,b,c\n1,2,\xff\n", "d.csv:2 is not UTF-8"),
+        (b"a,b,c\n1,2," + b"3" * 200_000 + b"\n", "d.csv:2 is no csv"),
+        (b'a,b,c\n1,2,"3\n', "no csv"),
+    ],
+    ids=range(14),
+)
+def test_a_csv_that_does_not_fit_is_refused_by_line(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "d.csv"
+    path.write_bytes(content)
+    assert said in refused(lambda: read_csv(data(path, "csv"), X))
+
+
+def test_a_label_that_is_no_number_is_refused_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("a,b,c,y\n1,2,3,0\n1,2,3,cat\n")
+    assert "d.csv:3 has 'cat' under 'y'" in refused(lambda: read_csv(data(path, "csv", label="y"), X))
+
+
+def test_mutated_data_is_read_or_refused_and_never_crashes(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    archive = BytesIO()
+    np.savez(archive, x=FINE, label=np.arange(2))
+    seeds: list[tuple[bytes, str, Callable[[DataSet], object]]] = [
+        (archive.getvalue(), "npz", lambda d: read_npz(d, X)),
+        (b'{"text": "a\xc3\xa9"}\n' + json.dumps({"text": "b", "n": [1, {"a": 2}]}).encode() + b"\n", "jsonl", read_texts),
+        (b"a,b,c\n1,2,3\n\"4\",5e1,-6\n", "csv", lambda d: read_csv(d, X)),
+    ]  # fmt: skip
+    codes: set[Exit] = set()
+    done = {"read": 0, "refused": 0}
+    for number in range(INPUTS):
+        content, kind, read = seeds[number % len(seeds)]
+        mutated = bytearray(content)
+        for _ in range(rng.randint(1, 6)):
+            at = rng.randrange(len(mutated))
+            choice = rng.random()
+            if choice < 0.5:
+                mutated[at] = rng.randrange(256)
+            elif choice < 0.7:
+                del mutated[at : at + rng.randint(1, 9)]
+                mutated = mutated or bytearray(b"x")
+            else:
+                mutated[at:at] = rng.choice(
+                    [b"\0", b"[", b"{", b'"', b"\xff", b"1e999", b"\\ud800", b",", mutated[:40]]
+                )
+        path = tmp_path / f"d.{kind}"
+        path.write_bytes(mutated)
+        try:
+            read(data(path, kind, field="text"))
+            done["read"] += 1
+        except InfcError as error:
+            codes.add(error.exit_code)
+            done["refused"] += 1
+    assert codes == {Exit.USAGE}
+    assert min(done.values()) > 0, done
