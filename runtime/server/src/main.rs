@@ -19,6 +19,7 @@ mod log;
 mod metrics;
 mod model;
 mod npy;
+mod pool;
 mod protocols;
 mod queue;
 mod refusal;

@@ -133,8 +133,8 @@ async fn answer_infer(
     let body = call.body_of(request, json_bytes.is_some()).await?;
     let due = call.due();
     let for_parse = Arc::clone(&model);
-    let work = move || Ok(request::parse(&for_parse, &body, json_bytes));
-    let (given_id, parsed) = Call::offload(call.body_bytes(), work).await?;
+    let work = move || Ok(request::parse(&for_parse, &body, json_bytes, due));
+    let (given_id, parsed) = call.offload(call.body_bytes(), work).await?;
     *id = given_id;
     let (parsed, wanted) = parsed?;
     let outputs = match parsed {
