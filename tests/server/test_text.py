@@ -128,7 +128,7 @@ def test_a_long_text_is_cut_to_the_tokens_of_the_whole(cutting: Server, tokenize
 
 
 def test_many_texts_and_ids_are_refused_with_the_number_that_is_taken(embed_server: Server) -> None:
-    empty = [""] * 300_000
+    empty = [""] * 200_000
     for path, body in (
         ("/infer", {"text": empty}),
         ("/tokenize", {"text": empty}),
