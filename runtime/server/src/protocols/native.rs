@@ -256,7 +256,11 @@ async fn answer_tokenize(call: &mut Call, request: Request) -> Result<Vec<u8>, R
     Ok(answer)
 }
 
-fn tokenize_body(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, Vec<u8>), Refusal> {
+/// What a body lists, whether it is a single one, its switch, and the model's name.
+type Listed<T> = (Option<Vec<T>>, bool, bool, Option<String>);
+
+/// Texts, whether it is a single one, whether special tokens are wanted, and the model's name.
+pub fn read_tokenize(body: &Bytes) -> Result<Listed<String>, Refusal> {
     let (mut texts, mut single, mut special, mut name) = (None, false, true, None);
     read_fields(body, |reader, key| {
         match key {
@@ -270,6 +274,11 @@ fn tokenize_body(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Serv
         }
         Ok(())
     })?;
+    Ok((texts, single, special, name))
+}
+
+fn tokenize_body(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, Vec<u8>), Refusal> {
+    let (texts, single, special, name) = read_tokenize(body)?;
     let model = text_model(app, name.as_deref())?;
     let task = model.text.as_ref().ok_or_else(Refusal::internal)?;
     let texts = texts.ok_or_else(|| Refusal::invalid("text", "the field is missing; expected a string or a list"))?;
@@ -331,7 +340,8 @@ async fn answer_detokenize(call: &mut Call, request: Request) -> Result<Vec<u8>,
     Ok(answer)
 }
 
-fn detokenize_body(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, Vec<u8>), Refusal> {
+/// Lists of ids, whether it is a single one, whether special tokens are left out, and the model's name.
+pub fn read_detokenize(body: &Bytes) -> Result<Listed<Vec<u32>>, Refusal> {
     let (mut lists, mut single, mut skip_special, mut name) = (None, false, true, None);
     read_fields(body, |reader, key| {
         match key {
@@ -342,6 +352,11 @@ fn detokenize_body(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Se
         }
         Ok(())
     })?;
+    Ok((lists, single, skip_special, name))
+}
+
+fn detokenize_body(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, Vec<u8>), Refusal> {
+    let (lists, single, skip_special, name) = read_detokenize(body)?;
     let model = text_model(app, name.as_deref())?;
     let task = model.text.as_ref().ok_or_else(Refusal::internal)?;
     let lists = lists.ok_or_else(|| Refusal::invalid("ids", "the field is missing; expected a list of token ids"))?;

@@ -60,7 +60,7 @@ pub async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Respon
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub enum Form {
     Float,
     Base64,
 }
@@ -78,8 +78,17 @@ async fn answer_embeddings(call: &mut Call, request: Request) -> Result<Vec<u8>,
     render(name, outputs.get(index).ok_or_else(Refusal::internal)?, form, tokens)
 }
 
-/// Reads and tokenizes a request.
-fn parse(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, Form, Encoded), Refusal> {
+/// What a body says.
+pub struct Read {
+    name: Option<String>,
+    texts: Option<Vec<Text>>,
+    single: bool,
+    form: Form,
+    dimensions: Option<i64>,
+}
+
+/// Reads a body.
+pub fn read(body: &Bytes) -> Result<Read, Refusal> {
     let mut name = None;
     let mut texts = None;
     let mut single = false;
@@ -110,6 +119,12 @@ fn parse(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, For
         Ok(())
     });
     read.and_then(|()| reader.end()).map_err(|fault| Refusal::json("", fault))?;
+    Ok(Read { name, texts, single, form, dimensions })
+}
+
+/// Reads and tokenizes a request.
+fn parse(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, Form, Encoded), Refusal> {
+    let Read { name, texts, single, form, dimensions } = read(body)?;
     let name = name.ok_or_else(|| Refusal::invalid("model", "the field is missing; expected a model's name"))?;
     let model = app.model(Some(&name))?;
     if !model.is_text() {

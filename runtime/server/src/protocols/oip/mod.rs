@@ -45,6 +45,9 @@ impl Target {
     }
 }
 
+#[cfg(test)]
+pub use request::{parse as read, unpack_texts as unpack};
+
 pub async fn server() -> Response {
     let body = json!({"name": "infc", "version": env!("CARGO_PKG_VERSION"), "extensions": ["binary_tensor_data", "statistics"]});
     json_response(StatusCode::OK, body.to_string().into_bytes())

@@ -261,7 +261,7 @@ fn take_bytes(spec: &InputSpec, given: &Given, bytes: &[u8]) -> Result<Tensor, R
 }
 
 /// Texts as the extension packs BYTES: a 4-byte little-endian length, then the bytes, each.
-fn unpack_texts(mut bytes: &[u8]) -> Result<Vec<String>, Refusal> {
+pub fn unpack_texts(mut bytes: &[u8]) -> Result<Vec<String>, Refusal> {
     let mut texts = Vec::new();
     while !bytes.is_empty() {
         if texts.len() == MOST_TEXTS {
