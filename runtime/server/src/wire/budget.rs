@@ -15,7 +15,7 @@ pub const SHARE: usize = 80 << 10;
 const SMALL: usize = 256 * SHARE;
 
 /// Large requests together may take this many times the largest single body.
-const BODIES: usize = 4;
+pub const BODIES: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
