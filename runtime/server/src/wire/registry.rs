@@ -219,6 +219,11 @@ impl Entry {
         matches!(self.doing(), Doing::Head | Doing::Body)
     }
 
+    /// Bytes of the present request that have come, and of what came in one piece with it.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     fn stalled(&self, now: u64) -> bool {
         let since = self.since.load(Ordering::Relaxed);
         self.doing() == Doing::Writing && now.saturating_sub(since) > STALLED.as_micros() as u64
