@@ -215,6 +215,8 @@ where
     let for_answers = (Arc::clone(&ends), Arc::clone(&entry));
     let service = hyper::service::service_fn(move |request| {
         let (ends, entry) = for_answers.clone();
+        // Before the body is looked for: what came in one piece with the request before it would pass for idle.
+        entry.head_is_read();
         Box::pin(answer(router.clone(), Arc::clone(&app), ends, entry, request))
     });
     let mut builder = http1::Builder::new();
@@ -305,7 +307,6 @@ async fn answer(
     mut request: Request<Incoming>,
 ) -> Result<Response, hyper::Error> {
     let style = Style::of_path(request.uri().path());
-    entry.head_is_read();
     let (bodiless, length) = (request.body().is_end_stream(), length(&request));
     request.extensions_mut().insert(Arc::clone(&entry));
     let future = AssertUnwindSafe(async move { router.call(request.map(Body::new)).await });

@@ -94,7 +94,18 @@ impl<T> Queue<T> {
     /// `capacity` counts waiting requests. `merge` is false for models whose requests never share a batch.
     pub fn new(capacity: usize, wait: Duration, limits: Limits, merge: bool) -> Self {
         let (jobs, pace) = (VecDeque::new(), Pace::default());
-        Queue { jobs, waiting: 0, capacity, wait, limits, merge, pace, load: Load::default(), running: Load::default(), instances: 1 }
+        Queue {
+            jobs,
+            waiting: 0,
+            capacity,
+            wait,
+            limits,
+            merge,
+            pace,
+            load: Load::default(),
+            running: Load::default(),
+            instances: 1,
+        }
     }
 
     /// How many instances take batches at the same time.
