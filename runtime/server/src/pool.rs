@@ -25,7 +25,7 @@ const WAITING: usize = 1024;
 /// Bodies up to this size have a lane of their own, as they have memory of their own.
 const QUICK: usize = 64 << 10;
 
-/// What a byte of a body takes at most, in nanoseconds: the slowest tokenizers' time for a character.
+/// What a byte of a body takes at most, in nanoseconds: the slowest tokenizers' time, for a character of three bytes.
 const BYTE_NS: u64 = 2000;
 
 /// How much later than it came a piece of work has its turn, in multiples of its own time.
