@@ -53,14 +53,12 @@ impl Budget {
         self.used[class as usize].load(Ordering::Acquire).saturating_add(bytes) <= self.most[class as usize]
     }
 
-    /// Takes room, if it is there.
+    /// Takes room, if it is there. Where it is not, nothing changes and nobody is woken: those that wait for room try in
+    /// turn, and each that failed would wake all others for ever.
     pub fn reserve(&self, class: Class, bytes: usize) -> bool {
-        let (used, most) = (&self.used[class as usize], self.most[class as usize]);
-        if used.fetch_add(bytes, Ordering::AcqRel).saturating_add(bytes) <= most {
-            return true;
-        }
-        self.release(class, bytes);
-        false
+        let most = self.most[class as usize];
+        let more = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= most);
+        self.used[class as usize].fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
     /// Counts what has arrived. One read beyond the bound is possible for each thread that reads at this moment.
@@ -108,6 +106,26 @@ impl Drop for Reserved {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Woken(AtomicUsize);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_release_wakes_who_waits_and_a_reservation_that_fails_does_not() {
+        let budget = Budget::new(1 << 20);
+        let woken = Arc::new(Woken(AtomicUsize::new(0)));
+        assert!(budget.reserve(Class::Large, BODIES << 20));
+        budget.wake_on_release(&Arc::clone(&woken).into());
+        assert!(!budget.reserve(Class::Large, SHARE));
+        assert_eq!((budget.used(), woken.0.load(Ordering::Relaxed)), (BODIES << 20, 0));
+        budget.release(Class::Large, 1);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    }
 
     #[test]
     fn large_requests_cannot_take_what_small_ones_need() {
