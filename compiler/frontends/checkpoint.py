@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def read_index(folder: Path, index: Path) -> dict[str, str]:
             raise FrontendError(f"{index.name} is no checkpoint index: {name[:120]!r} names no file")
     for file in set(found.values()):
         plain = file not in ("", ".", "..") and not set(file) & set("/\\\0")
-        if not plain or not (folder / file).exists():
+        if not plain or not os.path.exists(folder / file):  # Path.exists raises for a name that is too long
             raise FrontendError(f"{index.name} names the file {file[:120]!r}, which is not in {folder.name}")
     return found
 

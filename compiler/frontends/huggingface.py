@@ -149,19 +149,19 @@ def class_of(folder: Path, config: Mapping[str, Any], base: bool) -> Any:
     found = getattr(transformers, name, None)
     if found is None or not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
         known = [n for n in dir(transformers) if n.endswith(("Model", "Classification", "LM"))]
-        near = difflib.get_close_matches(name, known, 1)
+        near = difflib.get_close_matches(name[:80], known, 1)
         remote = (
             " (its code is in the folder, and infc runs no code of a model folder)" if config.get("auto_map") else ""
         )
         raise FrontendError(
-            f"{folder.name}/config.json names the class {name!r}, which transformers {transformers.__version__} "
+            f"{folder.name}/config.json names the class {name!r:.80}, which transformers {transformers.__version__} "
             f"does not have{remote}",
             hint=f"did you mean {near[0]!r}?" if near else 'use `torch("file.py:factory")` with your own code',
         )
     if found.config_class is not None and found.config_class.model_type != kind:
         raise FrontendError(
-            f"{folder.name}/config.json names the class {name!r}, which is for model_type "
-            f"{found.config_class.model_type!r}, and says model_type {kind!r}"
+            f"{folder.name}/config.json names the class {name!r:.80}, which is for model_type "
+            f"{found.config_class.model_type!r}, and says model_type {kind!r:.80}"
         )
     if base:
         mapping: Any = transformers.MODEL_MAPPING
