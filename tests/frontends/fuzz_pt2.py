@@ -1,4 +1,7 @@
-"""Mutations of .pt2 files from a seed: bytes, the zip's structure, values of the JSON; and their whole import."""
+"""Mutations of .pt2 files from a seed: bytes, the zip's structure, values of the JSON; and their whole import.
+
+The import is that of the worker without its sandbox, which must not be what hides a hole.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from infc.compiler.frontends import load
+from infc.compiler.frontends import load_here
 from infc.compiler.frontends.pt2 import Refused, read_program
 
 from .fuzz_mutate import json_text, mutated_bytes, mutated_json
@@ -86,7 +89,7 @@ def run_load(count: int, seed: int, folder: Path) -> Counter[str]:
         save_small(path, decomposed=seed % 3 == 1)
     else:
         save_tiny(path)
-    load(spec(path), folder)  # what is imported on the way is imported here
+    load_here(spec(path), folder)  # what is imported on the way is imported here
 
     def prepare(data: bytes) -> bool:
         scratch.write_bytes(data)
@@ -97,6 +100,6 @@ def run_load(count: int, seed: int, folder: Path) -> Counter[str]:
         return True
 
     return run_children(
-        mutants(path, random.Random(seed)), count, f"pt2-import, seed {seed}", prepare, lambda: load(spec(scratch), folder),
+        mutants(path, random.Random(seed)), count, f"pt2-import, seed {seed}", prepare, lambda: load_here(spec(scratch), folder),
         folder,
     )  # fmt: skip
