@@ -17,13 +17,12 @@ from ..ir.graph import Array, Graph
 from ..ir.interpret import run
 from . import manifest as m
 from .golden import golden
-from .memory import serving_ceiling
+from .memory import largest_body, serving_ceiling
 from .server import find as find_server
 from .write import Content
 
 HEADER = Path(__file__).resolve().parent.parent.parent / "runtime" / "abi"
 VARIANT = "models/0/variants/0"
-BODY_BYTES = 16 << 20
 INSTANCES = 1
 
 
@@ -60,12 +59,13 @@ def manifest_of(spec: Spec, model: Model, compiled: Compiled, machine: Machine, 
     graph, platform = compiled.imported.graph, machine.platform
     batch = _batch(graph)
     embed = compiled.imported.embed
-    serving = serving_ceiling(
-        weights=compiled.weights.stat().st_size + compiled.library.stat().st_size,
-        tokenizer=embed.tokenizer.stat().st_size if embed is not None else 0,
-        workspaces=INSTANCES * arena_bytes(compiled.plan, batch.max_rows, batch.max_tokens),
-        max_body=BODY_BYTES,
-    )
+    parts = {
+        "weights": compiled.weights.stat().st_size + compiled.library.stat().st_size,
+        "tokenizer": embed.tokenizer.stat().st_size if embed is not None else 0,
+        "workspaces": INSTANCES * arena_bytes(compiled.plan, batch.max_rows, batch.max_tokens),
+    }
+    body = largest_body(machine.hardware.memory_bytes, **parts)
+    serving = serving_ceiling(**parts, max_body=body)
     allowed = {output.name: output.nan_allowed for output in model.outputs}
     one = m.Model(
         name=model.name,
@@ -106,7 +106,7 @@ def manifest_of(spec: Spec, model: Model, compiled: Compiled, machine: Machine, 
             threads=machine.cores,
             instances=INSTANCES,
             batch=batch,
-            max_body_bytes=BODY_BYTES,
+            max_body_bytes=body,
         ),
         traffic=m.Traffic(rate=rate.value, arrival=model.traffic.arrival) if rate is not None else None,
         targets=[_target(t) for t in (*model.targets.items, *spec.bundle_targets.items)],

@@ -14,12 +14,14 @@ TOKENIZER = 48
 """Bytes of a loaded tokenizer for each byte of its file."""
 PARSED = 5
 """Bytes held for each byte of a request."""
-SMALL_REQUESTS = 512 * (80 << 10)
-LARGE_REQUESTS = 8
+SMALL_REQUESTS = 256 * (80 << 10)
+LARGE_REQUESTS = 4
 """Bodies of the largest size that are held at once."""
 CONNECTIONS = 4096
 CONNECTION = 16 << 10
 ANSWERS = (32 + 2 * 64) * MIB
+BODIES = tuple(n * MIB for n in (16, 8, 4, 2, 1))
+"""Bytes that a bundle's largest body may have: the first of them with which the machine's memory is enough."""
 
 
 def serving_ceiling(*, weights: int, tokenizer: int, workspaces: int, max_body: int) -> int:
@@ -27,3 +29,14 @@ def serving_ceiling(*, weights: int, tokenizer: int, workspaces: int, max_body: 
     `max_body`: of the largest body that is taken."""
     requests = (SMALL_REQUESTS + LARGE_REQUESTS * max_body) * PARSED
     return PROCESS + weights + tokenizer * TOKENIZER + workspaces + requests + CONNECTIONS * CONNECTION + ANSWERS
+
+
+def largest_body(have: int | None, *, weights: int, tokenizer: int, workspaces: int) -> int:
+    """The `max_body` that a machine with `have` bytes (None: not declared) serves within them; the smallest where none
+    does."""
+
+    def fits(body: int) -> bool:
+        total = serving_ceiling(weights=weights, tokenizer=tokenizer, workspaces=workspaces, max_body=body)
+        return have is None or total <= have
+
+    return next((body for body in BODIES if fits(body)), BODIES[-1])

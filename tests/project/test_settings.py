@@ -109,3 +109,9 @@ def test_cache_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     assert main(["cache", "prune", "--to", "much", *place]) == 2
     assert "'much' is not a size" in capsys.readouterr().err
     assert main(["cache", "size", "--to", "0", *place]) == 2
+
+
+def test_the_server_passes_over_every_setting_of_the_compilers() -> None:
+    text = (Path(__file__).parents[2] / "runtime" / "server" / "src" / "config.rs").read_text("utf-8")
+    foreign = text.partition("const FOREIGN_ENV")[2].partition("];")[0]
+    assert [key for key in SETTINGS if f'"{key}"' not in foreign] == []

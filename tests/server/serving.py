@@ -92,6 +92,18 @@ class Server:
         found = [float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name]
         return sum(found)
 
+    def metric_at_side(self, name: str) -> float:
+        """Like `metric`, from the listener of `--metrics-port`."""
+        address = self.addresses["metrics"]
+        assert address is not None
+        connection = http.client.HTTPConnection(address, timeout=10)
+        try:
+            connection.request("GET", "/metrics")
+            lines = connection.getresponse().read().decode().splitlines()
+        finally:
+            connection.close()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
     def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(with_signal)
         return self.process.wait(timeout=30)

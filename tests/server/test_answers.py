@@ -182,10 +182,10 @@ def test_the_ceiling_is_printed_exported_and_the_sum_of_its_terms(serve_binary: 
     assert terms["weights"] == sum(
         (bundle / f"models/0/variants/0/{n}").stat().st_size for n in ("weights.bin", "model.so")
     )
-    assert terms["requests"] == 5 * (512 * (80 << 10) + 8 * (1 << 20))
+    assert terms["requests"] == 5 * (256 * (80 << 10) + 4 * (1 << 20))
     env = {"INFC__MAX_BODY_BYTES": str(2 << 20)}
     with running(serve_binary, bundle, env=env) as server:
-        assert server.metric("infc_memory_ceiling_bytes") == terms["total"] + 5 * 8 * (1 << 20)
+        assert server.metric("infc_memory_ceiling_bytes") == terms["total"] + 5 * 4 * (1 << 20)
         server.stop()
         assert server.process.stderr is not None
         assert "serve: note: memory ceiling " in server.process.stderr.read()

@@ -175,3 +175,26 @@ def test_the_ledger_holds_under_a_storm_of_every_kind(serve_binary: Path, make_b
         accepted, outcomes, in_flight = settled(server)
         assert accepted == outcomes
         assert in_flight == 0
+
+
+def test_what_cannot_be_in_time_is_429_at_once_with_the_time_after_which_it_could(
+    serve_binary: Path, make_bundle: MakeBundle
+) -> None:
+    fixture = Fixture(defines=("DELAY_MS=100",), serve={"deadline_s": 1.0, "batch": {"max_requests": 1, "max_rows": 1}})
+    with running(serve_binary, make_bundle(fixture)) as server:
+        for _ in range(30):  # the pace is learned: a row takes 100 ms
+            assert server.post("/infer", {"features": [ROW]}).status == 200
+        begin = time.monotonic()
+        answers = in_parallel(60, lambda _: server.post("/infer", {"features": [ROW]}))
+        refused = [a for a in answers if a.status == 429]
+        assert len(refused) >= 30
+        assert time.monotonic() - begin < 20
+        assert {a.status for a in answers} <= {200, 429, 504}
+        assert sum(a.status == 200 for a in answers) >= 5, "what is admitted is served"
+        for answer in refused:
+            assert int(answer.headers["retry-after"]) >= 1
+            assert "could not be answered in time" in answer.json["error"]["message"]
+        accepted, outcomes, in_flight = settled(server)
+        assert (accepted, in_flight) == (outcomes, 0)
+        # Work of twenty seconds is admitted by an empty queue: only its own deadline ends it.
+        assert server.post("/infer", {"features": [ROW] * 8}, {"x-request-deadline-ms": "20000"}).status == 200

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import resource
 import socket
 import subprocess
 import time
@@ -144,15 +143,11 @@ def test_the_number_of_connections_is_bounded_by_its_setting_and_by_open_files(
     result = run(serve_binary, bundle, "--port", "0", env={"INFC__MAX_CONNECTIONS": "65537"})
     assert result.returncode == 2
     assert "1 to 65536" in result.stderr
-    command = [str(serve_binary), "--bundle", str(bundle), "--port", "0"]
-    limits = {"soft": (256, 20_000), "hard": (400, 400)}
-    for kind, pair in limits.items():
-
-        def limit(pair: tuple[int, int] = pair) -> None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, pair)
-
+    limits = {"soft": "ulimit -Sn 256", "hard": "ulimit -n 400"}
+    for kind, limit in limits.items():
+        command = ["sh", "-c", f'{limit} && exec "$0" "$@"', str(serve_binary), "--bundle", str(bundle), "--port", "0"]
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), preexec_fn=limit
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
         )
         try:
             assert process.stdout is not None

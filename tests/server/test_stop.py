@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import signal
@@ -118,12 +119,9 @@ def test_a_client_that_does_not_read_its_answer_does_not_hold_up_the_end(
         stream = socket.socket()
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stream.connect(("127.0.0.1", server.port))
-        rows = json.dumps({"features": [[1] * WIDTH] * 50_000}, separators=(",", ":")).encode()
-        stream.sendall(HEAD.replace(str(len(BODY)).encode(), str(len(rows)).encode()) + rows)
-        end = time.monotonic() + 20
-        while server.metric("infc_outcomes_total") < 1 and time.monotonic() < end:
-            time.sleep(0.02)
-        assert server.metric("infc_outcomes_total") == 1
+        stream.settimeout(1)
+        with contextlib.suppress(TimeoutError):  # megabytes of answers, none of them read
+            stream.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 2000)
         assert server.stop() == 0
         stream.close()
 

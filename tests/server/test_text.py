@@ -104,10 +104,52 @@ def test_a_lone_surrogate_is_422_with_the_field(cutting: Server) -> None:
 
 
 def test_a_million_repeats_are_cut_or_refused_and_others_go_on(cutting: Server, embed_server: Server) -> None:
-    for unit in ("a", "a ", "\u200d", "👩‍"):
-        text = unit * (900_000 // len(unit.encode()))
-        body = json.dumps({"text": text}, ensure_ascii=False).encode()
-        assert cutting.post("/infer", body).status == 200
+    for unit, cut in (("a", 422), ("a ", 200), ("\u200d", 422), ("👩‍", 422)):
+        characters = 900_000 // len(unit.encode()) * len(unit)
+        body = json.dumps({"text": unit * (characters // len(unit))}, ensure_ascii=False).encode()
+        answer = cutting.post("/infer", body)
+        assert answer.status == cut, "a text is cut only where its first tokens stay what they are"
+        if cut == 422:
+            prompt = len("query: ")
+            assert f"{characters + prompt} characters; at most 65536 are taken" in answer.json["error"]["message"]
         refused = embed_server.post("/infer", body)
-        assert refused.status in (200, 422)
+        assert refused.status == 422
     assert embed_server.post("/infer", {"text": "hello"}).status == 200
+
+
+def test_a_long_text_is_cut_to_the_tokens_of_the_whole(cutting: Server, tokenizer: Path) -> None:
+    reference = tokenizers.Tokenizer.from_file(str(tokenizer))
+    reference.no_padding()
+    reference.enable_truncation(LIMIT)
+    for text in ("naïve café, a.b c! " * 500, "x" * 30_000 + " y", "日本 a " * 9000, " " * 60_000 + "a b"):
+        answer = cutting.post("/v1/embeddings", {"model": "fixture", "input": text}).json
+        ids = reference.encode("query: " + text).ids
+        assert np.allclose(answer["data"][0]["embedding"], embed([ids])[0], atol=1e-6)
+
+
+def test_many_texts_and_ids_are_refused_with_the_number_that_is_taken(embed_server: Server) -> None:
+    empty = [""] * 200_000
+    for path, body in (
+        ("/infer", {"text": empty}),
+        ("/tokenize", {"text": empty}),
+        ("/v1/embeddings", {"model": "fixture", "input": empty}),
+        ("/v2/models/fixture/infer", _oip(empty)),
+        ("/detokenize", {"ids": [[1]] * 3000}),
+    ):
+        answer = embed_server.post(path, body)
+        assert answer.status == 422, path
+        assert b"more than 2048" in answer.body
+    assert embed_server.post("/tokenize", {"text": [""] * 2048}).status == 200
+    assert embed_server.post("/detokenize", {"ids": [1] * 70_000}).status == 422
+    assert embed_server.post("/tokenize", {"text": "a " * 40_000}).status == 422
+
+
+def _oip(texts: list[str]) -> dict[str, object]:
+    return {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": texts}]}
+
+
+def test_the_deadline_holds_while_texts_are_tokenized(embed_server: Server) -> None:
+    texts = ["lorem ipsum dolor sit amet " * 2] * 2000
+    for path, body in (("/tokenize", {"text": texts}), ("/v1/embeddings", {"model": "fixture", "input": texts})):
+        answer = embed_server.post(path, body, {"x-request-deadline-ms": "5"})
+        assert answer.status == 504

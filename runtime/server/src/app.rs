@@ -5,9 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use crate::answer::Answers;
 use crate::config::Settings;
+use crate::cores::usable_cores;
 use crate::load::Loaded;
 use crate::metrics::{Codes, Metrics, ModelLabels, Wire};
 use crate::model::Served;
+use crate::pool::Pool;
 use crate::refusal::{Reason, Refusal};
 use crate::wire::budget::Budget;
 use crate::wire::registry::Registry;
@@ -28,6 +30,7 @@ pub struct App {
     pub answers: Answers,
     /// Connections that send requests, and the memory for what they send.
     pub registry: Arc<Registry>,
+    pub pool: Pool,
     loaded: OnceLock<Arc<Loaded>>,
     phase: AtomicU8,
     next_id: AtomicU64,
@@ -52,6 +55,7 @@ impl App {
             max_body_bytes,
             answers: Answers::default(),
             registry,
+            pool: Pool::new(Pool::threads(usable_cores())),
             loaded: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             next_id: AtomicU64::new(1),

@@ -87,7 +87,18 @@ fn table() -> Vec<(&'static str, Kind, Option<Value>)> {
 const PROTOCOLS: [&str; 2] = ["kserve", "openai"];
 
 /// `INFC__…` variables that belong to the compiler.
-const FOREIGN_ENV: [&str; 6] = ["debug", "dump", "cache_dir", "cache_limit", "serve_dir", "color"];
+const FOREIGN_ENV: [&str; 10] = [
+    "debug",
+    "dump",
+    "cache_dir",
+    "cache_limit",
+    "serve_dir",
+    "color",
+    "tune",
+    "require_sandbox",
+    "import_memory",
+    "import_seconds",
+];
 
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -22,12 +23,12 @@ use crate::config::Settings;
 use crate::cores;
 use crate::engine::ffi::mapped::Mapped;
 use crate::engine::ffi::native::{Library, Model, NativeEngine};
-use crate::engine::{CODE_CPU, Engine, Fault, Limits};
+use crate::engine::{CODE_CPU, Engine, Fault, Inputs, Limits};
 use crate::memory::{Budgets, Ceiling};
 use crate::metrics::{Metrics, ModelLabels};
 use crate::model::{Served, engine_limits};
 use crate::scheduler::{Policy, Scheduler};
-use crate::tensor::{InputSpec, OutputSpec};
+use crate::tensor::{InputSpec, OutputSpec, Tensor};
 use crate::tokenize::TextTask;
 
 /// The models of a bundle, ready to answer.
@@ -265,21 +266,21 @@ impl LoadModel<'_> {
         limits: Limits,
         golden: Golden,
     ) -> Result<Vec<JoinHandle<()>>, Damage> {
-        let (sender, receiver) = mpsc::channel::<Result<(), Start>>();
+        let (sender, receiver) = mpsc::channel::<Result<Vec<(usize, Duration)>, Start>>();
         let golden = Arc::new(golden);
         let mut threads = Vec::new();
         for number in 0..self.shares.instances {
             let (model, scheduler, golden) = (Arc::clone(model), Arc::clone(scheduler), Arc::clone(&golden));
             let (sender, threads_each) = (sender.clone(), self.shares.threads);
-            let (inputs, outputs) = (self.spec.inputs.clone(), self.spec.outputs.clone());
+            let (spec, outputs) = (self.spec.clone(), self.spec.outputs.clone());
             let cpus = self.settings.switch("pin").then(|| pinned(number, threads_each)).flatten();
             let instance = move || {
-                let started = start_instance(model, threads_each, cpus, limits, &golden, &inputs, &outputs);
-                drop((golden, inputs, outputs));
+                let started = start_instance(model, threads_each, cpus, limits, &golden, &spec, &outputs);
+                drop((golden, spec, outputs));
                 match started {
-                    Ok(mut engine) => {
+                    Ok((mut engine, seen)) => {
                         // The loader waits for every instance, so it is there to listen.
-                        let _ = sender.send(Ok(()));
+                        let _ = sender.send(Ok(seen));
                         drop(sender);
                         scheduler.run_instance(&mut engine);
                     }
@@ -293,16 +294,19 @@ impl LoadModel<'_> {
         }
         drop(sender);
         let mut outcome = Ok(());
+        let mut seen = Vec::new();
         for _ in 0..threads.len() {
             let started = receiver.recv().unwrap_or(Err(Start::Panicked));
-            if let Err(fault) = started {
-                outcome = Err(self.start_fault(fault));
+            match started {
+                Ok(times) => seen.extend(times),
+                Err(fault) => outcome = Err(self.start_fault(fault)),
             }
         }
         if let Err(damage) = outcome {
             scheduler.close();
             return Err(damage);
         }
+        scheduler.expect(threads.len(), &seen);
         Ok(threads)
     }
 
@@ -334,14 +338,33 @@ fn start_instance(
     cpus: Option<Vec<i32>>,
     limits: Limits,
     golden: &Golden,
-    inputs: &[InputSpec],
+    spec: &ModelSpec,
     outputs: &[OutputSpec],
-) -> Result<NativeEngine, Start> {
+) -> Result<(NativeEngine, Vec<(usize, Duration)>), Start> {
     let mut engine = NativeEngine::open(model, threads, cpus.as_deref(), limits).map_err(Start::Open)?;
-    let checked =
-        catch_unwind(AssertUnwindSafe(|| check_golden(golden, &mut engine as &mut dyn Engine, inputs, outputs)));
+    let mut timed = Timed { engine: &mut engine, spec, seen: Vec::new() };
+    let checked = catch_unwind(AssertUnwindSafe(|| check_golden(golden, &mut timed, &spec.inputs, outputs)));
     checked.map_err(|_| Start::Panicked)?.map_err(Start::Golden)?;
-    Ok(engine)
+    let seen = timed.seen;
+    Ok((engine, seen))
+}
+
+/// An engine that notes how long its batches take: the first pace of the queue.
+struct Timed<'a> {
+    engine: &'a mut NativeEngine,
+    spec: &'a ModelSpec,
+    seen: Vec<(usize, Duration)>,
+}
+
+impl Engine for Timed<'_> {
+    fn run(&mut self, requests: &[&Inputs]) -> Result<Vec<Result<Vec<Tensor>, Fault>>, Fault> {
+        let begin = Instant::now();
+        let answers = self.engine.run(requests)?;
+        let time = begin.elapsed();
+        let units = requests.iter().filter_map(|r| check_inputs(self.spec, r).ok()).map(|cost| cost.units()).sum();
+        self.seen.push((units, time));
+        Ok(answers)
+    }
 }
 
 /// CPU numbers for an instance's threads; none where the CPU set has too few.

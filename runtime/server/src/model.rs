@@ -111,19 +111,25 @@ impl Served {
         parts
     }
 
-    /// Tokenizes texts. `field` names each text in refusals (`input[3]`). Takes time in proportion to the texts.
-    pub fn encode(&self, texts: Vec<Text>, field: impl Fn(usize) -> String) -> Result<Encoded, Refusal> {
+    /// Tokenizes texts. `field` names each text in refusals (`input[3]`). Takes time in proportion to the texts; between
+    /// two of them it ends where `due` has passed.
+    pub fn encode(&self, texts: Vec<Text>, due: Instant, field: impl Fn(usize) -> String) -> Result<Encoded, Refusal> {
         let task = self.text.as_ref().ok_or_else(|| Refusal::malformed("this model does not take text"))?;
         let start = Instant::now();
         let mut parts = Vec::with_capacity(texts.len());
         let mut total = 0;
         for (index, text) in texts.into_iter().enumerate() {
+            if index > 0 && Instant::now() >= due {
+                return Err(Refusal::new(Reason::Deadline, "the deadline passed before all texts were tokenized"));
+            }
             let tokens = match text {
                 Text::Text(text) => task.encode(&text),
                 Text::Ids(ids) => task.accept(ids),
             };
             let tokens = tokens.map_err(|error| match error {
-                TokenizeError::TooLong { .. } => Refusal::invalid(field(index), error.to_string()),
+                TokenizeError::TooLong { .. } | TokenizeError::TooMuch { .. } => {
+                    Refusal::invalid(field(index), error.to_string())
+                }
                 TokenizeError::Failed(text) => {
                     crate::log::error(&format!("tokenizer: {text}"));
                     Refusal::invalid(field(index), "the text cannot be tokenized")

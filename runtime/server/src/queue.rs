@@ -27,6 +27,19 @@ pub struct Queue<T> {
     limits: Limits,
     merge: bool,
     pace: Pace,
+    /// Units of all that waits.
+    units: usize,
+    /// Threads that take batches at the same time.
+    instances: usize,
+}
+
+/// Why a request was not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// So many requests wait already; how long they take.
+    Requests(Duration),
+    /// What waits takes longer than this request may: by how much.
+    Time(Duration),
 }
 
 /// How long the model takes for a unit of work (a token, or a row where there are no tokens), learned from its batches.
@@ -65,14 +78,28 @@ pub enum Next<T> {
 impl<T> Queue<T> {
     /// `capacity` counts waiting requests. `merge` is false for models whose requests never share a batch.
     pub fn new(capacity: usize, wait: Duration, limits: Limits, merge: bool) -> Self {
-        Queue { jobs: VecDeque::new(), waiting: 0, capacity, wait, limits, merge, pace: Pace::default() }
+        let (jobs, pace) = (VecDeque::new(), Pace::default());
+        Queue { jobs, waiting: 0, capacity, wait, limits, merge, pace, units: 0, instances: 1 }
     }
 
-    /// Adds all parts of a request, or none where the queue is full.
-    pub fn push(&mut self, parts: Vec<Job<T>>) -> Result<(), Vec<Job<T>>> {
+    /// How many instances take batches at the same time.
+    pub fn shared_by(&mut self, instances: usize) {
+        self.instances = instances.max(1);
+    }
+
+    /// Adds all parts of a request; none where the queue is full, or what waits and the request itself take longer than
+    /// the request may. An empty queue admits everything, so that a wrong pace is always corrected.
+    pub fn push(&mut self, parts: Vec<Job<T>>, now: Instant) -> Result<(), Full> {
         if self.waiting >= self.capacity {
-            return Err(parts);
+            return Err(Full::Requests(self.time(self.units)));
         }
+        let units: usize = parts.iter().map(|j| j.cost.units()).sum();
+        let takes = self.time(self.units + units);
+        let left = parts.first().map_or(Duration::MAX, |j| j.deadline.saturating_duration_since(now));
+        if !self.jobs.is_empty() && takes > left {
+            return Err(Full::Time(takes - left));
+        }
+        self.units += units;
         self.waiting += usize::from(!parts.is_empty());
         self.jobs.extend(parts);
         Ok(())
@@ -85,8 +112,13 @@ impl<T> Queue<T> {
         let to = self.jobs.partition_point(|j| j.ticket <= ticket);
         if from < to {
             self.waiting -= 1;
-            self.jobs.drain(from..to);
+            self.units -= self.jobs.drain(from..to).map(|j| j.cost.units()).sum::<usize>();
         }
+    }
+
+    /// How long so many units take with all instances at work.
+    fn time(&self, units: usize) -> Duration {
+        self.pace.time(units) / u32::try_from(self.instances).unwrap_or(u32::MAX)
     }
 
     /// A batch of so many units took this long.
@@ -144,6 +176,7 @@ impl<T> Queue<T> {
     fn pop(&mut self) -> Option<Job<T>> {
         let job = self.jobs.pop_front()?;
         self.waiting -= usize::from(job.last);
+        self.units -= job.cost.units();
         Some(job)
     }
 
@@ -182,7 +215,7 @@ mod tests {
         let now = Instant::now();
         let mut q = queue(0, true);
         for (ticket, rows, tokens) in [(0, 1, 10), (1, 1, 80), (2, 1, 20), (3, 4, 1), (4, 2, 1), (5, 1, 500)] {
-            assert!(q.push(vec![job(ticket, rows, tokens, now)]).is_ok());
+            assert!(q.push(vec![job(ticket, rows, tokens, now)], now).is_ok());
         }
         assert_eq!(tickets(q.next(now)).0, [0, 1]); // 110 tokens with the next
         assert_eq!(tickets(q.next(now)).0, [2, 3]); // 7 rows with the next
@@ -197,8 +230,8 @@ mod tests {
         let now = Instant::now();
         let (mut shared, mut alone) = (queue(0, true), queue(0, false));
         for ticket in 0..5 {
-            assert!(shared.push(vec![job(ticket, 1, 1, now)]).is_ok());
-            assert!(alone.push(vec![job(ticket, 1, 1, now)]).is_ok());
+            assert!(shared.push(vec![job(ticket, 1, 1, now)], now).is_ok());
+            assert!(alone.push(vec![job(ticket, 1, 1, now)], now).is_ok());
         }
         assert_eq!(tickets(shared.next(now)).0, [0, 1, 2, 3]);
         assert_eq!(tickets(alone.next(now)).0, [0]);
@@ -208,13 +241,13 @@ mod tests {
     fn waits_for_company_only_until_the_first_is_ripe_or_the_batch_full() {
         let now = Instant::now();
         let mut q = queue(5, true);
-        assert!(q.push(vec![job(0, 1, 1, now)]).is_ok());
+        assert!(q.push(vec![job(0, 1, 1, now)], now).is_ok());
         assert!(matches!(q.next(now), Next::At(t) if t == now + Duration::from_millis(5)));
         for ticket in 1..4 {
-            assert!(q.push(vec![job(ticket, 1, 1, now)]).is_ok());
+            assert!(q.push(vec![job(ticket, 1, 1, now)], now).is_ok());
         }
         assert_eq!(tickets(q.next(now)).0.len(), 4);
-        assert!(q.push(vec![job(4, 1, 1, now)]).is_ok());
+        assert!(q.push(vec![job(4, 1, 1, now)], now).is_ok());
         assert_eq!(tickets(q.next(now + Duration::from_millis(5))).0, [4]);
     }
 
@@ -222,9 +255,9 @@ mod tests {
     fn what_has_expired_is_never_run() {
         let now = Instant::now();
         let mut q = queue(0, true);
-        assert!(q.push(vec![job(0, 1, 1, now),]).is_ok());
-        assert!(q.push(vec![Job { deadline: now + Duration::from_secs(9), ..job(1, 1, 1, now) }]).is_ok());
-        assert!(q.push(vec![job(2, 1, 1, now)]).is_ok());
+        assert!(q.push(vec![job(0, 1, 1, now)], now).is_ok());
+        assert!(q.push(vec![Job { deadline: now + Duration::from_secs(9), ..job(1, 1, 1, now) }], now).is_ok());
+        assert!(q.push(vec![job(2, 1, 1, now)], now).is_ok());
         let later = now + Duration::from_secs(2);
         assert_eq!(tickets(q.next(later)), (vec![1], vec![0, 2]));
     }
@@ -233,12 +266,13 @@ mod tests {
     fn a_batch_is_no_larger_than_its_earliest_deadline_allows() {
         let now = Instant::now();
         let mut q = queue(0, true);
-        q.learn(10, Duration::from_millis(40));
         for ticket in 0..4 {
             assert!(
-                q.push(vec![Job { deadline: now + Duration::from_millis(100), ..job(ticket, 1, 10, now) }]).is_ok()
+                q.push(vec![Job { deadline: now + Duration::from_millis(100), ..job(ticket, 1, 10, now) }], now)
+                    .is_ok()
             );
         }
+        q.learn(10, Duration::from_millis(40));
         assert_eq!(tickets(q.next(now)).0, [0, 1]); // 80 ms of 100; three would take 120
     }
 
@@ -246,12 +280,14 @@ mod tests {
     fn what_would_come_too_late_makes_room_but_the_last_always_runs() {
         let now = Instant::now();
         let mut q = queue(0, true);
-        q.learn(10, Duration::from_millis(40));
         for (ticket, ms) in [(0, 20), (1, 39), (2, 50)] {
-            assert!(q.push(vec![Job { deadline: now + Duration::from_millis(ms), ..job(ticket, 1, 10, now) }]).is_ok());
+            assert!(
+                q.push(vec![Job { deadline: now + Duration::from_millis(ms), ..job(ticket, 1, 10, now) }], now).is_ok()
+            );
         }
+        q.learn(10, Duration::from_millis(40));
         assert_eq!(tickets(q.next(now)), (vec![2], vec![0, 1]));
-        assert!(q.push(vec![Job { deadline: now + Duration::from_millis(1), ..job(3, 1, 10, now) }]).is_ok());
+        assert!(q.push(vec![Job { deadline: now + Duration::from_millis(1), ..job(3, 1, 10, now) }], now).is_ok());
         assert_eq!(tickets(q.next(now)), (vec![3], vec![]));
     }
 
@@ -261,9 +297,9 @@ mod tests {
         let mut q = queue(0, true);
         for ticket in 0..8 {
             let parts = (0..3).map(|i| Job { last: i == 2, ..job(ticket, 1, 1, now) }).collect();
-            assert!(q.push(parts).is_ok());
+            assert!(q.push(parts, now).is_ok());
         }
-        assert!(q.push(vec![job(9, 1, 1, now)]).is_err());
+        assert!(q.push(vec![job(9, 1, 1, now)], now).is_err());
         q.remove(3);
         q.remove(3);
         assert_eq!(q.depth(), 7);
@@ -271,6 +307,25 @@ mod tests {
         q.remove(1);
         assert_eq!(tickets(q.next(now)).0, [2, 2, 2, 4]);
         assert_eq!(q.depth(), 4);
-        assert!(q.push(vec![job(10, 1, 1, now)]).is_ok());
+        assert!(q.push(vec![job(10, 1, 1, now)], now).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_in_time_is_refused_at_once_but_an_empty_queue_admits_everything() {
+        let now = Instant::now();
+        let mut q = queue(0, true);
+        q.learn(10, Duration::from_secs(1));
+        assert!(q.push(vec![job(0, 1, 100, now)], now).is_ok(), "an empty queue");
+        let far = |ticket| Job { deadline: now + Duration::from_secs(15), ..job(ticket, 1, 30, now) };
+        assert!(q.push(vec![far(1)], now).is_ok());
+        let late = q.push(vec![far(2)], now).unwrap_err();
+        assert!(matches!(late, Full::Time(t) if t.as_millis().abs_diff(1000) < 10), "{late:?}");
+        q.shared_by(2);
+        assert!(q.push(vec![far(2)], now).is_ok(), "two instances take half the time");
+        q.remove(1);
+        q.remove(2);
+        assert_eq!(q.units, 100);
+        assert_eq!(tickets(q.next(now)).0, [0]);
+        assert_eq!(q.units, 0);
     }
 }

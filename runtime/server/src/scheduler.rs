@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::check_inputs::Cost;
 use crate::engine::{Engine, Fault, FaultKind, Inputs, Limits};
 use crate::metrics::{Ledger, Meters};
-use crate::queue::{Job, Next, Queue};
+use crate::queue::{Full, Job, Next, Queue};
 use crate::refusal::{Reason, Refusal};
 use crate::stats::Stats;
 use crate::tensor::Tensor;
@@ -75,7 +75,18 @@ impl Scheduler {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits a request of one or more parts, or refuses it: 429 where the queue is full, 503 once closed.
+    /// What is known before the first request: how many instances there are, and what their known answers took.
+    pub fn expect(&self, instances: usize, seen: &[(usize, Duration)]) {
+        let mut state = self.lock();
+        state.queue.shared_by(instances);
+        // The quickest: a first run also pays for what is read for the first time.
+        let pace = |(units, time): &(usize, Duration)| time.as_secs_f64() / (*units).max(1) as f64;
+        if let Some((units, time)) = seen.iter().min_by(|a, b| pace(a).total_cmp(&pace(b))) {
+            state.queue.learn(*units, *time);
+        }
+    }
+
+    /// Admits a request of one or more parts, or refuses it: 429 where the queue is full or its time too short, 503 once closed.
     pub fn submit(self: &Arc<Self>, parts: Vec<(Inputs, Cost)>, deadline: Instant) -> Result<Ticket, Refusal> {
         let now = Instant::now();
         if deadline <= now {
@@ -94,11 +105,8 @@ impl Scheduler {
             Job { ticket, cost, queued: now, deadline, last: index + 1 == count, payload: Payload { inputs, reply } }
         });
         let jobs = jobs.collect();
-        if state.queue.push(jobs).is_err() {
-            return Err(Refusal::new(
-                Reason::Busy,
-                format!("the queue is full ({} requests wait)", state.queue.depth()),
-            ));
+        if let Err(full) = state.queue.push(jobs, now) {
+            return Err(busy(full, state.queue.depth()));
         }
         state.next_ticket += 1;
         state.ledger.accepted += 1;
@@ -230,6 +238,16 @@ impl Scheduler {
         state.ledger.in_flight -= 1;
         state.ledger.outcomes += 1;
     }
+}
+
+/// 429, with the seconds after which there is room by the learned pace.
+fn busy(full: Full, waiting: usize) -> Refusal {
+    let (text, wait) = match full {
+        Full::Requests(takes) => (format!("the queue is full ({waiting} requests wait)"), takes),
+        Full::Time(beyond) => (format!("{waiting} requests wait, and this one could not be answered in time"), beyond),
+    };
+    let seconds = wait.as_secs_f64().ceil().clamp(1.0, 3600.0);
+    Refusal { retry_s: Some(seconds as u32), ..Refusal::new(Reason::Busy, text) }
 }
 
 fn deadline_passed() -> Refusal {

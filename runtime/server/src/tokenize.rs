@@ -6,6 +6,8 @@ use tokenizers::{Tokenizer, TruncationDirection};
 
 use crate::bundle::manifest::Overflow;
 
+mod cut;
+
 /// Ids and segment ids of one text, special tokens included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
@@ -21,6 +23,11 @@ pub enum TokenizeError {
         more: bool,
         limit: usize,
     },
+    /// More text than is ever tokenized, and no place where it could be cut.
+    TooMuch {
+        characters: usize,
+        most: usize,
+    },
     Failed(String),
 }
 
@@ -31,6 +38,11 @@ impl fmt::Display for TokenizeError {
                 let more = if *more { "more than " } else { "" };
                 write!(f, "the text has {more}{tokens} tokens, special tokens included, and the limit is {limit}")
             }
+            TokenizeError::TooMuch { characters, most } => write!(
+                f,
+                "the text has {characters} characters; at most {most} are taken, unless white space lets the text be cut \
+                 and what is before the cut fills the limit of tokens"
+            ),
             TokenizeError::Failed(text) => f.write_str(text),
         }
     }
@@ -39,11 +51,19 @@ impl fmt::Display for TokenizeError {
 /// Bytes of text that are tokenized at first for each token of the limit.
 const BYTES_PER_TOKEN: usize = 32;
 
+/// So many characters are always taken: the slowest tokenizers take some 2 µs for each, so that one text cannot hold a
+/// thread much longer than a tenth of a second.
+const ALWAYS: usize = 1 << 16;
+
 pub struct TextTask {
     tokenizer: Tokenizer,
     pub limit: usize,
     overflow: Overflow,
     prompt: String,
+    /// Most characters of one text that are ever tokenized.
+    most: usize,
+    /// Whether a text may be cut at white space (see [`cut`]).
+    cuts: bool,
     /// Special tokens before and after a text.
     frame: (Vec<i64>, Vec<i64>),
 }
@@ -58,7 +78,12 @@ impl TextTask {
         if frame.0.len() + frame.1.len() > limit {
             return Err(format!("a limit of {limit} tokens leaves no room for the special tokens"));
         }
-        Ok(TextTask { tokenizer, limit, overflow, prompt: prompt.to_owned(), frame })
+        // No token of the vocabulary spells more characters, so what is longer has more tokens than the limit (but for
+        // characters that the tokenizer drops).
+        let longest = tokenizer.get_vocab(true).keys().map(|t| t.chars().count()).max().unwrap_or(1);
+        let most = limit.saturating_mul(longest).clamp(ALWAYS, 16 * ALWAYS);
+        let cuts = cut::is_local(bytes);
+        Ok(TextTask { tokenizer, limit, overflow, prompt: prompt.to_owned(), most, cuts, frame })
     }
 
     /// Tokens of a text with the task's prompt in front; cut to the limit, or refused, where it is longer.
@@ -70,16 +95,38 @@ impl TextTask {
             joined = format!("{}{text}", self.prompt);
             joined.as_str()
         };
-        let mut bytes = self.limit * BYTES_PER_TOKEN;
-        loop {
-            let part = whole_words(text, bytes);
-            let (tokens, counted) = self.encode_part(part, part.len() < text.len())?;
-            // Words do not change those before them, so a part that goes beyond the limit decides as the whole would.
-            if part.len() == text.len() || counted > self.limit {
+        // Words do not change those before them, so a part that goes beyond the limit decides as the whole would.
+        let mut bytes = self.limit.saturating_mul(BYTES_PER_TOKEN);
+        while self.cuts && bytes < text.len() && bytes < self.most {
+            if let Some(part) = cut::before_white_space(text, bytes) {
+                let (tokens, counted) = self.encode_part(part, true)?;
+                if counted > self.limit {
+                    return Ok(tokens);
+                }
+            }
+            bytes = bytes.saturating_mul(4);
+        }
+        if self.is_short(text) {
+            return Ok(self.encode_part(text, false)?.0);
+        }
+        if self.cuts
+            && let Some(part) = cut::before_white_space(text, self.most)
+        {
+            let (tokens, counted) = self.encode_part(part, true)?;
+            if counted > self.limit {
                 return Ok(tokens);
             }
-            bytes *= 4;
         }
+        Err(self.too_much(text))
+    }
+
+    /// Whether all of a text may be tokenized.
+    fn is_short(&self, text: &str) -> bool {
+        text.len() <= self.most || text.chars().count() <= self.most
+    }
+
+    fn too_much(&self, text: &str) -> TokenizeError {
+        TokenizeError::TooMuch { characters: text.chars().count(), most: self.most }
     }
 
     /// Tokens of a text cut to the limit, and how many there were.
@@ -116,8 +163,11 @@ impl TextTask {
     }
 
     /// All tokens of a text, without prompt and limit: ids and their spelling.
-    pub fn tokenize(&self, text: &str, special: bool) -> Result<(Vec<i64>, Vec<String>), String> {
-        let encoding = self.tokenizer.encode(text, special).map_err(|e| e.to_string())?;
+    pub fn tokenize(&self, text: &str, special: bool) -> Result<(Vec<i64>, Vec<String>), TokenizeError> {
+        if !self.is_short(text) {
+            return Err(self.too_much(text));
+        }
+        let encoding = self.tokenizer.encode(text, special).map_err(|e| TokenizeError::Failed(e.to_string()))?;
         Ok((widen(encoding.get_ids()), encoding.get_tokens().to_vec()))
     }
 
@@ -125,16 +175,6 @@ impl TextTask {
     pub fn detokenize(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
         self.tokenizer.decode(ids, skip_special).map_err(|e| e.to_string())
     }
-}
-
-/// The first `bytes` or more of a text, up to white space; all of it where none follows.
-fn whole_words(text: &str, bytes: usize) -> &str {
-    if text.len() <= bytes {
-        return text;
-    }
-    let from = (bytes..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
-    let end = text[from..].find(char::is_whitespace).map_or(text.len(), |at| from + at);
-    &text[..end]
 }
 
 /// The special tokens around a text: what an empty text has, cut where the text would stand.
@@ -194,10 +234,12 @@ mod tests {
         assert_eq!(task(Overflow::Truncate, 5, "").encode(&long).unwrap().ids, [1, 3, 4, 3, 2]);
         let refused = task(Overflow::Reject, 5, "").encode(&long).unwrap_err();
         assert!(matches!(refused, TokenizeError::TooLong { tokens: 6..200, more: true, .. }), "{refused}");
-        let sparse = format!("{}a b", " ".repeat(100_000));
+        let sparse = format!("{}a b", " ".repeat(60_000));
         assert_eq!(task(Overflow::Reject, 5, "").encode(&sparse).unwrap().ids, [1, 3, 4, 2]);
-        assert_eq!(whole_words("日本語 x", 4), "日本語");
-        assert_eq!(whole_words("日本語", 4), "日本語");
+        let solid = "a".repeat(70_000);
+        let refused = task(Overflow::Truncate, 5, "").encode(&solid).unwrap_err();
+        assert_eq!(refused, TokenizeError::TooMuch { characters: 70_000, most: ALWAYS });
+        assert!(task(Overflow::Truncate, 5, "").encode(&solid[..ALWAYS]).is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::{Failure, Start, emit};
 use crate::bundle::golden::Encoded as EncodedTensor;
@@ -15,6 +16,9 @@ use crate::npy::read_npy;
 use crate::protocols::native;
 use crate::refusal::Refusal;
 use crate::tensor::{InputSpec, Tensor};
+
+/// How long one inference from the command line may take.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Runs the inputs of the arguments (or the native request on stdin) and prints the native answer.
 pub fn run_one(start: &Start, arguments: &RunArguments) -> Result<(), Failure> {
@@ -43,13 +47,13 @@ pub fn run_one(start: &Start, arguments: &RunArguments) -> Result<(), Failure> {
 
 fn run_texts(model: &Served, texts: &[String]) -> Result<Vec<Tensor>, Refusal> {
     let texts = texts.iter().cloned().map(Text::Text).collect();
-    model.embed_blocking(model.encode(texts, |index| format!("text[{index}]"))?)
+    model.embed_blocking(model.encode(texts, Instant::now() + PATIENCE, |index| format!("text[{index}]"))?)
 }
 
 fn run_stdin(model: &Arc<Served>) -> Result<Result<Vec<Tensor>, Refusal>, Failure> {
     let mut body = String::new();
     std::io::stdin().read_to_string(&mut body).map_err(|e| Failure::usage(format!("stdin: {e}")))?;
-    Ok(native::parse_for(model, &body).and_then(|asked| match asked {
+    Ok(native::parse_for(model, &body, Instant::now() + PATIENCE).and_then(|asked| match asked {
         native::Asked::Tensors(inputs) => model.run_blocking(inputs),
         native::Asked::Texts(texts) => model.embed_blocking(texts),
     }))

@@ -10,6 +10,7 @@ use super::{Failure, Start, emit};
 use crate::app::App;
 use crate::cores;
 use crate::http::{Listener, Serving, accept};
+use crate::pool::Pool;
 use crate::protocols::{metrics_router, router};
 use crate::wire::budget::Budget;
 use crate::wire::registry::Registry;
@@ -28,7 +29,7 @@ pub fn serve(start: Start, stops: watch::Receiver<u32>) -> Result<(), Failure> {
     let default_threads = (cores::usable_cores() / 4).clamp(1, 4);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(start.settings.count("http_threads").unwrap_or(default_threads))
-        .max_blocking_threads(2)
+        .max_blocking_threads(Pool::threads(cores::usable_cores()) + 2)
         .thread_name("http")
         .enable_all()
         .build()

@@ -46,8 +46,9 @@ impl Style {
 /// A longest deadline, so that no number of a client can overflow the clock.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// Above this many bytes a body is parsed (and its texts tokenized) beside the connections' threads.
-const LARGE: usize = 8 << 10;
+/// Above this many bytes a body is parsed (and its texts tokenized) in the pool. What is below takes a few milliseconds at
+/// worst: no more than 1365 texts, no more than 4096 characters.
+const LARGE: usize = 4 << 10;
 
 pub struct Call {
     pub app: Arc<App>,
@@ -90,7 +91,7 @@ impl Call {
 
     /// When the answer is due: the client's deadline, or else the model's own.
     pub fn due(&self) -> Instant {
-        let default = self.model.as_ref().map_or(LONGEST, |m| m.deadline);
+        let default = self.model.as_ref().map_or_else(|| self.app.settings.seconds("deadline_s"), |m| m.deadline);
         self.start + self.deadline.unwrap_or(default).min(LONGEST)
     }
 
@@ -133,15 +134,16 @@ impl Call {
         self.body_bytes
     }
 
-    /// Runs `work` here, or on a thread for such where `size` bytes would hold up other connections.
+    /// Runs `work` here, or in the pool where `size` bytes would hold up other connections.
     pub async fn offload<T: Send + 'static>(
+        &self,
         size: usize,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         if size <= LARGE {
             return work();
         }
-        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Refusal::internal()))
+        self.app.pool.run(self.due(), self.reserved.clone(), work).await
     }
 
     /// The answer with a JSON body.

@@ -1,6 +1,8 @@
 //! The protocols: one file each, all over the same models; what they share is in [`call`].
 
 pub mod call;
+#[cfg(test)]
+mod fuzz;
 pub mod native;
 pub mod oip;
 mod once;

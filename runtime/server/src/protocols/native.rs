@@ -5,12 +5,14 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 
 use super::call::{Call, Style, utf8};
+use super::once::Once;
 use crate::answer::{Form, MOST_ID, Plan};
 use crate::app::App;
 use crate::engine::Inputs;
@@ -19,6 +21,7 @@ use crate::json::{Fault, Reader, writer};
 use crate::model::{Encoded, Served, Text};
 use crate::refusal::{Reason, Refusal};
 use crate::tensor::Tensor;
+use crate::tokenize::TokenizeError;
 
 /// What `/infer` was asked: parsed and, for texts, tokenized.
 pub enum Asked {
@@ -42,18 +45,19 @@ async fn answer_infer(call: &mut Call, request: Request, id: &mut Option<String>
     *id = call.header_id().map(str::to_owned);
     let body = call.body(request).await?;
     let app = Arc::clone(&call.app);
-    let (extra, parsed) = Call::offload(body.len(), move || {
-        let mut extra = Extra::default();
-        let parsed = parse(&app, &body, &mut extra);
-        Ok((extra, parsed))
-    })
-    .await?;
+    let due = call.due();
+    let (extra, parsed) = call
+        .offload(body.len(), move || {
+            let mut extra = Extra::default();
+            let parsed = parse(&app, &body, &mut extra, due);
+            Ok((extra, parsed))
+        })
+        .await?;
     if extra.id.is_some() {
         *id = extra.id;
     }
     let (model, asked) = parsed?;
     call.is_for(&model);
-    let due = call.due();
     let symbols = match &asked {
         Asked::Tensors(inputs) => model.symbols_of(inputs),
         Asked::Texts(texts) => model.symbols_of_texts(texts),
@@ -78,7 +82,7 @@ pub struct Extra {
     model: Option<String>,
 }
 
-fn parse(app: &App, body: &Bytes, extra: &mut Extra) -> Result<(Arc<Served>, Asked), Refusal> {
+fn parse(app: &App, body: &Bytes, extra: &mut Extra, due: Instant) -> Result<(Arc<Served>, Asked), Refusal> {
     let body = utf8(body)?;
     let model = match app.serving()?.models.as_slice() {
         [only] => only,
@@ -88,7 +92,8 @@ fn parse(app: &App, body: &Bytes, extra: &mut Extra) -> Result<(Arc<Served>, Ask
             app.model(first.model.as_deref())?
         }
     };
-    let asked = if model.is_text() { parse_texts(model, body, extra)? } else { parse_tensors(model, body, extra)? };
+    let asked =
+        if model.is_text() { parse_texts(model, body, extra, due)? } else { parse_tensors(model, body, extra)? };
     if let Some(name) = &extra.model {
         app.model(Some(name))?;
     }
@@ -96,9 +101,9 @@ fn parse(app: &App, body: &Bytes, extra: &mut Extra) -> Result<(Arc<Served>, Ask
 }
 
 /// A native request for a model that is known already.
-pub fn parse_for(model: &Served, body: &str) -> Result<Asked, Refusal> {
+pub fn parse_for(model: &Served, body: &str, due: Instant) -> Result<Asked, Refusal> {
     let mut extra = Extra::default();
-    if model.is_text() { parse_texts(model, body, &mut extra) } else { parse_tensors(model, body, &mut extra) }
+    if model.is_text() { parse_texts(model, body, &mut extra, due) } else { parse_tensors(model, body, &mut extra) }
 }
 
 /// Where several models are served, the name comes first, in a pass of its own.
@@ -192,7 +197,7 @@ fn take_other(model: &Served, reader: &mut Reader, key: &str, extra: &mut Extra)
     Err(Fault::Value { path: key.chars().take(64).collect(), message })
 }
 
-fn parse_texts(model: &Served, body: &str, extra: &mut Extra) -> Result<Asked, Refusal> {
+fn parse_texts(model: &Served, body: &str, extra: &mut Extra, due: Instant) -> Result<Asked, Refusal> {
     let mut texts = None;
     let mut single = false;
     let mut reader = Reader::new(body);
@@ -214,7 +219,14 @@ fn parse_texts(model: &Served, body: &str, extra: &mut Extra) -> Result<Asked, R
         .ok_or_else(|| Refusal::invalid("text", "the input is missing; expected a string or a list of strings"))?;
     let texts = texts.into_iter().map(Text::Text).collect();
     let field = |index: usize| if single { "text".into() } else { format!("text[{index}]") };
-    model.encode(texts, field).map(Asked::Texts)
+    model.encode(texts, due, field).map(Asked::Texts)
+}
+
+/// Most texts of one request, as in OpenAI's own service: a body can name a million empty ones.
+pub const MOST_TEXTS: usize = 2048;
+
+pub fn too_many_texts() -> String {
+    format!("more than {MOST_TEXTS} texts in one request; send them in several")
 }
 
 /// A string or a list of strings.
@@ -224,6 +236,9 @@ pub fn read_texts(reader: &mut Reader, name: &str) -> Result<Vec<String>, Fault>
     }
     let mut texts = Vec::new();
     reader.array(|reader, index| {
+        if index == MOST_TEXTS {
+            return Err(Fault::Value { path: name.into(), message: too_many_texts() });
+        }
         texts.push(named_string(reader, &format!("{name}[{index}]"))?.into_owned());
         Ok(())
     })?;
@@ -263,37 +278,88 @@ pub async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Response
 }
 
 async fn answer_tokenize(call: &mut Call, request: Request) -> Result<Vec<u8>, Refusal> {
-    #[derive(serde::Deserialize)]
-    struct Asked {
-        #[serde(default)]
-        model: Option<String>,
-        text: OneOrMany<String>,
-        #[serde(default = "yes")]
-        special: bool,
-    }
     let body = call.body(request).await?;
-    let asked: Asked = small_json(&body)?;
-    let model = Arc::clone(text_model(&call.app, asked.model.as_deref())?);
+    let (app, due) = (Arc::clone(&call.app), call.due());
+    let (model, answer) = call.offload(body.len(), move || tokenize_body(&app, &body, due)).await?;
     call.is_for(&model);
-    let work = move || {
-        let task = model.text.as_ref().ok_or_else(Refusal::internal)?;
-        let one = |text: &String| {
-            task.tokenize(text, asked.special).map_err(|_| Refusal::invalid("text", "the text cannot be tokenized"))
-        };
-        let answer = match &asked.text {
-            OneOrMany::One(text) => {
-                let (ids, tokens) = one(text)?;
-                serde_json::json!({"ids": ids, "tokens": tokens, "model": model.spec.name})
+    Ok(answer)
+}
+
+/// What a body lists, whether it is a single one, its switch, and the model's name.
+type Listed<T> = (Option<Vec<T>>, bool, bool, Option<String>);
+
+/// Texts, whether it is a single one, whether special tokens are wanted, and the model's name.
+pub fn read_tokenize(body: &Bytes) -> Result<Listed<String>, Refusal> {
+    let (mut texts, mut single, mut special, mut name) = (None, false, true, None);
+    read_fields(body, ["model", "special", "text"], |reader, key| {
+        match key {
+            "model" => name = optional_string(reader, "model")?,
+            "special" => special = reader.boolean()?,
+            "text" => {
+                single = reader.peek() == Some(b'"');
+                texts = Some(read_texts(reader, "text")?);
             }
-            OneOrMany::Many(texts) => {
-                let both: Result<Vec<_>, Refusal> = texts.iter().map(one).collect();
-                let (ids, tokens): (Vec<_>, Vec<_>) = both?.into_iter().unzip();
-                serde_json::json!({"ids": ids, "tokens": tokens, "model": model.spec.name})
-            }
-        };
-        Ok(answer.to_string().into_bytes())
+            _ => drop(reader.skip()?),
+        }
+        Ok(())
+    })?;
+    Ok((texts, single, special, name))
+}
+
+fn tokenize_body(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, Vec<u8>), Refusal> {
+    let (texts, single, special, name) = read_tokenize(body)?;
+    let model = text_model(app, name.as_deref())?;
+    let task = model.text.as_ref().ok_or_else(Refusal::internal)?;
+    let texts = texts.ok_or_else(|| Refusal::invalid("text", "the field is missing; expected a string or a list"))?;
+    let (mut ids, mut pieces) = (Vec::new(), Vec::new());
+    for (index, text) in texts.iter().enumerate() {
+        in_time(index, due)?;
+        let field = if single { "text".into() } else { format!("text[{index}]") };
+        let (of_text, spelled) = task.tokenize(text, special).map_err(|error| match error {
+            TokenizeError::Failed(_) => Refusal::invalid(field, "the text cannot be tokenized"),
+            refused => Refusal::invalid(field, refused.to_string()),
+        })?;
+        ids.push(of_text);
+        pieces.push(spelled);
+    }
+    let answer = match (single, ids.first(), pieces.first()) {
+        (true, Some(ids), Some(pieces)) => serde_json::json!({"ids": ids, "tokens": pieces, "model": model.spec.name}),
+        _ => serde_json::json!({"ids": ids, "tokens": pieces, "model": model.spec.name}),
     };
-    Call::offload(body.len(), work).await
+    Ok((Arc::clone(model), answer.to_string().into_bytes()))
+}
+
+fn in_time(index: usize, due: Instant) -> Result<(), Refusal> {
+    if index > 0 && Instant::now() >= due {
+        return Err(Refusal::new(Reason::Deadline, "the deadline passed before all of the request was done"));
+    }
+    Ok(())
+}
+
+/// Most bytes of a body of `/tokenize` and `/detokenize`: an answer has many times the bytes of its request.
+const MOST_TEXT: usize = 1 << 20;
+
+/// Reads an object, each of its `known` fields at most once.
+fn read_fields<'a, const N: usize>(
+    body: &'a Bytes,
+    known: [&str; N],
+    mut field: impl FnMut(&mut Reader<'a>, &str) -> Result<(), Fault>,
+) -> Result<(), Refusal> {
+    if body.len() > MOST_TEXT {
+        let text = format!("the body has {} bytes, and at most {MOST_TEXT} are taken here", body.len());
+        return Err(Refusal::new(Reason::TooLarge, text));
+    }
+    let mut once = Once::default();
+    let mut reader = Reader::new(utf8(body)?);
+    let read = reader.object(|reader, key| {
+        once.take(&known, &key, "")?;
+        field(reader, &key)
+    });
+    read.and_then(|()| reader.end()).map_err(|fault| Refusal::json("", fault))
+}
+
+fn optional_string(reader: &mut Reader, name: &str) -> Result<Option<String>, Fault> {
+    if reader.null() { Ok(None) } else { named_string(reader, name).map(|s| Some(s.into_owned())) }
 }
 
 /// `{"ids": […]}` → `{"text": "…"}`; a list of lists → a list of texts. `"skip_special": false` keeps special tokens.
@@ -309,61 +375,89 @@ pub async fn detokenize(State(app): State<Arc<App>>, request: Request) -> Respon
 }
 
 async fn answer_detokenize(call: &mut Call, request: Request) -> Result<Vec<u8>, Refusal> {
-    #[derive(serde::Deserialize)]
-    struct Asked {
-        #[serde(default)]
-        model: Option<String>,
-        ids: Ids,
-        #[serde(default = "yes")]
-        skip_special: bool,
-    }
-    #[derive(serde::Deserialize)]
-    #[serde(untagged)]
-    enum Ids {
-        One(Vec<u32>),
-        Many(Vec<Vec<u32>>),
-    }
     let body = call.body(request).await?;
-    let asked: Asked = small_json(&body)?;
-    let model = Arc::clone(text_model(&call.app, asked.model.as_deref())?);
+    let (app, due) = (Arc::clone(&call.app), call.due());
+    let (model, answer) = call.offload(body.len(), move || detokenize_body(&app, &body, due)).await?;
     call.is_for(&model);
-    let work = move || {
-        let task = model.text.as_ref().ok_or_else(Refusal::internal)?;
-        let one = |ids: &Vec<u32>| {
-            task.detokenize(ids, asked.skip_special).map_err(|_| Refusal::invalid("ids", "the ids cannot be decoded"))
-        };
-        let text = match &asked.ids {
-            Ids::One(ids) => serde_json::Value::from(one(ids)?),
-            Ids::Many(lists) => lists.iter().map(one).collect::<Result<Vec<_>, _>>()?.into(),
-        };
-        Ok(serde_json::json!({"text": text, "model": model.spec.name}).to_string().into_bytes())
-    };
-    Call::offload(body.len(), work).await
+    Ok(answer)
 }
 
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum OneOrMany<T> {
-    One(T),
-    Many(Vec<T>),
+/// Lists of ids, whether it is a single one, whether special tokens are left out, and the model's name.
+pub fn read_detokenize(body: &Bytes) -> Result<Listed<Vec<u32>>, Refusal> {
+    let (mut lists, mut single, mut skip_special, mut name) = (None, false, true, None);
+    read_fields(body, ["model", "skip_special", "ids"], |reader, key| {
+        match key {
+            "model" => name = optional_string(reader, "model")?,
+            "skip_special" => skip_special = reader.boolean()?,
+            "ids" => (lists, single) = read_lists(reader).map(|(l, s)| (Some(l), s)).map_err(|f| within("ids", f))?,
+            _ => drop(reader.skip()?),
+        }
+        Ok(())
+    })?;
+    Ok((lists, single, skip_special, name))
 }
 
-fn yes() -> bool {
-    true
-}
-
-/// Most bytes of a body of `/tokenize` and `/detokenize`: an answer has many times the bytes of its request.
-const MOST_TEXT: usize = 1 << 20;
-
-fn small_json<T: serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
-    if body.len() > MOST_TEXT {
-        let text = format!("the body has {} bytes, and at most {MOST_TEXT} are taken here", body.len());
-        return Err(Refusal::new(Reason::TooLarge, text));
+fn detokenize_body(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, Vec<u8>), Refusal> {
+    let (lists, single, skip_special, name) = read_detokenize(body)?;
+    let model = text_model(app, name.as_deref())?;
+    let task = model.text.as_ref().ok_or_else(Refusal::internal)?;
+    let lists = lists.ok_or_else(|| Refusal::invalid("ids", "the field is missing; expected a list of token ids"))?;
+    let mut texts = Vec::with_capacity(lists.len());
+    for (index, ids) in lists.iter().enumerate() {
+        in_time(index, due)?;
+        let text = task.detokenize(ids, skip_special);
+        texts.push(text.map_err(|_| Refusal::invalid("ids", "the ids cannot be decoded"))?);
     }
-    serde_json::from_slice(body).map_err(|e| match e.classify() {
-        serde_json::error::Category::Data => Refusal::invalid("body", e.to_string()),
-        _ => Refusal::malformed(format!("the body is not JSON: {e}")),
-    })
+    let text = match (single, texts.first()) {
+        (true, Some(text)) => serde_json::Value::from(text.as_str()),
+        _ => texts.into(),
+    };
+    let answer = serde_json::json!({"text": text, "model": model.spec.name});
+    Ok((Arc::clone(model), answer.to_string().into_bytes()))
+}
+
+/// Most ids of one list that is spelled out.
+const MOST_IDS: usize = 1 << 16;
+
+/// A list of ids or a list of such lists; and whether it is a single one.
+fn read_lists(reader: &mut Reader) -> Result<(Vec<Vec<u32>>, bool), Fault> {
+    if reader.peek() != Some(b'[') {
+        return Err(Fault::value(format!("expected a list of token ids, got {}", reader.kind())));
+    }
+    let mut inside = reader.clone();
+    inside.eat(b'[');
+    if inside.peek() != Some(b'[') {
+        return Ok((vec![read_ids(reader)?], true));
+    }
+    let mut lists = Vec::new();
+    reader.array(|reader, index| {
+        if index == MOST_TEXTS {
+            return Err(Fault::value(format!("more than {MOST_TEXTS} lists in one request; send them in several")));
+        }
+        if reader.peek() != Some(b'[') {
+            return Err(Fault::value(format!("[{index}]: expected a list of token ids, got {}", reader.kind())));
+        }
+        lists.push(read_ids(reader).map_err(|f| within(&format!("[{index}]"), f))?);
+        Ok(())
+    })?;
+    Ok((lists, false))
+}
+
+fn read_ids(reader: &mut Reader) -> Result<Vec<u32>, Fault> {
+    let mut ids = Vec::new();
+    reader.array(|reader, index| {
+        if index == MOST_IDS {
+            return Err(Fault::value(format!("more than {MOST_IDS} ids in one list")));
+        }
+        let number = match reader.peek() {
+            Some(b'0'..=b'9') => reader.number()?.int.and_then(|n| u32::try_from(n).ok()),
+            _ => None,
+        };
+        let fault = || Fault::Value { path: format!("[{index}]"), message: "expected a token id".into() };
+        ids.push(number.ok_or_else(fault)?);
+        Ok(())
+    })?;
+    Ok(ids)
 }
 
 fn text_model<'a>(app: &'a Arc<App>, name: Option<&str>) -> Result<&'a Arc<Served>, Refusal> {

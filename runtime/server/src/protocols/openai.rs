@@ -1,6 +1,7 @@
 //! OpenAI's `/v1/models` and `/v1/embeddings`.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::call::{Call, Style, utf8};
-use super::native::{named_string, within};
+use super::native::{MOST_TEXTS, named_string, too_many_texts, within};
 use super::once::Once;
 use crate::answer::{Form, Plan};
 use crate::app::App;
@@ -18,9 +19,6 @@ use crate::json::{Fault, Reader, writer};
 use crate::model::{Encoded, Served, Text};
 use crate::refusal::{Reason, Refusal};
 use crate::tensor::{Data, Tensor};
-
-/// Most inputs of one request, as in OpenAI's own service.
-const MOST_INPUTS: usize = 2048;
 
 pub async fn models(State(app): State<Arc<App>>, request: Request) -> Response {
     let mut call = match Call::begin(&app, Style::OpenAi, request.headers()) {
@@ -66,9 +64,9 @@ pub async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Respon
 async fn answer_embeddings(call: &mut Call, request: Request) -> Result<Bytes, Refusal> {
     let body = call.body(request).await?;
     let app = Arc::clone(&call.app);
-    let (model, form, texts) = Call::offload(body.len(), move || parse(&app, &body)).await?;
-    call.is_for(&model);
     let due = call.due();
+    let (model, form, texts) = call.offload(body.len(), move || parse(&app, &body, due)).await?;
+    call.is_for(&model);
     let tokens = texts.tokens;
     let index = model.spec.outputs.iter().position(|o| o.name == "embedding").unwrap_or(0);
     let symbols = model.symbols_of_texts(&texts);
@@ -80,8 +78,17 @@ async fn answer_embeddings(call: &mut Call, request: Request) -> Result<Bytes, R
     Ok(share.hold(body))
 }
 
-/// Reads and tokenizes a request.
-fn parse(app: &Arc<App>, body: &Bytes) -> Result<(Arc<Served>, Form, Encoded), Refusal> {
+/// What a body says.
+pub struct Read {
+    name: Option<String>,
+    texts: Option<Vec<Text>>,
+    single: bool,
+    form: Form,
+    dimensions: Option<i64>,
+}
+
+/// Reads a body.
+pub fn read(body: &Bytes) -> Result<Read, Refusal> {
     let mut name = None;
     let mut texts = None;
     let mut single = false;
@@ -114,6 +121,12 @@ fn parse(app: &Arc<App>, body: &Bytes) -> Result<(Arc<Served>, Form, Encoded), R
         Ok(())
     });
     read.and_then(|()| reader.end()).map_err(|fault| Refusal::json("", fault))?;
+    Ok(Read { name, texts, single, form, dimensions })
+}
+
+/// Reads and tokenizes a request.
+fn parse(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, Form, Encoded), Refusal> {
+    let Read { name, texts, single, form, dimensions } = read(body)?;
     let name = name.ok_or_else(|| Refusal::invalid("model", "the field is missing; expected a model's name"))?;
     let model = app.model(Some(&name))?;
     if !model.is_text() {
@@ -121,7 +134,7 @@ fn parse(app: &Arc<App>, body: &Bytes) -> Result<(Arc<Served>, Form, Encoded), R
     }
     check_dimensions(model, dimensions)?;
     let texts = texts.ok_or_else(|| Refusal::invalid("input", "the field is missing; expected text or token ids"))?;
-    let encoded = model.encode(texts, |index| if single { "input".into() } else { format!("input[{index}]") })?;
+    let encoded = model.encode(texts, due, |index| if single { "input".into() } else { format!("input[{index}]") })?;
     Ok((Arc::clone(model), form, encoded))
 }
 
@@ -166,8 +179,8 @@ fn read_list(reader: &mut Reader) -> Result<(Vec<Text>, bool), Fault> {
             reader.array(|reader, index| {
                 let text = read_item(reader).map_err(|f| within(&format!("[{index}]"), f))?;
                 texts.push(text);
-                if texts.len() > MOST_INPUTS {
-                    return Err(Fault::value(format!("more than {MOST_INPUTS} inputs in one request")));
+                if texts.len() > MOST_TEXTS {
+                    return Err(Fault::value(too_many_texts()));
                 }
                 Ok(())
             })?;

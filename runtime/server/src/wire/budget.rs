@@ -11,11 +11,11 @@ use std::task::Waker;
 /// A body of 64 KiB and its head.
 pub const SHARE: usize = 80 << 10;
 
-/// Bytes of small requests together: 512 of the largest of them at once.
-const SMALL: usize = 512 * SHARE;
+/// Bytes of small requests together: 256 of the largest of them at once.
+const SMALL: usize = 256 * SHARE;
 
 /// Large requests together may take this many times the largest single body.
-const BODIES: usize = 8;
+pub const BODIES: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {

@@ -346,6 +346,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::budget::BODIES;
 
     fn registry() -> Arc<Registry> {
         Registry::new(Budget::new(1 << 20))
@@ -398,13 +399,13 @@ mod tests {
     fn a_full_budget_sends_the_slowest_holder_away_and_wakes_who_waits() {
         let registry = registry();
         let waker = Waker::noop();
-        let holders: Vec<_> = (0..8).map(|_| registry.enter()).collect();
+        let holders: Vec<_> = (0..BODIES).map(|_| registry.enter()).collect();
         for (index, entry) in holders.iter().enumerate() {
             entry.arrived(SHARE);
             assert!(entry.may_read(waker) > 0);
             entry.arrived((1 << 20) - SHARE - index);
         }
-        holders[0].arrived(28);
+        holders[0].arrived((0..BODIES).sum());
         assert_eq!(holders[0].may_read(waker), 0);
         let gone: Vec<_> = holders.iter().filter(|e| e.verdict().is_some()).collect();
         assert_eq!(gone.len(), 1);

@@ -49,6 +49,9 @@ impl Target {
     }
 }
 
+#[cfg(test)]
+pub use request::{parse as read, unpack_texts as unpack};
+
 pub async fn server() -> Response {
     let body = json!({"name": "infc", "version": env!("CARGO_PKG_VERSION"), "extensions": ["binary_tensor_data", "statistics"]});
     json_response(StatusCode::OK, body.to_string().into_bytes())
@@ -137,8 +140,8 @@ async fn answer_infer(
     let body = call.body_of(request, json_bytes.is_some()).await?;
     let due = call.due();
     let for_parse = Arc::clone(&model);
-    let work = move || Ok(request::parse(&for_parse, &body, json_bytes));
-    let (given_id, parsed) = Call::offload(call.body_bytes(), work).await?;
+    let work = move || Ok(request::parse(&for_parse, &body, json_bytes, due));
+    let (given_id, parsed) = call.offload(call.body_bytes(), work).await?;
     *id = given_id;
     let (parsed, wanted) = parsed?;
     let symbols = match &parsed {

@@ -1,9 +1,11 @@
 //! A request's body: JSON, and bytes behind it where the extension is used.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 
 use super::super::call::utf8;
-use super::super::native::{named_string, read_id, read_texts, within};
+use super::super::native::{MOST_TEXTS, named_string, read_id, read_texts, too_many_texts, within};
 use super::super::once::Once;
 use crate::engine::Inputs;
 use crate::json::tensor::read_nested;
@@ -51,7 +53,7 @@ pub struct Wanted {
 }
 
 /// The request's id, its inputs, and the outputs that it wants. `json_bytes`: where bytes of tensors begin.
-pub fn parse(model: &Served, body: &Bytes, json_bytes: Option<usize>) -> WithId<(Parsed, Vec<Wanted>)> {
+pub fn parse(model: &Served, body: &Bytes, json_bytes: Option<usize>, due: Instant) -> WithId<(Parsed, Vec<Wanted>)> {
     let read = split(body, json_bytes).and_then(|(json, tail)| {
         let mut asked = read_request(model, utf8(json)?).map_err(|fault| Refusal::json("", fault))?;
         hand_out(&mut asked.inputs, tail)?;
@@ -63,7 +65,7 @@ pub fn parse(model: &Served, body: &Bytes, json_bytes: Option<usize>) -> WithId<
     };
     let wanted = wanted_outputs(model, &asked);
     let inputs = if model.is_text() {
-        take_texts(model, &asked.inputs).map(Parsed::Texts)
+        take_texts(model, &asked.inputs, due).map(Parsed::Texts)
     } else {
         take_tensors(model, &asked.inputs).map(Parsed::Tensors)
     };
@@ -299,9 +301,12 @@ fn take_bytes(spec: &InputSpec, given: &Given, bytes: &[u8]) -> Result<Tensor, R
 }
 
 /// Texts as the extension packs BYTES: a 4-byte little-endian length, then the bytes, each.
-fn unpack_texts(mut bytes: &[u8]) -> Result<Vec<String>, Refusal> {
+pub fn unpack_texts(mut bytes: &[u8]) -> Result<Vec<String>, Refusal> {
     let mut texts = Vec::new();
     while !bytes.is_empty() {
+        if texts.len() == MOST_TEXTS {
+            return Err(Refusal::invalid("text", too_many_texts()));
+        }
         let field = || format!("text[{}]", texts.len());
         let element = bytes
             .split_first_chunk::<4>()
@@ -316,7 +321,7 @@ fn unpack_texts(mut bytes: &[u8]) -> Result<Vec<String>, Refusal> {
     Ok(texts)
 }
 
-fn take_texts(model: &Served, given: &[Given]) -> Result<Encoded, Refusal> {
+fn take_texts(model: &Served, given: &[Given], due: Instant) -> Result<Encoded, Refusal> {
     let [only] = given else {
         return Err(Refusal::invalid("inputs", format!("expected one tensor, \"text\", got {}", given.len())));
     };
@@ -332,7 +337,7 @@ fn take_texts(model: &Served, given: &[Given]) -> Result<Encoded, Refusal> {
         let text = format!("the shape is {} and the data has {} texts", shape_text(&only.shape), texts.len());
         return Err(Refusal::invalid("text", text));
     }
-    model.encode(texts.into_iter().map(Text::Text).collect(), |index| format!("text[{index}]"))
+    model.encode(texts.into_iter().map(Text::Text).collect(), due, |index| format!("text[{index}]"))
 }
 
 fn wanted_outputs(model: &Served, asked: &Asked) -> Result<Vec<Wanted>, Refusal> {
