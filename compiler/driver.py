@@ -132,6 +132,7 @@ def import_model(model: Model, folder: Path, work: Path, request: Request) -> Im
         require_sandbox=request.require_sandbox,
         import_memory=request.import_memory,
         import_seconds=request.import_seconds,
+        allow_paths=request.allow_paths,
         warn=request.notice,
     )
     return load(model, folder, options=options)
