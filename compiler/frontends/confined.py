@@ -17,6 +17,7 @@ from ..sandbox.process import Bounds, Confined, Worker, printable
 from .answers import imported_from
 from .imported import EmbedTask, Imported, Options
 from .spec_json import model_to_json
+from .tree import check_tree
 
 MOST_PROMPT = 10_000
 """Characters."""
@@ -25,13 +26,14 @@ SECONDS_PER_BYTE = 1 / (20 << 20)
 
 
 def load(model: Model, folder: Path, options: Options) -> Imported:
-    """The model of a huggingface or export source, imported in a worker. Raises FrontendError, and InfcError (exit 6)
-    where a sandbox is required and cannot be had."""
+    """The model of a huggingface or export source, imported in a worker. Raises FrontendError, and InfcError for a link
+    that leads out of the spec's tree, or (exit 6) where a sandbox is required and cannot be had."""
     model = located(model)
     source = model.source
     path = Path(os.path.abspath(source.path or ""))
-    roots = readable(path)
-    confined = Confined(read=roots, bounds=bounds_of(path, options), required=options.require_sandbox)
+    tree = check_tree(source, folder, options.allow_paths)
+    roots = tree.paths
+    confined = Confined(read=roots, bounds=bounds_of(tree.size, options), required=options.require_sandbox)
     session = f"{__package__}.confined_worker"
     subject = repr(source.written or source.hub or path.name)
     worker = Worker(session, subject, folder=options.work, confined=confined, python=options.python)
@@ -62,18 +64,8 @@ def located(model: Model) -> Model:
     return replace(model, source=replace(model.source, path=str(snapshot(model.source))))
 
 
-def readable(path: Path) -> tuple[str, ...]:
-    """What the worker may read of a source: its file or folder, and where links in it lead (that they may lead there was
-    checked before)."""
-    found = {str(path), os.path.realpath(path)}
-    for place, folders, files in os.walk(path):
-        found |= {os.path.realpath(p) for n in (*folders, *files) if os.path.islink(p := os.path.join(place, n))}
-    return tuple(sorted(found))
-
-
-def bounds_of(path: Path, options: Options) -> Bounds:
-    """What the import of a source may take: room for its weights in float32, twice, beside the libraries' own."""
-    size = sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path]) if f.is_file())
+def bounds_of(size: int, options: Options) -> Bounds:
+    """What the import of a source of so many bytes may take: room for its weights in float32, twice, beside the libraries' own."""
     memory = options.import_memory or (6 << 30) + 4 * size
     seconds = options.import_seconds or 600 + size * SECONDS_PER_BYTE
     return Bounds(memory_bytes=memory, disk_bytes=(2 << 30) + 3 * size, seconds=seconds)

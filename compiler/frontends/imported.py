@@ -60,4 +60,6 @@ class Options:
     """Bytes that an import may take; 0: by the source's size."""
     import_seconds: float = 0.0
     """Seconds that it may take; 0: by the source's size."""
+    allow_paths: tuple[str, ...] = ()
+    """Folders beside the spec's that a model's links may lead to (--allow-path)."""
     warn: Callable[[str], None] = lambda _: None
