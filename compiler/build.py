@@ -27,6 +27,7 @@ from .driver import Compiled, Machine, Request, check_spec, choose_machine, comp
 from .errors import Exit, InfcError
 from .measure import Measured, measure
 from .measure.table import exit_code_of
+from .processes import check_interrupted
 from .report.profile import profile
 from .temporary import work_folder
 
@@ -81,6 +82,7 @@ def build(request: Request) -> Outcome:
                 exit_code=Exit.MISSING,
                 hint="free some disk space, choose another place with -o, or set TMPDIR",
             ) from error
+        check_interrupted()
         publish(temporary, out)
     return outcome
 
