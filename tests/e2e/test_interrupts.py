@@ -167,7 +167,7 @@ def test_a_signal_at_any_moment(tmp_path: Path, exported: Path) -> None:
         if running.process.poll() is None:
             send(running, number)
         _, said = running.process.communicate(timeout=60)
-        what = f"turn {turn}, {number.name}"
+        what = f"turn {turn}, {number.name}, {running.process.returncode}: {said}"
         if running.process.returncode in DONE:
             assert (running.folder / "m.bundle").exists(), what
             assert said == "", what
