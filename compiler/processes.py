@@ -64,6 +64,10 @@ def interruptible() -> Generator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
+        if _interrupted.is_set():
+            exec(
+                ""
+            )  # where one left an `exec` of text (a dataclass is made by one), Python would end by SIGINT, not by 130
         _interrupted.clear()
         sys.unraisablehook = hook
         for number in taken:
