@@ -65,9 +65,8 @@ def interruptible() -> Generator[None]:
         raise
     finally:
         if _interrupted.is_set():
-            exec(
-                ""
-            )  # where one left an `exec` of text (a dataclass is made by one), Python would end by SIGINT, not by 130
+            # an `exec` of text (a dataclass is made by one) that an interrupt left makes Python end by SIGINT, not by 130
+            exec("")  # noqa: S102
         _interrupted.clear()
         sys.unraisablehook = hook
         for number in taken:
