@@ -64,6 +64,9 @@ def interruptible() -> Generator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
+        if _interrupted.is_set():
+            # an `exec` of text (a dataclass is made by one) that an interrupt left makes Python end by SIGINT, not by 130
+            exec("")  # noqa: S102
         _interrupted.clear()
         sys.unraisablehook = hook
         for number in taken:

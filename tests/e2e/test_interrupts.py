@@ -156,6 +156,33 @@ def test_a_signal_ends_a_build_with_one_line(
     check_ended(running)
 
 
+@pytest.mark.parametrize("where", ["exec('signal.raise_signal(2)')", "swallowed()", "destructor()"])
+def test_an_interrupt_in_a_library_is_still_one(where: str) -> None:
+    code = f"""
+import signal, sys
+from infc.compiler.processes import check_interrupted, interruptible
+def swallowed():
+    try:
+        signal.raise_signal(2)
+    except KeyboardInterrupt:
+        raise ImportError("numpy cannot be imported")
+class Last:
+    def __del__(self):
+        signal.raise_signal(2)
+def destructor():
+    Last()
+    check_interrupted()
+try:
+    with interruptible():
+        {where}
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 @pytest.mark.full
 def test_a_signal_at_any_moment(tmp_path: Path, exported: Path) -> None:
     chance, ended = random.Random(0), 0
@@ -167,7 +194,7 @@ def test_a_signal_at_any_moment(tmp_path: Path, exported: Path) -> None:
         if running.process.poll() is None:
             send(running, number)
         _, said = running.process.communicate(timeout=60)
-        what = f"turn {turn}, {number.name}"
+        what = f"turn {turn}, {number.name}, {running.process.returncode}: {said}"
         if running.process.returncode in DONE:
             assert (running.folder / "m.bundle").exists(), what
             assert said == "", what
