@@ -35,7 +35,7 @@ def check_exported(
     that `used` and messages have where the program's own differ."""
     parameters = set(program.graph_signature.parameters)
     names = said or {}
-    held = {**program.constants, **program.state_dict}
+    held: dict[str, Any] = {**program.constants, **program.state_dict}
     state = ((names.get(n, n), t, n in parameters) for n, t in held.items() if isinstance(t, torch.Tensor))
     return check_finite(state, used, source, nan_allowed=nan_allowed)
 
