@@ -48,7 +48,8 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     graph, mlir = _imported(
         model, file, folder, opened, Exported(program, fields, names, bounds_of(model, fields), opened.said)
     )
-    unused = check_exported(program, set(graph.weights), file.name, nan_allowed=model.source.nan_allowed)
+    allowed = model.source.nan_allowed
+    unused = check_exported(program, set(graph.weights), file.name, nan_allowed=allowed, said=opened.said)
     module = program.module()
     given = tuple(name for name, _ in graph.outputs)
 
