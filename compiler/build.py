@@ -20,7 +20,6 @@ from .bundle.golden import golden_sizes, random_inputs
 from .bundle.lock import check_lock, lock_beside, lock_text, read_lock, write_lock
 from .bundle.manifest import Manifest, bundle_digest, has_manifest
 from .bundle.server import find as find_server
-from .bundle.tokenizer import check_tokenizer
 from .bundle.write import check_replaceable, finish, publish, recover, temporary_beside, write_content
 from .cache import WITHOUT_CACHE, Spare
 from .disk import disk_full, is_full
@@ -104,8 +103,6 @@ def _build_into(
     model = spec.models[0]
     compiled = compile_model(request, spec, model, machine, work)
     try:
-        if compiled.imported.embed is not None:
-            check_tokenizer(compiled.imported.embed.tokenizer, compiled.imported.graph)
         sections = lock_sections(
             spec,
             compiled.imported.used_files,

@@ -270,6 +270,7 @@ def _emit_model(request: Request, spec: Spec, model: Model, machine: Machine, st
 def compile_model(request: Request, spec: Spec, model: Model, machine: Machine, work: Path) -> Compiled:
     """Spec -> model.so and weights, through every stage."""
     from .bounds import check_inputs, check_plan, memory_of
+    from .bundle.tokenizer import check_tokenizer
     from .measure.rows import check_rows
 
     memory = memory_of(machine.hardware, here=machine.runs_here)
@@ -277,6 +278,8 @@ def compile_model(request: Request, spec: Spec, model: Model, machine: Machine, 
     request.report(f"importing {model.name}")
     imported = import_model(model, Path(spec.folder or "."), work / "import", request)
     try:
+        if imported.tokenizer is not None:
+            check_tokenizer(imported.tokenizer, imported.graph, required=request.require_sandbox)
         check_rows(model, imported)
         request.report(f"optimizing {model.name}")
         imported, decisions = reduce(optimize(imported, request), model, machine, request)

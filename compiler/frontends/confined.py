@@ -7,18 +7,20 @@ The worker reads the model's own files, writes to a folder of its own, and start
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from ...dsl.spec import Model, Policy, Pooling
 from ..sandbox.process import Bounds, Confined, Worker, printable
 from .answers import imported_from
-from .imported import EmbedTask, Imported, Options
+from .imported import EmbedTask, Imported, Options, Tokenize
 from .spec_json import model_to_json
 from .tree import check_tree
 
+IDS_AT_ONCE = 1 << 17
+"""Ids that one answer may have."""
 MOST_PROMPT = 10_000
 """Characters."""
 SECONDS_PER_BYTE = 1 / (20 << 20)
@@ -52,7 +54,7 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     except BaseException:
         worker.close()
         raise
-    return replace(imported, embed=embed)
+    return replace(imported, embed=embed, tokenize=None if embed is None else _tokenize(worker, embed.limit))
 
 
 def located(model: Model) -> Model:
@@ -80,6 +82,40 @@ def _under(roots: tuple[str, ...]) -> Any:
         return any(at == r or at.startswith(r.rstrip("/") + "/") for r in real)
 
     return owns
+
+
+def _tokenize(worker: Worker, limit: int) -> Tokenize:
+    """Tokenizes in the worker, so many texts at a time that no answer is too long."""
+
+    def tokenize(texts: Sequence[str], truncate: bool) -> list[dict[str, list[int]]]:
+        rows: list[dict[str, list[int]]] = []
+        at_once = max(1, IDS_AT_ONCE // limit)
+        for start in range(0, len(texts), at_once):
+            part = list(texts[start : start + at_once])
+            said = worker.ask({"do": "tokenize", "texts": part, "truncate": truncate, "first": start + 1})
+            found = cast("list[dict[str, list[int]]]", said.get("rows"))
+            if type(found) is not list or len(found) != len(part) or not all(_is_row(row, limit) for row in found):
+                raise worker.damaged("rows of tokens are not in the form of one")
+            rows += found
+        return rows
+
+    return tokenize
+
+
+def _is_row(row: Any, limit: int) -> bool:
+    """Whether a row is three lists of as many ids, no more than the limit."""
+    if not isinstance(row, dict) or set(cast("dict[str, Any]", row)) != {
+        "input_ids",
+        "attention_mask",
+        "token_type_ids",
+    }:
+        return False
+    columns = list(cast("dict[str, Any]", row).values())
+    if not all(isinstance(c, list) for c in columns):
+        return False
+    lists = cast("list[list[Any]]", columns)
+    fits = len(lists[0]) <= limit and all(len(c) == len(lists[0]) for c in lists)
+    return fits and all(type(n) is int and 0 <= n < 1 << 63 for c in lists for n in c)
 
 
 def _embed(said: Mapping[str, Any], owns: Any) -> EmbedTask | None:

@@ -29,7 +29,7 @@ from ..ir.dims import Range
 from ..ir.graph import Array, Graph, InputSpec, Weight
 from ..ir.types import TensorType
 from . import whole_attention
-from .checkpoint import WIDENED, Checkpoint, Locator, find_checkpoint, stored_place
+from .checkpoint import WIDENED, Checkpoint, Locator, check_unpacked, find_checkpoint, stored_place
 from .config_check import check_config, check_elements, check_kinds, held_by
 from .errors import FrontendError
 from .fields import Field, bounds_of, expected_outputs, field_of
@@ -241,6 +241,7 @@ def _read_bin(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
         if file.suffix != ".bin":
             continue
         try:
+            check_unpacked(file)
             found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:  # noqa: BLE001 - whatever torch says of a file, it is the file's
             raise FrontendError(
