@@ -45,6 +45,7 @@ test: check servers ## make check, then the tests of every room (minutes)
 test-all: check servers ## the tests, the heavy ones too (long)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "full or not full" $(PYTEST_ARGS)
 	$(MAKE) --no-print-directory test-rust
+	INFC__FUZZ=1000000 cargo test --locked --quiet --manifest-path runtime/server/Cargo.toml fuzz
 
 .PHONY: test-rust
 test-rust: tools-cargo # cargo test of the server

@@ -198,3 +198,31 @@ def test_what_cannot_be_in_time_is_429_at_once_with_the_time_after_which_it_coul
         assert (accepted, in_flight) == (outcomes, 0)
         # Work of twenty seconds is admitted by an empty queue: only its own deadline ends it.
         assert server.post("/infer", {"features": [ROW] * 8}, {"x-request-deadline-ms": "20000"}).status == 200
+
+
+@pytest.mark.full
+def test_of_three_hundred_clients_with_sixty_texts_as_many_as_can_be_in_time_are_served(
+    serve_binary: Path, make_bundle: MakeBundle
+) -> None:
+    """A batch of eight texts takes 50 ms: 300 requests of 60 texts are two minutes of work, and each has ten seconds."""
+    batch = {"max_requests": 8, "max_rows": 8, "max_tokens": 4096, "wait_s": 0.0}
+    serve = {"deadline_s": 10.0, "queue": 1000, "batch": batch}
+    fixture = Fixture(kind="embed", defines=("DELAY_MS=50",), serve=serve)
+    with running(serve_binary, make_bundle(fixture)) as server:
+        texts = ["a text of some length, as people send them " * 2] * 60
+        for _ in range(4):  # the known answer at the start takes no time in this fixture
+            assert server.post("/infer", {"text": texts}).status == 200
+        begin = time.monotonic()
+        answers = in_parallel(300, lambda _: server.post("/infer", {"text": texts}))
+        counts = {status: sum(a.status == status for a in answers) for status in (200, 429, 504)}
+        waits = sorted({int(a.headers["retry-after"]) for a in answers if a.status == 429})
+        print(
+            f"served {counts[200]}, refused {counts[429]}, late {counts[504]}, in {time.monotonic() - begin:.1f} s; "
+            f"Retry-After {waits}"
+        )
+        assert sum(counts.values()) == 300
+        assert counts[200] >= 5, "ten seconds are enough for 26"
+        assert counts[429] >= 150, "what cannot be in time is refused, not run"
+        assert min(waits) >= 1
+        accepted, outcomes, in_flight = settled(server)
+        assert (accepted, in_flight) == (outcomes, 0)

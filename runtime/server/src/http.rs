@@ -13,9 +13,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::SocketFlags;
@@ -28,7 +29,7 @@ use crate::app::{App, Phase};
 use crate::protocols::call::{Style, error_body, json_response};
 use crate::refusal::{Reason, Refusal};
 use crate::wire::registry::{Doing, Entry, Registry, Verdict};
-use crate::wire::watched::{Watched, seal};
+use crate::wire::watched::{Watched, is_silent, seal};
 
 /// Head and headers of a request together.
 pub const MAX_HEAD: usize = 64 << 10;
@@ -49,6 +50,14 @@ impl Listener {
         let listener = TcpListener::bind((host, port)).await?;
         let address = listener.local_addr()?;
         Ok((Listener::Tcp(listener), address))
+    }
+
+    /// The same listener in the runtime that this is called in.
+    pub fn here(self) -> io::Result<Self> {
+        Ok(match self {
+            Listener::Tcp(listener) => Listener::Tcp(TcpListener::from_std(listener.into_std()?)?),
+            Listener::Unix(listener) => Listener::Unix(UnixListener::from_std(listener.into_std()?)?),
+        })
     }
 
     /// Listens at a path. A socket that nobody listens at any more is replaced.
@@ -186,6 +195,15 @@ impl Drop for Present {
     }
 }
 
+/// Why a connection ends with the present answer.
+#[derive(Default)]
+struct Ends {
+    /// Part of the request was not read.
+    unread: AtomicBool,
+    /// The server stops, and the request was read to its end.
+    draining: AtomicBool,
+}
+
 async fn connection<S>(stream: S, serving: Serving, present: Present, _slot: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
@@ -193,30 +211,38 @@ where
     let Serving { app, router, registry, alive, .. } = serving;
     let entry = Arc::clone(&present.0);
     let idle_timeout = app.settings.seconds("idle_timeout_s");
-    let unread = Arc::new(AtomicBool::new(false));
-    let for_answers = (Arc::clone(&unread), Arc::clone(&entry));
+    let ends = Arc::new(Ends::default());
+    let for_answers = (Arc::clone(&ends), Arc::clone(&entry));
     let service = hyper::service::service_fn(move |request| {
-        let (unread, entry) = for_answers.clone();
-        Box::pin(answer(router.clone(), Arc::clone(&app), unread, entry, request))
+        let (ends, entry) = for_answers.clone();
+        // Before the body is looked for: what came in one piece with the request before it would pass for idle.
+        entry.head_is_read();
+        Box::pin(answer(router.clone(), Arc::clone(&app), ends, entry, request))
     });
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(idle_timeout)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&entry))), service);
-    let result = poll_fn(|cx| {
-        entry.listens(cx.waker());
-        let polled = connection.poll_without_shutdown(cx);
-        // Nobody reads the answer, and the place is needed.
-        if polled.is_pending() && entry.doing() == Doing::Writing && entry.verdict().is_some() {
-            return Poll::Ready(Err(None));
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(idle_timeout).max_buf_size(MAX_HEAD);
+    let (mut stream, mut before) = (stream, Bytes::new());
+    let (result, unfinished) = loop {
+        let watched = TokioIo::new(Watched::new(stream, Arc::clone(&entry), before));
+        let mut connection = builder.serve_connection(watched, &service);
+        let result = poll_fn(|cx| {
+            entry.listens(cx.waker());
+            let polled = connection.poll_without_shutdown(cx);
+            // Nobody reads the answer, and the place is needed.
+            if polled.is_pending() && entry.doing() == Doing::Writing && entry.verdict().is_some() {
+                return Poll::Ready(Err(None));
+            }
+            polled.map_err(Some)
+        })
+        .await;
+        let parts = connection.into_parts();
+        (stream, before) = (parts.io.into_inner().into_inner(), parts.read_buf);
+        // A request that came while the last answer said that the connection ends is answered all the same.
+        let last = ends.draining.swap(false, Ordering::AcqRel) && result.is_ok();
+        if !(last && (!before.is_empty() || !is_silent(&stream))) {
+            break (result, !before.is_empty());
         }
-        polled.map_err(Some)
-    })
-    .await;
-    let parts = connection.into_parts();
-    let mut stream = parts.io.into_inner().into_inner();
-    let unfinished = !parts.read_buf.is_empty();
+    };
     let refusal = match (&result, entry.verdict()) {
         (Err(Some(_)), Some(verdict)) if unfinished => Some(cut_short(verdict)),
         (Err(Some(error)), None) if error.is_timeout() && unfinished => Some(cut_short(Verdict::TooSlow)),
@@ -230,7 +256,7 @@ where
         Some(refusal) => write_refusal(&mut stream, refusal).await,
         None => stream.shutdown().await,
     };
-    if unread.load(Ordering::Acquire) || refusal.is_some() || matches!(result, Err(Some(_))) {
+    if ends.unread.load(Ordering::Acquire) || refusal.is_some() || matches!(result, Err(Some(_))) {
         linger(&mut stream, &entry).await;
     }
     drop((present, alive));
@@ -276,12 +302,12 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
 async fn answer(
     mut router: Router,
     app: Arc<App>,
-    unread: Arc<AtomicBool>,
+    ends: Arc<Ends>,
     entry: Arc<Entry>,
     mut request: Request<Incoming>,
 ) -> Result<Response, hyper::Error> {
     let style = Style::of_path(request.uri().path());
-    entry.head_is_read();
+    let (bodiless, length) = (request.body().is_end_stream(), length(&request));
     request.extensions_mut().insert(Arc::clone(&entry));
     let future = AssertUnwindSafe(async move { router.call(request.map(Body::new)).await });
     let mut response = match future.catch_unwind().await {
@@ -293,12 +319,25 @@ async fn answer(
         }
     };
     let cut = entry.verdict().is_some() || matches!(response.status().as_u16(), 408 | 413);
-    unread.fetch_or(cut, Ordering::AcqRel);
-    if app.phase() == Phase::Draining || cut {
+    ends.unread.fetch_or(cut, Ordering::AcqRel);
+    // Not where more may have come behind this request: what follows an answer that says close, the client may not read.
+    let is_last = (bodiless || entry.doing() == Doing::Answering) && length == Some(entry.bytes());
+    let draining = app.phase() == Phase::Draining && is_last && !cut;
+    ends.draining.store(draining, Ordering::Release);
+    if draining || cut {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     entry.is_answered();
     Ok(response)
+}
+
+/// Bytes of a request as clients usually write it; `None` where its body does not tell.
+fn length(request: &Request<Incoming>) -> Option<u64> {
+    let target = request.uri().path_and_query().map_or(0, |p| p.as_str().len());
+    let first = request.method().as_str().len() + target + "  HTTP/1.1\r\n".len();
+    let fields: usize = request.headers().iter().map(|(k, v)| k.as_str().len() + v.len() + ": \r\n".len()).sum();
+    let body = request.body().size_hint().exact()?;
+    Some((first + fields + "\r\n".len()) as u64 + body)
 }
 
 /// Writes what a client gets whose request's head never was complete.

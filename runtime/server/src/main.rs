@@ -22,6 +22,7 @@ mod memory;
 mod metrics;
 mod model;
 mod npy;
+mod pace;
 mod pool;
 mod protocols;
 mod queue;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::check_inputs::Cost;
 use crate::engine::Limits;
+use crate::pace::Pace;
 
 /// One part of an accepted request: what one slot of a batch runs.
 pub struct Job<T> {
@@ -27,10 +28,45 @@ pub struct Queue<T> {
     limits: Limits,
     merge: bool,
     pace: Pace,
-    /// Units of all that waits.
-    units: usize,
+    /// All that waits.
+    load: Load,
+    /// What instances have taken and not answered yet.
+    running: Load,
     /// Threads that take batches at the same time.
     instances: usize,
+}
+
+/// Work, in what bounds a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    pub requests: usize,
+    pub rows: usize,
+    pub tokens: usize,
+    pub units: usize,
+}
+
+impl Load {
+    fn add(&mut self, cost: Cost) {
+        self.requests += 1;
+        self.rows += cost.rows;
+        self.tokens += cost.tokens;
+        self.units += cost.units();
+    }
+
+    fn remove(&mut self, cost: Cost) {
+        self.requests -= 1;
+        self.rows -= cost.rows;
+        self.tokens -= cost.tokens;
+        self.units -= cost.units();
+    }
+
+    fn and(mut self, other: Load) -> Load {
+        self.requests += other.requests;
+        self.rows += other.rows;
+        self.tokens += other.tokens;
+        self.units += other.units;
+        self
+    }
 }
 
 /// Why a request was not admitted.
@@ -40,27 +76,6 @@ pub enum Full {
     Requests(Duration),
     /// What waits takes longer than this request may: by how much.
     Time(Duration),
-}
-
-/// How long the model takes for a unit of work (a token, or a row where there are no tokens), learned from its batches.
-///
-/// With it a batch is made no larger than its earliest deadline allows, and under overload what could only come too late
-/// makes room for what can still come in time. It never keeps the last waiting request from running, so that a wrong pace
-/// is always corrected.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pace(f64);
-
-impl Pace {
-    fn learn(&mut self, units: usize, time: Duration) {
-        if units > 0 {
-            let seconds = time.as_secs_f64() / units as f64;
-            self.0 = if self.0 == 0.0 { seconds } else { 0.8 * self.0 + 0.2 * seconds };
-        }
-    }
-
-    fn time(self, units: usize) -> Duration {
-        Duration::try_from_secs_f64(self.0 * units as f64).unwrap_or(Duration::MAX)
-    }
 }
 
 /// What the queue gives a free instance.
@@ -79,7 +94,18 @@ impl<T> Queue<T> {
     /// `capacity` counts waiting requests. `merge` is false for models whose requests never share a batch.
     pub fn new(capacity: usize, wait: Duration, limits: Limits, merge: bool) -> Self {
         let (jobs, pace) = (VecDeque::new(), Pace::default());
-        Queue { jobs, waiting: 0, capacity, wait, limits, merge, pace, units: 0, instances: 1 }
+        Queue {
+            jobs,
+            waiting: 0,
+            capacity,
+            wait,
+            limits,
+            merge,
+            pace,
+            load: Load::default(),
+            running: Load::default(),
+            instances: 1,
+        }
     }
 
     /// How many instances take batches at the same time.
@@ -87,19 +113,20 @@ impl<T> Queue<T> {
         self.instances = instances.max(1);
     }
 
-    /// Adds all parts of a request; none where the queue is full, or what waits and the request itself take longer than
-    /// the request may. An empty queue admits everything, so that a wrong pace is always corrected.
+    /// Adds all parts of a request; none where the queue is full, or what runs, what waits and the request itself take
+    /// longer than the request may. An empty queue admits everything, so that a wrong pace is always corrected.
     pub fn push(&mut self, parts: Vec<Job<T>>, now: Instant) -> Result<(), Full> {
         if self.waiting >= self.capacity {
-            return Err(Full::Requests(self.time(self.units)));
+            return Err(Full::Requests(self.time(self.load.and(self.running))));
         }
-        let units: usize = parts.iter().map(|j| j.cost.units()).sum();
-        let takes = self.time(self.units + units);
+        let mut load = self.load;
+        parts.iter().for_each(|j| load.add(j.cost));
+        let takes = self.time(load.and(self.running));
         let left = parts.first().map_or(Duration::MAX, |j| j.deadline.saturating_duration_since(now));
         if !self.jobs.is_empty() && takes > left {
             return Err(Full::Time(takes - left));
         }
-        self.units += units;
+        self.load = load;
         self.waiting += usize::from(!parts.is_empty());
         self.jobs.extend(parts);
         Ok(())
@@ -112,18 +139,28 @@ impl<T> Queue<T> {
         let to = self.jobs.partition_point(|j| j.ticket <= ticket);
         if from < to {
             self.waiting -= 1;
-            self.units -= self.jobs.drain(from..to).map(|j| j.cost.units()).sum::<usize>();
+            for job in self.jobs.drain(from..to) {
+                self.load.remove(job.cost);
+            }
         }
     }
 
-    /// How long so many units take with all instances at work.
-    fn time(&self, units: usize) -> Duration {
-        self.pace.time(units) / u32::try_from(self.instances).unwrap_or(u32::MAX)
+    /// How long so much work takes with all instances at it, in batches as full as they may be.
+    fn time(&self, load: Load) -> Duration {
+        let of = |amount: usize, most: usize| if most == 0 { 0.0 } else { amount as f64 / most as f64 };
+        let by_requests = of(load.requests, if self.merge { self.limits.requests } else { 1 });
+        let batches = by_requests.max(of(load.rows, self.limits.rows)).max(of(load.tokens, self.limits.tokens));
+        self.pace.time(batches.ceil(), load.units) / u32::try_from(self.instances).unwrap_or(u32::MAX)
     }
 
     /// A batch of so many units took this long.
     pub fn learn(&mut self, units: usize, time: Duration) {
         self.pace.learn(units, time);
+    }
+
+    /// A batch that was taken has its answers.
+    pub fn is_done(&mut self, costs: impl Iterator<Item = Cost>) {
+        costs.for_each(|cost| self.running.remove(cost));
     }
 
     /// The next batch in order of arrival, within the limits on requests, rows and tokens.
@@ -145,13 +182,14 @@ impl<T> Queue<T> {
             let Some(job) = self.pop() else { break };
             if job.deadline <= now { expired.push(job) } else { jobs.push(job) }
         }
+        jobs.iter().for_each(|job| self.running.add(job.cost));
         Next::Batch { jobs, expired }
     }
 
     /// Whether a job's time is over, or will be before its answer while others wait.
     fn is_hopeless(&self, job: &Job<T>, now: Instant) -> bool {
         let left = job.deadline.saturating_duration_since(now);
-        left.is_zero() || (self.jobs.len() > 1 && self.pace.time(job.cost.units()) > left)
+        left.is_zero() || (self.jobs.len() > 1 && self.pace.time(1.0, job.cost.units()) > left)
     }
 
     /// How many jobs from the front fit into one batch, and whether no further job could join them.
@@ -164,7 +202,7 @@ impl<T> Queue<T> {
             tokens += job.cost.tokens;
             work += job.cost.units();
             left = left.min(job.deadline.saturating_duration_since(now));
-            let beyond = rows > self.limits.rows || tokens > self.limits.tokens || self.pace.time(work) > left;
+            let beyond = rows > self.limits.rows || tokens > self.limits.tokens || self.pace.time(1.0, work) > left;
             if count > 0 && beyond {
                 return (count, true);
             }
@@ -176,7 +214,7 @@ impl<T> Queue<T> {
     fn pop(&mut self) -> Option<Job<T>> {
         let job = self.jobs.pop_front()?;
         self.waiting -= usize::from(job.last);
-        self.units -= job.cost.units();
+        self.load.remove(job.cost);
         Some(job)
     }
 
@@ -324,8 +362,14 @@ mod tests {
         assert!(q.push(vec![far(2)], now).is_ok(), "two instances take half the time");
         q.remove(1);
         q.remove(2);
-        assert_eq!(q.units, 100);
+        assert_eq!(q.load.units, 100);
         assert_eq!(tickets(q.next(now)).0, [0]);
-        assert_eq!(q.units, 0);
+        assert_eq!((q.load.units, q.running.units), (0, 100));
+        assert!(q.push(vec![far(4)], now).is_ok(), "an empty queue");
+        assert!(q.push(vec![far(5)], now).is_ok());
+        q.shared_by(1);
+        assert!(q.push(vec![far(6)], now).is_err(), "what runs counts as well");
+        q.is_done([job(0, 1, 100, now).cost].into_iter());
+        assert!(q.push(vec![far(6)], now).is_ok());
     }
 }

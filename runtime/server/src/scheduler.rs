@@ -166,6 +166,7 @@ impl Scheduler {
         let failed = answers.iter().filter(|a| a.is_err()).count();
         let mut queued = Duration::ZERO;
         let (count, mut rows, mut tokens, mut units) = (jobs.len(), 0, 0, 0);
+        let costs: Vec<_> = jobs.iter().map(|job| job.cost).collect();
         let mut waits = Vec::with_capacity(count);
         for (job, answer) in jobs.into_iter().zip(answers) {
             waits.push(start - job.queued);
@@ -176,9 +177,12 @@ impl Scheduler {
             let _ = job.payload.reply.send(answer);
         }
         // All that follows is done after the answers are on their way.
+        let mut state = self.lock();
+        state.queue.is_done(costs.into_iter());
         if failed < count {
-            self.lock().queue.learn(units, compute);
+            state.queue.learn(units, compute);
         }
+        drop(state);
         for wait in waits {
             queued += wait;
             self.meters.queue_duration.observe(wait.as_secs_f64());

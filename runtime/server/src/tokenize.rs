@@ -51,8 +51,8 @@ impl fmt::Display for TokenizeError {
 /// Bytes of text that are tokenized at first for each token of the limit.
 const BYTES_PER_TOKEN: usize = 32;
 
-/// So many characters are always taken: the slowest tokenizers take some 2 µs for each, so that one text cannot hold a
-/// thread much longer than a tenth of a second.
+/// So many characters are always taken: the slowest tokenizers take some 5 µs for each, so that one text cannot hold a
+/// thread much longer than a third of a second.
 const ALWAYS: usize = 1 << 16;
 
 pub struct TextTask {

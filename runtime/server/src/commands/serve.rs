@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -10,7 +11,6 @@ use super::{Failure, Start, emit};
 use crate::app::App;
 use crate::cores;
 use crate::http::{Listener, Serving, accept};
-use crate::pool::Pool;
 use crate::protocols::{metrics_router, router};
 use crate::wire::budget::Budget;
 use crate::wire::registry::Registry;
@@ -29,12 +29,21 @@ pub fn serve(start: Start, stops: watch::Receiver<u32>) -> Result<(), Failure> {
     let default_threads = (cores::usable_cores() / 4).clamp(1, 4);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(start.settings.count("http_threads").unwrap_or(default_threads))
-        .max_blocking_threads(Pool::threads(cores::usable_cores()) + 2)
+        .max_blocking_threads(2)
         .thread_name("http")
         .enable_all()
         .build()
         .map_err(|e| Failure::internal(format!("the runtime: {e}")))?;
-    let result = runtime.block_on(run(start, stops));
+    // Health and metrics have a thread of their own: what the others are busy with does not hold it up.
+    let side = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(1)
+        .thread_name("side")
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::internal(format!("the runtime of health and metrics: {e}")))?;
+    let result = runtime.block_on(run(start, stops, side.handle().clone()));
+    side.shutdown_timeout(Duration::from_millis(100));
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
@@ -50,7 +59,7 @@ enum Kind {
     Metrics,
 }
 
-async fn run(start: Start, mut stops: watch::Receiver<u32>) -> Result<(), Failure> {
+async fn run(start: Start, mut stops: watch::Receiver<u32>, side: Handle) -> Result<(), Failure> {
     let slots = slots(start.settings.count("max_connections").unwrap_or(4096));
     let open = listen(&start).await?;
     emit(&format!("{}\n", open.line))?;
@@ -73,7 +82,15 @@ async fn run(start: Start, mut stops: watch::Receiver<u32>) -> Result<(), Failur
             closing: on_close.clone(),
             alive: alive.clone(),
         };
-        accepting.push(tokio::spawn(accept(listener, serving)));
+        accepting.push(match kind {
+            Kind::Requests => tokio::spawn(accept(listener, serving)),
+            Kind::Metrics => side.spawn(async move {
+                match listener.here() {
+                    Ok(listener) => accept(listener, serving).await,
+                    Err(error) => crate::log::error(&format!("the listener of health and metrics: {error}")),
+                }
+            }),
+        });
     }
     drop((alive, on_close));
     let sweeping = tokio::spawn(sweep(registries.clone(), app.settings.seconds("read_timeout_s")));

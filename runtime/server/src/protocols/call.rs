@@ -143,7 +143,7 @@ impl Call {
         if size <= LARGE {
             return work();
         }
-        self.app.pool.run(self.due(), self.reserved.clone(), work).await
+        self.app.pool.run(size, self.due(), self.reserved.clone(), work).await
     }
 
     /// The answer with a JSON body.

@@ -88,6 +88,7 @@ fn splits_at_space(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::manifest::Overflow;
     use tokenizers::Tokenizer;
 
     fn file(normalizer: &str, split: &str, model: &str) -> String {
@@ -198,6 +199,50 @@ mod tests {
         let wide =
             file("null", bert, PIECES).replace("\"added_tokens\": []", "\"added_tokens\": [{\"content\": \"a b\"}]");
         assert!(!is_local(wide.as_bytes()));
+    }
+
+    /// Texts without any white space at the most characters that are always taken: none may hold a thread for long. The
+    /// times are printed (`cargo test --release solid -- --nocapture`).
+    #[test]
+    fn solid_texts_of_the_most_characters_are_tokenized_in_every_family() {
+        let bert = r#"{"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true}"#;
+        let level = r#"{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}"#;
+        let unsplit = r#"{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true}"#;
+        let nfkc = r#"{"type": "NFKC"}"#;
+        // Merges down to tokens of 4096 letters, and pieces of up to 64: more than vocabularies have.
+        let names: Vec<String> = (0..13).map(|n| "a".repeat(1 << n)).collect();
+        let vocabulary: Vec<String> = names.iter().enumerate().map(|(id, n)| format!("\"{n}\": {id}")).collect();
+        let merges: Vec<String> = names[..12].iter().map(|n| format!("[\"{n}\", \"{n}\"]")).collect();
+        let deep = format!(
+            r#"{{"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "fuse_unk": false,
+                "end_of_word_suffix": null, "byte_fallback": false, "ignore_merges": false,
+                "vocab": {{{}}}, "merges": [{}]}}"#,
+            vocabulary.join(", "),
+            merges.join(", ")
+        );
+        let scores: Vec<String> = names[..7].iter().map(|n| format!("[\"{n}\", -{}.5]", n.len())).collect();
+        let wide = format!(
+            r#"{{"type": "Unigram", "unk_id": 0, "byte_fallback": false, "vocab": [["u", 0.0], {}]}}"#,
+            scores.join(", ")
+        );
+        for (name, normalizer, split, model) in [
+            ("WordPiece", bert, r#"{"type": "BertPreTokenizer"}"#, PIECES),
+            ("BPE, bytes", "null", level, PAIRS),
+            ("BPE, bytes, deep", "null", level, &deep),
+            ("BPE, no split", "null", "null", &deep),
+            ("Unigram", nfkc, unsplit, UNIGRAM),
+            ("Unigram, wide", nfkc, unsplit, &wide),
+        ] {
+            let text = file(normalizer, split, model);
+            let task = super::super::TextTask::load(text.as_bytes(), 512, Overflow::Truncate, "").unwrap();
+            for part in ["a", "ab", "日", "a.", "e\u{301}", "\u{1f469}\u{200d}"] {
+                let text: String = part.chars().cycle().take(super::super::ALWAYS).collect();
+                let begin = std::time::Instant::now();
+                let tokens = task.encode(&text);
+                println!("{name}: {part:?} {:.0} ms", begin.elapsed().as_secs_f64() * 1e3);
+                assert!(tokens.is_ok(), "{name}: {part:?}");
+            }
+        }
     }
 
     #[test]

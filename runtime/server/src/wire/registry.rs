@@ -39,6 +39,9 @@ pub enum Verdict {
 /// Times shorter than this do not make a rate.
 const LEAST_US: u64 = 10_000;
 
+/// For so many µs a request may be incomplete without having to make room for another connection.
+const BEGINNING: u64 = 50_000;
+
 /// A client that takes nothing of its answer for so long may be left when the server stops or is full.
 const STALLED: Duration = Duration::from_secs(2);
 
@@ -151,7 +154,8 @@ impl Registry {
         let now = self.now_us();
         let entries = self.lock();
         let open = || entries.values().filter(|e| e.verdict().is_none());
-        let slowest = open().filter(|e| e.is_incomplete()).min_by_key(|e| e.rate(now));
+        // What has only just begun is most likely whole in a moment.
+        let slowest = open().filter(|e| e.is_incomplete() && e.age(now) >= BEGINNING).min_by_key(|e| e.rate(now));
         let oldest = || open().filter(|e| e.doing() == Doing::Idle).min_by_key(|e| e.since.load(Ordering::Relaxed));
         let stalled = || open().filter(|e| e.stalled(now)).min_by_key(|e| e.since.load(Ordering::Relaxed));
         self.send_away(slowest.or_else(oldest).or_else(stalled))
@@ -219,14 +223,24 @@ impl Entry {
         matches!(self.doing(), Doing::Head | Doing::Body)
     }
 
+    /// Bytes of the present request that have come, and of what came in one piece with it.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     fn stalled(&self, now: u64) -> bool {
         let since = self.since.load(Ordering::Relaxed);
         self.doing() == Doing::Writing && now.saturating_sub(since) > STALLED.as_micros() as u64
     }
 
+    /// Since it began what it is doing, in µs.
+    fn age(&self, now: u64) -> u64 {
+        now.saturating_sub(self.since.load(Ordering::Relaxed))
+    }
+
     /// Bytes a second since the request began.
     fn rate(&self, now: u64) -> u64 {
-        let elapsed = now.saturating_sub(self.since.load(Ordering::Relaxed)).max(LEAST_US);
+        let elapsed = self.age(now).max(LEAST_US);
         self.bytes.load(Ordering::Relaxed).saturating_mul(1_000_000) / elapsed
     }
 
@@ -363,8 +377,13 @@ mod tests {
         let (quick, slow, idle, older, busy) =
             (registry.enter(), registry.enter(), registry.enter(), registry.enter(), registry.enter());
         quick.arrived(10_000);
-        slow.arrived(9_999);
+        slow.arrived(5_000);
         slow.head_is_read();
+        let fresh = registry.enter();
+        fresh.arrived(1);
+        fresh.since.fetch_add(60_000_000, Ordering::Relaxed); // however long this test takes
+        aged(&quick, 100_000);
+        aged(&slow, 100_000);
         aged(&older, 50_000);
         busy.arrived(1);
         drop(busy.body_is_read());
@@ -374,6 +393,7 @@ mod tests {
             assert_eq!(next.verdict(), Some(Verdict::Room));
         }
         assert!(!registry.make_slot());
+        assert_eq!(fresh.verdict(), None, "it has only just begun");
         assert_eq!(busy.verdict(), None);
         assert_eq!(registry.evicted(), 4);
     }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::{Buf, Bytes};
 use rustix::net::RecvFlags;
 use socket2::{SockFilter, SockRef};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,11 +16,13 @@ use super::registry::{Doing, Entry};
 pub struct Watched<S> {
     stream: S,
     entry: Arc<Entry>,
+    /// What was read from the stream before, and is still to be given.
+    before: Bytes,
 }
 
 impl<S> Watched<S> {
-    pub fn new(stream: S, entry: Arc<Entry>) -> Self {
-        Watched { stream, entry }
+    pub fn new(stream: S, entry: Arc<Entry>, before: Bytes) -> Self {
+        Watched { stream, entry, before }
     }
 
     pub fn into_inner(self) -> S {
@@ -38,7 +41,7 @@ pub fn seal(socket: &impl AsFd) {
 
 /// Whether nothing of a request lies in the socket. Where that is so, nothing more can come into it: between this look
 /// and the socket's end no byte is accepted that then would be lost.
-fn is_silent(socket: &impl AsFd) -> bool {
+pub fn is_silent(socket: &impl AsFd) -> bool {
     seal(socket);
     let looked = rustix::net::recv(socket, &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
     let silent = !matches!(looked, Ok((_, 1..)));
@@ -52,6 +55,13 @@ fn is_silent(socket: &impl AsFd) -> bool {
 impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.before.is_empty() {
+            let count = this.before.len().min(buf.remaining());
+            buf.put_slice(&this.before[..count]);
+            this.before.advance(count);
+            this.entry.arrived(count);
+            return Poll::Ready(Ok(()));
+        }
         if this.entry.verdict().is_some() {
             match this.entry.doing() {
                 Doing::Idle if is_silent(&this.stream) => return Poll::Ready(Ok(())),
