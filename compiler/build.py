@@ -17,22 +17,22 @@ from ..runtime import load
 from .build_key import build_key, find_build, remember_build, tuning_digest
 from .bundle.content import bundle_content, lock_sections, manifest_of
 from .bundle.golden import golden_sizes, random_inputs
-from .bundle.lock import check_lock, lock_beside, lock_text, read_lock
+from .bundle.lock import check_lock, lock_beside, lock_text, read_lock, write_lock
 from .bundle.manifest import Manifest, bundle_digest, has_manifest
 from .bundle.server import find as find_server
-from .bundle.tokenizer import check_tokenizer
 from .bundle.write import check_replaceable, finish, publish, recover, temporary_beside, write_content
 from .cache import WITHOUT_CACHE, Spare
+from .disk import disk_full, is_full
 from .driver import Compiled, Machine, Request, check_spec, choose_machine, compile_model, versions
 from .errors import Exit, InfcError
 from .measure import Measured, measure
 from .measure.table import exit_code_of
+from .passes.pipeline import parse_passes
+from .processes import check_interrupted
 from .report.profile import profile
 from .temporary import work_folder
 
 PROFILE_RUNS = 7
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-from .passes.pipeline import parse_passes
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,18 @@ def build(request: Request) -> Outcome:
         try:
             return _reuse(request, spec, machine, found, out)
         except (OSError, ValueError, KeyError, TypeError) as error:  # removed or damaged while it was read
+            if is_full(error):
+                raise disk_full(out.parent, request.spec.parent) from error
             spare.failed(error)
     with temporary_beside(out) as temporary:
         try:
             with work_folder() as work:
                 outcome = _build_into(request, spec, machine, temporary, work, out, spare)
         except OSError as error:
-            if error.errno not in DISK_FULL:
+            if error.errno != errno.EFBIG and not is_full(error):  # EFBIG: `ulimit -f`
                 raise
-            raise InfcError(
-                f"the disk is full: {error.filename or f'of {temporary.parent} or {tempfile.gettempdir()}'}",
-                exit_code=Exit.MISSING,
-                hint="free some disk space, choose another place with -o, or set TMPDIR",
-            ) from error
+            raise disk_full(temporary.parent, tempfile.gettempdir(), request.spec.parent) from error
+        check_interrupted()
         publish(temporary, out)
     return outcome
 
@@ -104,8 +103,6 @@ def _build_into(
     model = spec.models[0]
     compiled = compile_model(request, spec, model, machine, work)
     try:
-        if compiled.imported.embed is not None:
-            check_tokenizer(compiled.imported.embed.tokenizer, compiled.imported.graph)
         sections = lock_sections(
             spec,
             compiled.imported.used_files,
@@ -138,7 +135,7 @@ def _build_into(
     code = exit_code_of(measured, spec.promised)
     if code == Exit.UNMET:
         raise Missed(measured)
-    lock_path.write_text(lock, encoding="utf-8")
+    write_lock(lock_path, lock)
     if request.cache is not None:
         table = tuning_digest(request, spec, machine) if request.locked else compiled.tuning.table
         tuned = request.tune > 0 and not request.locked and not compiled.tuning.missing
@@ -197,7 +194,7 @@ def _reuse(request: Request, spec: Spec, machine: Machine, found: Path, out: Pat
         with temporary_beside(out) as temporary:
             shutil.copytree(found, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".entry.json"))
             publish(temporary, out)
-    lock_path.write_text(lock, encoding="utf-8")
+    write_lock(lock_path, lock)
     measured = tuple(Measured(**row) for row in json.loads((found / "evidence" / "targets.json").read_text()))
     report = json.loads((found / "evidence" / "build.json").read_text(encoding="utf-8"))
     return Outcome(out, digest, exit_code_of(measured, spec.promised), measured, report, reused=True)

@@ -32,6 +32,7 @@ def build_key(request: Request, spec: Spec, machine: Machine, tuning: str, *, tu
         machine.variant,
         machine.cores,
         request.passes,
+        request.allow_paths,
         tuning,
         tuned,
         {name: str(value) for name, value in machine.target.tools().items()},
@@ -72,7 +73,7 @@ def remember_build(cache: Cache, key: str, used: Iterable[Path], bundle: Path) -
     """Stores a finished bundle under the key and the digests of the files it was made from."""
     import shutil
 
-    files = sorted(str(path.resolve()) for path in used)
+    files = sorted(str(path.absolute()) for path in used)  # links are followed anew each time
     for _ in range(_LINKS):
         entry = cache.get(key)
         if entry is None:

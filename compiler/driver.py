@@ -132,6 +132,7 @@ def import_model(model: Model, folder: Path, work: Path, request: Request) -> Im
         require_sandbox=request.require_sandbox,
         import_memory=request.import_memory,
         import_seconds=request.import_seconds,
+        allow_paths=request.allow_paths,
         warn=request.notice,
     )
     return load(model, folder, options=options)
@@ -268,15 +269,22 @@ def _emit_model(request: Request, spec: Spec, model: Model, machine: Machine, st
 
 def compile_model(request: Request, spec: Spec, model: Model, machine: Machine, work: Path) -> Compiled:
     """Spec -> model.so and weights, through every stage."""
+    from .bounds import check_inputs, check_plan, memory_of
+    from .bundle.tokenizer import check_tokenizer
     from .measure.rows import check_rows
 
+    memory = memory_of(machine.hardware, here=machine.runs_here)
+    check_inputs(model, memory)
     request.report(f"importing {model.name}")
     imported = import_model(model, Path(spec.folder or "."), work / "import", request)
     try:
+        if imported.tokenizer is not None:
+            check_tokenizer(imported.tokenizer, imported.graph, required=request.require_sandbox)
         check_rows(model, imported)
         request.report(f"optimizing {model.name}")
         imported, decisions = reduce(optimize(imported, request), model, machine, request)
         plan = plan_model(imported)
+        check_plan(plan, memory)
         request.report(f"compiling {model.name} for {machine.variant}: {len(plan.steps)} steps")
         tuning = tune_plan(plan, request, model, machine, work / "tuning")
         rendered = machine.target.render(plan, machine.variant, tuning.choices)

@@ -185,10 +185,11 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
-def outside(written: str, span: Span, absolute: str | None = None) -> Diagnostic:
+def outside(written: str, span: Span | None, absolute: str | None = None) -> Diagnostic:
     """A path leaves the folder tree of its spec, by itself or through a link in it."""
     real = None if absolute is None else os.path.realpath(absolute)
-    link = (f"it is a link to {real}",) if real is not None and real != absolute else ()
+    shown = "" if real is None else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in real)
+    link = (f"it is a link to {shown}",) if real is not None and real != absolute else ()
     return Diagnostic(
         "E0402", f"{written} is outside the folder of the spec", span, "",
         help=(*link, "move it there, or allow its folder with --allow-path DIR"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,7 +66,15 @@ class Making:
             elif os.path.isdir(value.absolute) != folder:
                 what, other = ("a folder", "a file") if folder else ("a file", "a folder")
                 self.error("E0403", f"{value.written} is {other}", captured.span, f"expected {what}")
+            elif not folder and not os.path.isfile(value.absolute):
+                self.error("E0403", f"{value.written} is {_kind(value.absolute)}", captured.span, "expected a file")
         return value.absolute
+
+
+def _kind(path: str) -> str:
+    """What stands at path that is neither file nor folder."""
+    mode = os.stat(path).st_mode
+    return "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
 
 
 def spans_of(captures: Mapping[str, Captured], **names: str) -> tuple[tuple[str, Span], ...]:

@@ -9,11 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ...dsl.spec import LatencyTarget, Model, Spec
+from ..bounds import batch_of
 from ..codegen.describe import describe_inputs, describe_outputs
 from ..codegen.plan import arena_bytes
 from ..decisions import Decision, narrowest
 from ..driver import Compiled, Machine
-from ..ir.graph import Array, Graph
+from ..ir.graph import Array
 from ..ir.interpret import run
 from . import manifest as m
 from .golden import golden
@@ -57,7 +58,8 @@ def _answers(compiled: Compiled) -> Callable[[Mapping[str, Array]], Mapping[str,
 def manifest_of(spec: Spec, model: Model, compiled: Compiled, machine: Machine, files: list[m.File]) -> m.Manifest:
     """The manifest of a bundle that holds `files`."""
     graph, platform = compiled.imported.graph, machine.platform
-    batch = _batch(graph)
+    rows, tokens = batch_of(compiled.plan)
+    batch = m.Batch(max_requests=rows, max_rows=rows, max_tokens=tokens, wait_s=0.0)
     embed = compiled.imported.embed
     parts = {
         "weights": compiled.weights.stat().st_size + compiled.library.stat().st_size,
@@ -113,13 +115,6 @@ def manifest_of(spec: Spec, model: Model, compiled: Compiled, machine: Machine, 
         memory=m.Memory(serving_bytes=serving, swapping_bytes=2 * serving),
         files=files,
     )
-
-
-def _batch(graph: Graph) -> m.Batch:
-    """A merged batch may be as large as the largest single request."""
-    rows = graph.dims[graph.batch_dim][1] if graph.batch_dim in graph.dims and graph.batch_dim else 1
-    length = graph.dims[graph.length_dim][1] if graph.length_dim in graph.dims and graph.length_dim else 1
-    return m.Batch(max_requests=rows, max_rows=rows, max_tokens=rows * length, wait_s=0.0)
 
 
 def _task(compiled: Compiled) -> m.Task:

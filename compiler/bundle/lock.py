@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 from ..errors import InfcError
+from ..temporary import sweep, temporary_folder
 
 FORMAT = 1
 
@@ -43,6 +45,16 @@ def _value(value: object) -> str:
 def lock_beside(spec: Path) -> Path:
     """Where the lock of a spec lies."""
     return spec.with_name(f"{spec.name}.lock")
+
+
+def write_lock(path: Path, text: str) -> None:
+    """Replaces the lock at path at once: a full disk leaves the old one. Raises OSError."""
+    path = path.resolve()  # where a link leads, as a plain write would
+    prefix = f".{path.name}.tmp-"
+    sweep(path.parent, prefix)
+    with temporary_folder(path.parent, prefix) as folder:
+        (folder / path.name).write_text(text, encoding="utf-8")
+        os.replace(folder / path.name, path)
 
 
 def read_lock(path: Path, command: str) -> Mapping[str, object]:

@@ -1,32 +1,32 @@
-"""The tokenizer that goes into a bundle is one that the server can read, and fits the model beside it."""
+"""The tokenizer that goes into a bundle is one that the server can read, fits the model beside it, and does not explode."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import InfcError, require
+from ..frontends.errors import FrontendError
 from ..ir.graph import Graph
+from ..sandbox.process import Bounds, Confined, Worker
 
 IDS = "input_ids"
+BOUNDS = Bounds(memory_bytes=1 << 30, disk_bytes=1 << 20, answer_bytes=1 << 20, seconds=20.0)
+SESSION = "infc.compiler.frontends.tokenizer_check"
 
 
-def check_tokenizer(path: Path, graph: Graph) -> None:
-    """Raises InfcError (exit 2) where tokenizer.json is damaged, or gives ids that the model has no embedding for."""
-    tokenizers = require("tokenizers")
-    try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001 - the package raises Exception itself
-        raise InfcError(
-            f"{path} is no tokenizer: {error}",
-            hint="save it again with `AutoTokenizer.from_pretrained(...).save_pretrained(folder)`",
-        ) from None
+def check_tokenizer(path: Path, graph: Graph, *, required: bool = False) -> None:
+    """Tries the tokenizer in a locked-in worker (see frontends/tokenizer_check). Raises FrontendError (exit 2) where it is
+    damaged, gives ids that the model has no embedding for, or takes too much; `required`: see sandbox.process."""
     spec = graph.input_specs.get(IDS)
-    vocabulary: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
-    if spec is None or spec.maximum is None or not vocabulary:
-        return
-    most, token = max((number, token) for token, number in vocabulary.items())
-    if most > spec.maximum:
-        raise InfcError(
-            f"{path} gives token {token!r} the id {most}, and the model's vocabulary ends at {int(spec.maximum)}",
-            hint="the tokenizer belongs to another model",
-        )
+    maximum = None if spec is None or spec.maximum is None else int(spec.maximum)
+    at = path.absolute()
+    subject = f"{at.parent.name}/{at.name}"
+    confined = Confined(read=(str(at), str(at.resolve())), bounds=BOUNDS, required=required)
+    worker = Worker(SESSION, subject, confined=confined)
+    try:
+        worker.ask({"do": "try", "path": str(at), "maximum": maximum})
+    except FrontendError as error:
+        if subject in error.message:
+            raise
+        raise FrontendError(f"{subject}: {error.message}", hint=error.hint) from None
+    finally:
+        worker.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any, cast
 from ..ir.graph import Place
 from ..ir.types import ITEM_BYTES, TensorType
 from .errors import FrontendError
-from .files import read_json_file
+from .files import open_regular, read_json_file
 from .places import fixed_shape
 from .safetensors_header import Stored, read_header
 
@@ -69,7 +71,7 @@ def read_index(folder: Path, index: Path) -> dict[str, str]:
             raise FrontendError(f"{index.name} is no checkpoint index: {name[:120]!r} names no file")
     for file in set(found.values()):
         plain = file not in ("", ".", "..") and not set(file) & set("/\\\0")
-        if not plain or not (folder / file).exists():
+        if not plain or not os.path.exists(folder / file):  # Path.exists raises for a name that is too long
             raise FrontendError(f"{index.name} names the file {file[:120]!r}, which is not in {folder.name}")
     return found
 
@@ -92,6 +94,17 @@ def _sharded(folder: Path, index: Path) -> Checkpoint:
 
 def _bin_shards(folder: Path, index: Path) -> list[Path]:
     return [folder / name for name in sorted(set(read_index(folder, index).values()))]
+
+
+def check_unpacked(file: Path) -> None:
+    """Raises FrontendError where a zip says that it holds more than its own bytes: what torch saves is never compressed."""
+    try:
+        with os.fdopen(open_regular(file), "rb") as opened, zipfile.ZipFile(opened) as archive:
+            held = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        raise FrontendError(f"{file.name} is no checkpoint that torch.save wrote: {str(error)[:200]}") from None
+    if held > file.stat().st_size:
+        raise FrontendError(f"{file.name} has {file.stat().st_size:,} bytes and says that it holds {held:,}")
 
 
 def stored_place(stored: Stored) -> Place:

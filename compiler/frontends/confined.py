@@ -7,17 +7,20 @@ The worker reads the model's own files, writes to a folder of its own, and start
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from ...dsl.spec import Model, Policy, Pooling
 from ..sandbox.process import Bounds, Confined, Worker, printable
 from .answers import imported_from
-from .imported import EmbedTask, Imported, Options
+from .imported import EmbedTask, Imported, Options, Tokenize
 from .spec_json import model_to_json
+from .tree import check_tree
 
+IDS_AT_ONCE = 1 << 17
+"""Ids that one answer may have."""
 MOST_PROMPT = 10_000
 """Characters."""
 SECONDS_PER_BYTE = 1 / (20 << 20)
@@ -25,13 +28,14 @@ SECONDS_PER_BYTE = 1 / (20 << 20)
 
 
 def load(model: Model, folder: Path, options: Options) -> Imported:
-    """The model of a huggingface or export source, imported in a worker. Raises FrontendError, and InfcError (exit 6)
-    where a sandbox is required and cannot be had."""
+    """The model of a huggingface or export source, imported in a worker. Raises FrontendError, and InfcError for a link
+    that leads out of the spec's tree, or (exit 6) where a sandbox is required and cannot be had."""
     model = located(model)
     source = model.source
     path = Path(os.path.abspath(source.path or ""))
-    roots = readable(path)
-    confined = Confined(read=roots, bounds=bounds_of(path, options), required=options.require_sandbox)
+    tree = check_tree(source, folder, options.allow_paths)
+    roots = tree.paths
+    confined = Confined(read=roots, bounds=bounds_of(tree.size, options), required=options.require_sandbox)
     session = f"{__package__}.confined_worker"
     subject = repr(source.written or source.hub or path.name)
     worker = Worker(session, subject, folder=options.work, confined=confined, python=options.python)
@@ -50,7 +54,7 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     except BaseException:
         worker.close()
         raise
-    return replace(imported, embed=embed)
+    return replace(imported, embed=embed, tokenize=None if embed is None else _tokenize(worker, embed.limit))
 
 
 def located(model: Model) -> Model:
@@ -62,18 +66,8 @@ def located(model: Model) -> Model:
     return replace(model, source=replace(model.source, path=str(snapshot(model.source))))
 
 
-def readable(path: Path) -> tuple[str, ...]:
-    """What the worker may read of a source: its file or folder, and where links in it lead (that they may lead there was
-    checked before)."""
-    found = {str(path), os.path.realpath(path)}
-    for place, folders, files in os.walk(path):
-        found |= {os.path.realpath(p) for n in (*folders, *files) if os.path.islink(p := os.path.join(place, n))}
-    return tuple(sorted(found))
-
-
-def bounds_of(path: Path, options: Options) -> Bounds:
-    """What the import of a source may take: room for its weights in float32, twice, beside the libraries' own."""
-    size = sum(f.stat().st_size for f in (path.rglob("*") if path.is_dir() else [path]) if f.is_file())
+def bounds_of(size: int, options: Options) -> Bounds:
+    """What the import of a source of so many bytes may take: room for its weights in float32, twice, beside the libraries' own."""
     memory = options.import_memory or (6 << 30) + 4 * size
     seconds = options.import_seconds or 600 + size * SECONDS_PER_BYTE
     return Bounds(memory_bytes=memory, disk_bytes=(2 << 30) + 3 * size, seconds=seconds)
@@ -88,6 +82,40 @@ def _under(roots: tuple[str, ...]) -> Any:
         return any(at == r or at.startswith(r.rstrip("/") + "/") for r in real)
 
     return owns
+
+
+def _tokenize(worker: Worker, limit: int) -> Tokenize:
+    """Tokenizes in the worker, so many texts at a time that no answer is too long."""
+
+    def tokenize(texts: Sequence[str], truncate: bool) -> list[dict[str, list[int]]]:
+        rows: list[dict[str, list[int]]] = []
+        at_once = max(1, IDS_AT_ONCE // limit)
+        for start in range(0, len(texts), at_once):
+            part = list(texts[start : start + at_once])
+            said = worker.ask({"do": "tokenize", "texts": part, "truncate": truncate, "first": start + 1})
+            found = cast("list[dict[str, list[int]]]", said.get("rows"))
+            if type(found) is not list or len(found) != len(part) or not all(_is_row(row, limit) for row in found):
+                raise worker.damaged("rows of tokens are not in the form of one")
+            rows += found
+        return rows
+
+    return tokenize
+
+
+def _is_row(row: Any, limit: int) -> bool:
+    """Whether a row is three lists of as many ids, no more than the limit."""
+    if not isinstance(row, dict) or set(cast("dict[str, Any]", row)) != {
+        "input_ids",
+        "attention_mask",
+        "token_type_ids",
+    }:
+        return False
+    columns = list(cast("dict[str, Any]", row).values())
+    if not all(isinstance(c, list) for c in columns):
+        return False
+    lists = cast("list[list[Any]]", columns)
+    fits = len(lists[0]) <= limit and all(len(c) == len(lists[0]) for c in lists)
+    return fits and all(type(n) is int and 0 <= n < 1 << 63 for c in lists for n in c)
 
 
 def _embed(said: Mapping[str, Any], owns: Any) -> EmbedTask | None:

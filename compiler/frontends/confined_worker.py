@@ -32,12 +32,23 @@ def open_session() -> Handle:
             return _said(imported, folder)
         if imported is None:
             raise FrontendError("no model was imported")
+        if request["do"] == "tokenize":
+            return {"rows": _tokenized(imported, request)}
         compute = imported.layers if request["layers"] else imported.reference
         assert compute is not None
         found = compute(read_arrays(request["inputs"], folder, "in"))
         return {"outputs": write_arrays(found, folder, "out")}
 
     return handle
+
+
+def _tokenized(imported: Imported, request: Mapping[str, Any]) -> list[dict[str, list[int]]]:
+    from ..measure.rows import tokenize_rows
+
+    assert imported.embed is not None
+    embed = imported.embed
+    first = int(request["first"])
+    return tokenize_rows(str(embed.tokenizer), request["texts"], embed.limit, request["truncate"], embed.prompt, first)
 
 
 def _said(imported: Imported, folder: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from ..ir.graph import Array, Graph, Place, Weight
 from ..ir.types import TensorType
 from .errors import FrontendError
 from .fields import Field, bounds_of, check_dtype, expected_outputs, field_of
+from .finite import check_exported
 from .fx_export import Exported, data_dependent, decompositions, quiet
 from .import_mlir import import_program, tensor_weight
 from .imported import Imported, Options
@@ -47,6 +48,8 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     graph, mlir = _imported(
         model, file, folder, opened, Exported(program, fields, names, bounds_of(model, fields), opened.said)
     )
+    allowed = model.source.nan_allowed
+    unused = check_exported(program, set(graph.weights), file.name, nan_allowed=allowed, said=opened.said)
     module = program.module()
     given = tuple(name for name, _ in graph.outputs)
 
@@ -59,7 +62,7 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
         keys = [w if w in by_name else names[i] for i, w in enumerate(wanted)]
         return {name: by_name[key] for name, key in zip(given, keys, strict=True)}
 
-    return Imported(graph=graph, mlir=mlir, reference=reference, used_files=(file,))
+    return Imported(graph=graph, mlir=mlir, reference=reference, used_files=(file,), notes=unused)
 
 
 def load_program(file: Path, root: str = "") -> Opened:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from ...dsl.spec import Input, Model
 from ..ir.dims import Dim, Range, sym
@@ -101,7 +102,7 @@ def example_size(bounds: Range, taken: set[int]) -> int:
     of `taken`, so that two symbols never look equal."""
     low, high = bounds
     start = min(high, max(low, 3))
-    for size in (*range(start, high + 1), *range(start, low - 1, -1)):
+    for size in chain(range(start, high + 1), range(start, low - 1, -1)):
         if size > 1 and size not in taken:
             return size
     return start

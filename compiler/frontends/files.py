@@ -22,6 +22,11 @@ JSON_DEPTH = 64
 _KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
 
 
+def kind_of(mode: int) -> str:
+    """What an entry is that is no regular file, by its st_mode."""
+    return next((name for test, name in _KINDS if test(mode)), "a device")
+
+
 def open_regular(path: Path) -> int:
     """A descriptor of path for reading, which never waits. Raises FrontendError where it is no regular file."""
     try:
@@ -33,8 +38,7 @@ def open_regular(path: Path) -> int:
     if stat.S_ISREG(mode):
         return handle
     os.close(handle)
-    kind = next((name for test, name in _KINDS if test(mode)), "a device")
-    raise FrontendError(f"{shown(path)} is {kind}, and a file is needed")
+    raise FrontendError(f"{shown(path)} is {kind_of(mode)}, and a file is needed")
 
 
 def read_bytes(path: Path, limit: int = JSON_BYTES) -> bytes:

@@ -8,7 +8,7 @@ named in a note.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -28,10 +28,15 @@ def check_module(module: Any, used: Collection[str], source: str, *, nan_allowed
     return check_finite(weights_of_module(module), used, source, nan_allowed=nan_allowed)
 
 
-def check_exported(program: Any, used: Collection[str], source: str, *, nan_allowed: bool) -> tuple[str, ...]:
-    """As check_module, for the parameters and buffers of a torch.export.ExportedProgram."""
+def check_exported(
+    program: Any, used: Collection[str], source: str, *, nan_allowed: bool, said: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """As check_module, for the parameters, buffers and constants of a torch.export.ExportedProgram. `said` gives the names
+    that `used` and messages have where the program's own differ."""
     parameters = set(program.graph_signature.parameters)
-    state = ((name, tensor, name in parameters) for name, tensor in program.state_dict.items())
+    names = said or {}
+    held: dict[str, Any] = {**program.constants, **program.state_dict}
+    state = ((names.get(n, n), t, n in parameters) for n, t in held.items() if isinstance(t, torch.Tensor))
     return check_finite(state, used, source, nan_allowed=nan_allowed)
 
 
@@ -78,7 +83,9 @@ def _chunks(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
 
 def _is_fine(tensor: torch.Tensor, parameter: bool) -> bool:
     for chunk in _chunks(tensor):
-        values = chunk if chunk.dtype in _DIRECT else chunk.float()
+        values = chunk.detach() if chunk.dtype in _DIRECT else chunk.detach().float()
+        if bool(torch.isfinite(values.sum())):
+            continue  # at the speed of memory; a sum that is no number may also have run over
         low, high = torch.aminmax(values)  # NaN where any is
         bad = ~torch.isfinite(low) | ~torch.isfinite(high) if parameter else torch.isnan(low) | torch.isnan(high)
         if bool(bad):
@@ -90,7 +97,7 @@ def _what_is_wrong(name: str, tensor: torch.Tensor, parameter: bool) -> str:
     """`parameter 'a.weight' f32[2, 3] holds nan at [0, 1] (and 4 more)`."""
     count, first, value, at = 0, -1, 0.0, 0
     for chunk in _chunks(tensor):
-        values = chunk if chunk.dtype in _DIRECT else chunk.float()
+        values = chunk.detach() if chunk.dtype in _DIRECT else chunk.detach().float()
         bad = ~torch.isfinite(values) if parameter else torch.isnan(values)
         found = int(bad.sum())
         if found and first < 0:

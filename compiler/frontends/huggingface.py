@@ -29,13 +29,14 @@ from ..ir.dims import Range
 from ..ir.graph import Array, Graph, InputSpec, Weight
 from ..ir.types import TensorType
 from . import whole_attention
-from .checkpoint import WIDENED, Checkpoint, Locator, find_checkpoint, stored_place
+from .checkpoint import WIDENED, Checkpoint, Locator, check_unpacked, find_checkpoint, stored_place
 from .config_check import check_config, check_elements, check_kinds, held_by
 from .errors import FrontendError
 from .fields import Field, bounds_of, expected_outputs, field_of
 from .finite import check_module
 from .fx_export import export_module, flatten_outputs
 from .hub import snapshot
+from .image_size import PROCESSOR, image_field
 from .import_mlir import import_program, tensor_weight
 from .imported import EmbedTask, Imported, Options, Reference
 from .layers import recorded
@@ -47,8 +48,6 @@ from .to_mlir import Program, to_mlir
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 DEFAULT_TOKENS = 512
-DEFAULT_SIDE = 224
-"""Pixels: images of a model whose folder does not say."""
 HIDDEN = "last_hidden_state"
 
 
@@ -96,7 +95,7 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
             normalize=settings.normalize,
         )
     used = {source / "config.json", *loaded.checkpoint.files, *settings.files}
-    used |= {p for p in (tokenizer, source / "preprocessor_config.json") if p.is_file()}
+    used |= {p for p in (tokenizer, source / PROCESSOR) if p.is_file()}
     return Imported(
         graph=graph,
         mlir=text,
@@ -149,19 +148,19 @@ def class_of(folder: Path, config: Mapping[str, Any], base: bool) -> Any:
     found = getattr(transformers, name, None)
     if found is None or not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
         known = [n for n in dir(transformers) if n.endswith(("Model", "Classification", "LM"))]
-        near = difflib.get_close_matches(name, known, 1)
+        near = difflib.get_close_matches(name[:80], known, 1)
         remote = (
             " (its code is in the folder, and infc runs no code of a model folder)" if config.get("auto_map") else ""
         )
         raise FrontendError(
-            f"{folder.name}/config.json names the class {name!r}, which transformers {transformers.__version__} "
+            f"{folder.name}/config.json names the class {name!r:.80}, which transformers {transformers.__version__} "
             f"does not have{remote}",
             hint=f"did you mean {near[0]!r}?" if near else 'use `torch("file.py:factory")` with your own code',
         )
     if found.config_class is not None and found.config_class.model_type != kind:
         raise FrontendError(
-            f"{folder.name}/config.json names the class {name!r}, which is for model_type "
-            f"{found.config_class.model_type!r}, and says model_type {kind!r}"
+            f"{folder.name}/config.json names the class {name!r:.80}, which is for model_type "
+            f"{found.config_class.model_type!r}, and says model_type {kind!r:.80}"
         )
     if base:
         mapping: Any = transformers.MODEL_MAPPING
@@ -242,6 +241,7 @@ def _read_bin(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
         if file.suffix != ".bin":
             continue
         try:
+            check_unpacked(file)
             found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:  # noqa: BLE001 - whatever torch says of a file, it is the file's
             raise FrontendError(
@@ -273,7 +273,7 @@ def fields_of(model: Model, module: Any, folder: Path) -> list[Field]:
     """The inputs that the architecture takes, checked against the spec's `input` lines. Raises FrontendError."""
     main = getattr(module, "main_input_name", "input_ids")
     if main == "pixel_values":
-        fields = [_image_field(module.config, folder)]
+        fields = [image_field(module.config, folder)]
     elif main == "input_ids":
         fields = _text_fields(module)
     else:
@@ -319,23 +319,6 @@ def _text_fields(module: Any) -> list[Field]:
     if "token_type_ids" in takes and kinds > 1:
         fields.append(Field("token_type_ids", "token_type_ids", "int64", shape, InputSpec(0, 0, kinds - 1)))
     return fields
-
-
-def _image_field(config: Any, folder: Path) -> Field:
-    size: Any = getattr(config, "image_size", None)
-    processor = folder / "preprocessor_config.json"
-    if size is None and processor.is_file():
-        said = read_json(processor)
-        size = said.get("crop_size") or said.get("size")
-    if isinstance(size, dict):
-        side = size.get("shortest_edge", DEFAULT_SIDE)
-        height, width = size.get("height", side), size.get("width", side)
-    elif isinstance(size, (list, tuple)):
-        height, width = size[0], size[1]
-    else:
-        height = width = size or DEFAULT_SIDE
-    channels = int(getattr(config, "num_channels", 3))
-    return Field("pixel_values", "pixel_values", "float32", ("batch", channels, int(height), int(width)))
 
 
 def position_limit(module: Any) -> int | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...dsl.spec import Policy, Pooling
 from ..ir.graph import Array, Graph
 
+Tokenize = Callable[[Sequence[str], bool], list[dict[str, list[int]]]]
+"""Texts, and whether they are cut at the limit -> input_ids, attention_mask and token_type_ids of each."""
 Reference = Callable[[Mapping[str, Array]], dict[str, Array]]
 """Runs the original model: inputs by name (one whole batch) -> outputs by the Graph's names. float32, as torch computes."""
 
@@ -41,6 +43,9 @@ class Imported:
     """The output of each layer of the original model, by module path, as the reference runs it; None where the source has
     no modules (an exported program)."""
 
+    tokenize: Tokenize | None = None
+    """Tokenizes in the worker; None where the model was imported in this process, or takes no text."""
+
     @property
     def tokenizer(self) -> Path | None:
         """The tokenizer file that goes into the bundle."""
@@ -60,4 +65,6 @@ class Options:
     """Bytes that an import may take; 0: by the source's size."""
     import_seconds: float = 0.0
     """Seconds that it may take; 0: by the source's size."""
+    allow_paths: tuple[str, ...] = ()
+    """Folders beside the spec's that a model's links may lead to (--allow-path)."""
     warn: Callable[[str], None] = lambda _: None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -56,7 +57,7 @@ def read_settings(folder: Path, task: Task) -> Settings:
                 normalize = True
             elif kind != "Transformer":
                 raise FrontendError(
-                    f"{folder.name}/modules.json has the module {row.get('type')!r}, which is not supported "
+                    f"{folder.name}/modules.json has the module {row.get('type')!r:.80}, which is not supported "
                     "(Transformer, Pooling and Normalize are)",
                     hint='use `task tensor` for the hidden states, or `torch("file.py:factory")` with the whole model',
                 )
@@ -99,8 +100,8 @@ def _pooling(folder: Path, path: str, files: list[Path], task: Task) -> tuple[Po
             hint="a module's path is relative to the folder, such as `1_Pooling`",
         )
     config = folder / path / "config.json"
-    if not config.is_file():
-        raise FrontendError(f"{folder.name}/modules.json names {path}/config.json, which is missing")
+    if not os.path.isfile(config):  # Path.is_file raises for a name that is too long
+        raise FrontendError(f"{folder.name}/modules.json names {path[:120]}/config.json, which is missing")
     files.append(config)
     said = read_json_file(config, dict)
     include = bool(said.get("include_prompt", True))
@@ -115,7 +116,7 @@ def _pooling(folder: Path, path: str, files: list[Path], task: Task) -> tuple[Po
         known = [_MODES[k] for k in found if k in _MODES]
     if len(found) != 1 or len(known) != 1:
         raise FrontendError(
-            f"{folder.name}/{path}/config.json asks for the pooling {' + '.join(found) or 'none'}, which is not supported",
+            f"{folder.name}/{path[:120]}/config.json asks for the pooling {' + '.join(found)[:120] or 'none'}, which is not supported",
             hint="write `task embed(pooling = mean)`; mean, cls, max and last are known",
         )
     return known[0], include

@@ -16,6 +16,7 @@ gives one that prints alike.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -214,7 +215,7 @@ def parse_op(name: str, attributes: Mapping[str, str]) -> Op:
     cls = known().get(name)
     if cls is None:
         raise ValueError(f"no op is called {name!r}; known: {', '.join([*known(), *TABLE])}")
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     fields = {f.name for f in dataclasses.fields(cls)}
     unknown = sorted(set(attributes) - fields)
     if unknown:
@@ -224,6 +225,11 @@ def parse_op(name: str, attributes: Mapping[str, str]) -> Op:
         if not _fits(value, hints[key]):
             raise ValueError(f"{name}: {key}={attributes[key]} is no {hints[key]}")
     return cls(**values)
+
+
+@functools.cache
+def _hints(cls: type[Op]) -> dict[str, Any]:
+    return get_type_hints(cls)
 
 
 def _fits(value: Any, hint: Any) -> bool:

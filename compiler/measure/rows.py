@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...dsl.spec import DataSet, Model
-from ..errors import InfcError, require
+from ..errors import InfcError
 from ..frontends import Imported
 from ..frontends.files import open_regular, parse_json
+from ..frontends.tokenizer_check import load
 from ..ir.graph import Graph, InputSpec
 from ..ir.ops.leaf import Input
 from ..ir.types import numpy_dtype
@@ -45,7 +46,11 @@ def read_rows(data: DataSet, model: Model, imported: Imported) -> Rows:
         embed = imported.embed
         texts = read_texts(data)
         truncate = embed.overflow == "truncate"
-        found = tokenize_rows(str(embed.tokenizer), texts, embed.limit, truncate, embed.prompt)
+        found = (
+            imported.tokenize(texts, truncate)
+            if imported.tokenize is not None
+            else tokenize_rows(str(embed.tokenizer), texts, embed.limit, truncate, embed.prompt)
+        )
         return Rows(tuple(_as_requests(found, imported.graph)))
     if data.kind == "npz":
         return read_npz(data, imported.graph)
@@ -95,19 +100,20 @@ def read_texts(data: DataSet) -> list[str]:
 
 
 def tokenize_rows(
-    path: str, texts: Sequence[str], limit: int, truncate: bool, prompt: str
+    path: str, texts: Sequence[str], limit: int, truncate: bool, prompt: str, first: int = 1
 ) -> list[dict[str, list[int]]]:
-    """input_ids, attention_mask and token_type_ids of each text behind the prompt, by the tokenizer.json at path.
+    """input_ids, attention_mask and token_type_ids of each text behind the prompt, by the tokenizer.json at path. `first` is
+    the number of the first text.
 
     Raises InfcError where a text has more than limit tokens and is not to be truncated. JSON-able in and out.
     """
-    tokenizer = require("tokenizers").Tokenizer.from_file(path)
+    tokenizer = load(Path(path))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     if truncate:
         tokenizer.enable_truncation(limit)
     found: list[dict[str, list[int]]] = []
-    for number, text in enumerate(texts, 1):
+    for number, text in enumerate(texts, first):
         encoded = tokenizer.encode(prompt + text)
         if len(encoded.ids) > limit:
             raise InfcError(

@@ -67,8 +67,11 @@ def _enter(request: Mapping[str, Any]) -> dict[str, Any]:
 def _error(
     error: BaseException, describe: Callable[[BaseException, Mapping[str, Any]], str], request: Mapping[str, Any]
 ) -> dict[str, Any]:
+    from ..disk import disk_full, is_full
     from ..errors import Exit, InfcError, missing_module
 
+    if is_full(error):
+        error = disk_full(str(request["folder"]) if "folder" in request else os.getcwd())
     if isinstance(error, ModuleNotFoundError):
         found = missing_module(error)
         error = found if found.exit_code != Exit.INTERNAL else error

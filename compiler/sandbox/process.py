@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..disk import disk_full, has_little
 from ..errors import Exit, InfcError
 from ..frontends.errors import FrontendError
 from ..processes import ended, started
@@ -125,7 +126,7 @@ class Worker:
             self._process = subprocess.Popen(
                 command,
                 cwd=cwd,
-                env=None if self._confined is None else _environment(self.folder),
+                env=_environment(self.folder, confined=self._confined is not None),
                 pass_fds=(to_child, to_parent),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
@@ -225,9 +226,11 @@ class Worker:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
-    def _died(self) -> FrontendError:
+    def _died(self) -> InfcError:
         code = self._process.wait()
         self.close()
+        if has_little(self.folder):  # a mapped file that cannot grow is a SIGBUS
+            return disk_full(self.folder)
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         hint = "what is in there makes its reader fail" if self._confined is not None else (
             "its own messages are above; `sys.exit` and `os._exit` have no place in a factory"
@@ -278,7 +281,9 @@ def _too_large(folder: Path, most: int) -> bool:
     return total > most
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment(folder: Path, *, confined: bool) -> dict[str, str]:
+    if not confined:  # what torch caches for itself is not left in the user's folder for temporary files
+        return {"TORCHINDUCTOR_CACHE_DIR": str(folder / "torchinductor"), **os.environ}
     kept = {k: v for k, v in os.environ.items() if k in KEPT_ENV or k.startswith(KEPT_PREFIXES)}
     own = {"HOME": str(folder), "TMPDIR": str(folder), "HF_HOME": str(folder), "HF_HUB_OFFLINE": "1"}
     return {**kept, **own, "PYTHONDONTWRITEBYTECODE": "1", "TOKENIZERS_PARALLELISM": "false"}

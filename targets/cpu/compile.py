@@ -107,16 +107,12 @@ DISK_FULL = ("NoSpaceLeft", "No space left on device", "FileTooBig", "DiskQuota"
 def run_zig(arguments: Sequence[str], folder: Path) -> None:
     """Runs zig in `folder`. Raises InfcError with its message and the command."""
     command = [str(zig()), *arguments]
-    with tempfile.TemporaryDirectory(prefix=".zig-", dir=folder) as scratch:  # else zig keeps a copy of every object
-        environment = {
-            **os.environ,
-            "ZIG_GLOBAL_CACHE_DIR": str(cache_folder() or scratch),
-            "ZIG_LOCAL_CACHE_DIR": scratch,
-        }
-        done = run_child(command, cwd=folder, env=environment)
-    if done.returncode != 0 and any(said in done.stderr for said in DISK_FULL):
+    done = _run(command, folder, cache_folder())
+    if _disk_full(done) and cache_folder() is not None:
+        done = _run(command, folder, None)  # zig's cache is never needed
+    if _disk_full(done):
         raise InfcError(
-            f"zig {arguments[0]} failed: the disk of {folder} or of zig's cache is full",
+            f"zig {arguments[0]} failed: the disk of {folder} is full",
             exit_code=Exit.MISSING,
             hint="free some disk space, or set TMPDIR to a folder that has some",
         )
@@ -126,6 +122,16 @@ def run_zig(arguments: Sequence[str], folder: Path) -> None:
             exit_code=Exit.INTERNAL,
             hint=f"repeat it with: cd {shlex.quote(str(folder))} && {shlex.join(command)}",
         )
+
+
+def _run(command: Sequence[str], folder: Path, kept: Path | None) -> subprocess.CompletedProcess[str]:
+    with tempfile.TemporaryDirectory(prefix=".zig-", dir=folder) as scratch:  # else zig keeps a copy of every object
+        caches = {"ZIG_GLOBAL_CACHE_DIR": str(kept or scratch), "ZIG_LOCAL_CACHE_DIR": scratch}
+        return run_child(command, cwd=folder, env={**os.environ, **caches})
+
+
+def _disk_full(done: subprocess.CompletedProcess[str]) -> bool:
+    return done.returncode != 0 and any(said in done.stderr for said in DISK_FULL)
 
 
 @cache

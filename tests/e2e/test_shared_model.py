@@ -60,6 +60,57 @@ print("done")
 """
 
 
+INTERRUPTED = """
+import faulthandler, random, signal, sys, threading, time
+import numpy as np
+from infc.runtime import load
+faulthandler.dump_traceback_later(100, exit=True)
+x = np.ones((3, 16), np.float32)
+model = load(sys.argv[1])
+want = model.run(x=x)["out"]
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+random.seed(0)
+for turn in range(int(sys.argv[2])):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 5e-4))
+        while True:
+            model.run(x=x)
+    except KeyboardInterrupt:
+        pass
+    assert np.array_equal(model.run(x=x)["out"], want)
+model.close()
+print("done")
+"""
+HANDLER = """
+import faulthandler, signal, sys
+import numpy as np
+from infc.runtime import InferError, load
+faulthandler.dump_traceback_later(100, exit=True)
+x = np.ones((3, 16), np.float32)
+model = load(sys.argv[1])
+want = model.run(x=x)["out"]
+calls = 0
+def handler(number, frame):
+    global calls
+    calls += 1
+    if calls == 200:
+        model.close()
+    else:
+        assert np.array_equal(model.run(x=x)["out"], want)
+        signal.setitimer(signal.ITIMER_REAL, 2e-4)
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 2e-4)
+try:
+    while True:
+        model.run(x=x)
+except InferError as error:
+    assert error.message == "this model is closed", error
+assert calls == 200
+model.close()
+print("done")
+"""
+
+
 def made(folder: Path, shape: str, dims: str, factory: str = "Two") -> Path:
     """The bundle of a model whose input has `shape`."""
     (folder / "model.py").write_text(MODEL, encoding="utf-8")
@@ -94,6 +145,31 @@ def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_threads_run_while_others_close(bundle: Path) -> None:
     done = python(STRESS, str(bundle))
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@pytest.mark.full
+def test_threads_run_while_others_close_for_long(bundle: Path) -> None:
+    done = python(STRESS.replace("range(20)", "range(1000)"), str(bundle))
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_an_interrupted_run_leaves_the_model_usable(bundle: Path) -> None:
+    done = python(INTERRUPTED, str(bundle), "2000")
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_a_handler_of_signals_may_run_and_close_the_model(bundle: Path) -> None:
+    done = python(HANDLER, str(bundle))
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_a_closed_model_refuses_every_use(model: Model) -> None:
+    model.close()
+    model.close()
+    uses = (lambda: model.run(x=X), lambda: model.run_batch([]), model.step_times, model.profile, model.__enter__)
+    for use in uses:
+        with pytest.raises(InferError, match="this model is closed"):
+            use()
 
 
 def test_a_forked_child_is_refused_and_the_parent_goes_on(bundle: Path) -> None:
@@ -184,12 +260,12 @@ def test_a_library_cut_short_is_refused(bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "dims", "size", "factory"),
     [
-        ("int, 16", "dim int in 1..64", (5, 16), "Two"),
-        ("rows, 16", "dim rows in 2..64", (5, 16), "Centred"),
         ("rows, batch", "dim rows in 1..8\n  dim batch in 1..9", (3, 5), "Centred"),
-        ("8, 16", "", (8, 16), "Two"),
-        ("tokens, 16", "dim tokens in 1..32", (5, 16), "Two"),
-        ("n", "dim n in 1..32", (5,), "Centred"),
+        pytest.param("int, 16", "dim int in 1..64", (5, 16), "Two", marks=pytest.mark.full),
+        pytest.param("rows, 16", "dim rows in 2..64", (5, 16), "Centred", marks=pytest.mark.full),
+        pytest.param("8, 16", "", (8, 16), "Two", marks=pytest.mark.full),
+        pytest.param("tokens, 16", "dim tokens in 1..32", (5, 16), "Two", marks=pytest.mark.full),
+        pytest.param("n", "dim n in 1..32", (5,), "Centred", marks=pytest.mark.full),
     ],
 )
 def test_a_first_dimension_of_any_name(

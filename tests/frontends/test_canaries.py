@@ -81,8 +81,12 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_sentence_folder(tmp_path_factory.mktemp("canary") / "bert")
+
+
+def save_sentence_folder(folder: Path) -> Path:
     """A sentence-transformers folder with every file that infc reads."""
-    folder = save_family("bert", tmp_path_factory.mktemp("canary") / "bert")
+    save_family("bert", folder)
     words = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b"])}
     tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()

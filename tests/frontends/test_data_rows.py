@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import random
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -15,36 +13,16 @@ import numpy as np
 import pytest
 
 from infc.compiler.errors import Exit, InfcError
-from infc.compiler.ir.dims import sym
-from infc.compiler.ir.graph import Graph, InputSpec, Origin
-from infc.compiler.ir.ops.leaf import input_node
-from infc.compiler.ir.types import TensorType
+from infc.compiler.ir.graph import InputSpec
 from infc.compiler.measure.rows import read_csv, read_npz, read_texts
 from infc.dsl.spec import DataSet
 
-INPUTS = int(os.environ.get("INFC_FUZZ_INPUTS", "400"))
+from .row_files import FINE, X, data, graph_of
 
-
-def graph_of(**inputs: tuple[str, tuple[int | str, ...], InputSpec]) -> Graph:
-    nodes = tuple(
-        input_node(n, TensorType(d, tuple(sym(e) if isinstance(e, str) else e for e in shape)), Origin(n))  # pyright: ignore[reportArgumentType]
-        for n, (d, shape, _) in inputs.items()
-    )
-    return Graph(
-        name="m", dims={"batch": (1, 8), "tokens": (1, 16)}, inputs=nodes, outputs=(("y", nodes[0]),), weights={},
-        input_specs={n: spec for n, (_, _, spec) in inputs.items()},
-    )  # fmt: skip
-
-
-X = graph_of(x=("float32", ("batch", 3), InputSpec()))
 IDS = graph_of(
     input_ids=("int64", ("batch", "tokens"), InputSpec(None, 0, 99)),
     mask=("int64", ("batch", "tokens"), InputSpec(1, 0, 1)),
 )
-
-
-def data(path: Path, kind: Any, **more: Any) -> DataSet:
-    return DataSet(kind=kind, path=str(path), written=path.name, **more)
 
 
 def npz(path: Path, **arrays: Any) -> DataSet:
@@ -57,9 +35,6 @@ def refused(read: Callable[[], object]) -> str:
         read()
     assert caught.value.exit_code == Exit.USAGE
     return caught.value.message
-
-
-FINE = np.ones((2, 3), np.float32)
 
 
 @pytest.mark.parametrize(
@@ -186,41 +161,3 @@ def test_a_label_that_is_no_number_is_refused_by_line(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
     path.write_text("a,b,c,y\n1,2,3,0\n1,2,3,cat\n")
     assert "d.csv:3 has 'cat' under 'y'" in refused(lambda: read_csv(data(path, "csv", label="y"), X))
-
-
-def test_mutated_data_is_read_or_refused_and_never_crashes(tmp_path: Path) -> None:
-    rng = random.Random(5)
-    archive = BytesIO()
-    np.savez(archive, x=FINE, label=np.arange(2))
-    seeds: list[tuple[bytes, str, Callable[[DataSet], object]]] = [
-        (archive.getvalue(), "npz", lambda d: read_npz(d, X)),
-        (b'{"text": "a\xc3\xa9"}\n' + json.dumps({"text": "b", "n": [1, {"a": 2}]}).encode() + b"\n", "jsonl", read_texts),
-        (b"a,b,c\n1,2,3\n\"4\",5e1,-6\n", "csv", lambda d: read_csv(d, X)),
-    ]  # fmt: skip
-    codes: set[Exit] = set()
-    done = {"read": 0, "refused": 0}
-    for number in range(INPUTS):
-        content, kind, read = seeds[number % len(seeds)]
-        mutated = bytearray(content)
-        for _ in range(rng.randint(1, 6)):
-            at = rng.randrange(len(mutated))
-            choice = rng.random()
-            if choice < 0.5:
-                mutated[at] = rng.randrange(256)
-            elif choice < 0.7:
-                del mutated[at : at + rng.randint(1, 9)]
-                mutated = mutated or bytearray(b"x")
-            else:
-                mutated[at:at] = rng.choice(
-                    [b"\0", b"[", b"{", b'"', b"\xff", b"1e999", b"\\ud800", b",", mutated[:40]]
-                )
-        path = tmp_path / f"d.{kind}"
-        path.write_bytes(mutated)
-        try:
-            read(data(path, kind, field="text"))
-            done["read"] += 1
-        except InfcError as error:
-            codes.add(error.exit_code)
-            done["refused"] += 1
-    assert codes == {Exit.USAGE}
-    assert min(done.values()) > 0, done

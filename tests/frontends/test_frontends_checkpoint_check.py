@@ -123,6 +123,7 @@ def test_shards_are_read_where_the_index_says(tmp_path: Path) -> None:
         ({"a": "x\\y"}, "not in"),
         ({"a": "one.safetensors\0"}, "not in"),
         ({"a": "three.safetensors"}, "not in"),
+        ({"a": "y" * 300}, "not in"),
         ({"a": 1}, "names no file"),
         ({}, "weight_map"),
         (["a"], "weight_map"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 
-from infc.compiler.frontends import load
+from infc.compiler.frontends import load, load_here
 from infc.compiler.frontends.errors import FrontendError
 from infc.compiler.frontends.finite import CHUNK, check_exported, check_finite
 from infc.dsl.spec import Dim, Input, Model, Source
@@ -122,3 +122,50 @@ def test_the_one_bad_element_is_found_wherever_it_is(dtype: torch.dtype) -> None
         assert f"holds nan at {place}" in caught.value.message
     large[2, -1] = 1
     assert check_finite([("t", large, True), ("u", large.t(), True)], {"t", "u"}, "m", nan_allowed=False) == ()
+
+
+class Net(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = torch.nn.Linear(4, 2)
+        self.register_buffer("mask", torch.full((2,), float("-inf")))
+        self.register_buffer("inner", torch.ones(2), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.maximum(self.a(x), self.get_buffer("mask")) + self.get_buffer("inner")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("a.weight", float("nan"), r"net.pt2: parameter 'a.weight' of shape \[2, 4\] holds nan at \[0, 0\]"),
+        ("a.bias", float("inf"), r"net.pt2: parameter 'a.bias' of shape \[2\] holds inf at \[0\]"),
+        ("mask", float("nan"), r"net.pt2: buffer 'mask' of shape \[2\] holds nan at \[0\]"),
+        ("inner", float("nan"), r"net.pt2: buffer 'inner' of shape \[2\] holds nan at \[0\]"),
+        ("mask", 1.0, ""),
+    ],
+)
+def test_an_exported_program_with_a_weight_that_is_no_number(
+    tmp_path: Path, name: str, value: float, said: str
+) -> None:
+    module = Net().eval()
+    with torch.no_grad():
+        dict([*module.named_parameters(), *module.named_buffers()])[name].view(-1)[0] = value
+    rows = torch.export.Dim("rows", min=1, max=8)
+    program = torch.export.export(module, (torch.zeros(3, 4),), dynamic_shapes=({0: rows},))
+    torch.export.save(program, tmp_path / "net.pt2")
+    source = Source(kind="export", path=str(tmp_path / "net.pt2"), written="net.pt2")
+    given = Input(name="x", dtype="float32", dims=("batch", 4))
+    model = Model(name="m", source=source, inputs=(given,), dims=(Dim(name="batch", lo=1, hi=8),))
+    if said:
+        with pytest.raises(FrontendError, match=said):
+            load_here(model, tmp_path)
+        model = replace(model, source=replace(source, nan_allowed=True))
+    assert load_here(model, tmp_path).notes == ()
+
+
+def test_values_whose_sum_runs_over_are_numbers() -> None:
+    large = torch.full((8,), 3e38)
+    assert check_finite([("t", large, True)], {"t"}, "m", nan_allowed=False) == ()
+    both = torch.tensor([float("inf"), float("-inf")])
+    assert check_finite([("t", both, False)], {"t"}, "m", nan_allowed=False) == ()

@@ -25,8 +25,7 @@ from infc.compiler.ir.interpret import run
 from infc.compiler.ir.verify import verify
 from infc.dsl.spec import Input
 
-from . import fuzz_pt2
-from .pt2_files import MODEL, WEIGHTS, Small, edited, entries, save_small, save_tiny, spec, write
+from .pt2_files import MODEL, WEIGHTS, Small, edited, entries, save_small, spec, write
 
 
 class Pair(NamedTuple):
@@ -274,28 +273,6 @@ def test_names_of_weights_are_patterns_plain_text(program: Path, tmp_path: Path)
     parts = entries(edited(program, tmp_path / "a.pt2", MODEL, renamed))
     parts[WEIGHTS] = json.dumps(renamed(json.loads(parts[WEIGHTS]))).encode()
     assert "my layer/0.weight" in load(spec(write(tmp_path / "b.pt2", parts)), tmp_path).graph.weights
-
-
-def test_mutated_archives_are_read_or_refused(tmp_path: Path) -> None:
-    outcomes = fuzz_pt2.run_read(save_tiny(tmp_path / "net.pt2"), 2000, 11, tmp_path / "fuzz.pt2")
-    assert outcomes["read"] > 100
-    assert outcomes["refused"] > 1000
-
-
-def test_mutated_programs_are_imported_or_refused(tmp_path: Path) -> None:
-    outcomes = fuzz_pt2.run_load(save_tiny(tmp_path / "net.pt2"), 12, 3, tmp_path)
-    assert sum(outcomes.values()) == 12
-
-
-@pytest.mark.full
-def test_many_mutated_archives_are_read_or_refused(tmp_path: Path) -> None:
-    fuzz_pt2.run_read(save_tiny(tmp_path / "net.pt2"), 200_000, 12, tmp_path / "fuzz.pt2")
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("decomposed", [False, True])
-def test_many_mutated_programs_are_imported_or_refused(tmp_path: Path, decomposed: bool) -> None:
-    fuzz_pt2.run_load(save_small(tmp_path / "net.pt2", decomposed=decomposed), 500, 4, tmp_path)
 
 
 def _saved(path: Path, module: torch.nn.Module, example: torch.Tensor) -> Path:

@@ -21,6 +21,7 @@ from infc.dsl.spec import Task
         ("modules.json", [{"type": "x.Pooling", "path": "../other"}], "leads out of the folder"),
         ("modules.json", [{"type": "x.Pooling", "path": "a/../../b"}], "leads out of the folder"),
         ("modules.json", [{"type": "x.Pooling", "path": "a\0"}], "leads out of the folder"),
+        ("modules.json", [{"type": "Pooling", "path": "y" * 300}], "which is missing"),
         ("modules.json", [1], "no object"),
         ("modules.json", {"a": 1}, "JSON list"),
         ("sentence_bert_config.json", {"max_seq_length": "many"}, "max_seq_length is 'many'"),
@@ -34,6 +35,14 @@ def test_a_settings_file_with_a_wrong_value_is_refused(tmp_path: Path, file: str
     (tmp_path / file).write_text(json.dumps(content))
     with pytest.raises(FrontendError, match=said):
         read_settings(tmp_path, Task(kind="embed"))
+
+
+def test_what_a_settings_file_says_is_shown_cut(tmp_path: Path) -> None:
+    for row in ({"type": "y" * 9000}, {"type": "Pooling", "path": "y/" * 2000}):
+        (tmp_path / "modules.json").write_text(json.dumps([row]))
+        with pytest.raises(FrontendError) as caught:
+            read_settings(tmp_path, Task(kind="embed"))
+        assert len(caught.value.message) < 400
 
 
 def test_a_link_out_of_the_specs_tree_is_refused_and_named(tmp_path: Path) -> None:

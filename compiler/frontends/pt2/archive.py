@@ -32,6 +32,7 @@ _KNOWN = re.compile(
 _PICKLED = re.compile(
     r"(?:.*/)?(?:custom_obj_|opaque_obj_)[^/]*(?:/.*)?|data/(?:weights|constants)/.*\.pt|.*\.(?:pkl|pickle)"
 )
+_CONTROL = re.compile(r"[\x00-\x1f]")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _LOCAL = struct.Struct("<4s5H3I2H")
 _END = struct.Struct("<4s4H2IH")
@@ -216,7 +217,7 @@ def _checked_names(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
     for full, entry in entries.items():
         root, _, name = full.partition("/")
-        if len(roots) > 1 or root in ("", ".", "..") or "\\" in full or any(ord(c) < 32 for c in full):
+        if len(roots) > 1 or root in ("", ".", "..") or "\\" in full or _CONTROL.search(full):
             raise Refused(f"the entry {shown(full)} is not in the archive's one folder")
         if _PICKLED.fullmatch(name):
             raise pickled(name)

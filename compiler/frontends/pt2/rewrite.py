@@ -19,10 +19,11 @@ from torch.utils import _pytree as pytree
 from ..sources import model_source, module_path
 from . import operators, schema
 from .names import Names
-from .refused import Refused, pickled, shown
+from .refused import Refused, shown
+from .signature import check_outputs, user_inputs
 from .sizes import SYMBOL
 from .symbols import Symbols
-from .tensors import ITEM_SIZES, MAX_RANK, STRIDED
+from .tensors import HOST, ITEM_SIZES, MAX_RANK, STRIDED
 from .trees import leaf_names, leaves, parse_tree
 
 DIALECTS = ("ATEN", "TRAINING")
@@ -92,8 +93,8 @@ class _Rewriter:
                 raise Refused("the program has no signature")
         taken = parse_tree(calls[0]["signature"]["in_spec"], tuples, "the program's inputs")
         given = parse_tree(calls[0]["signature"]["out_spec"], tuples, "the program's outputs")
-        _check_outputs(signature["output_specs"])
-        users = _user_inputs(signature["input_specs"], module["graph"]["inputs"])
+        check_outputs(signature["output_specs"])
+        users = user_inputs(signature["input_specs"], module["graph"]["inputs"])
         graph = self.graph(module["graph"], 0, users)
         inputs, weights = self.inputs(signature["input_specs"], graph)
         outputs = self.outputs(signature["output_specs"], module["graph"], graph)
@@ -446,30 +447,6 @@ class _Rewriter:
         return self.places[trace]
 
 
-def _user_inputs(specs: list[dict[str, Any]], inputs: list[dict[str, Any]]) -> list[str]:
-    """The file's names of what callers give, in order. Raises Refused where the signature differs from the graph's inputs."""
-    if len(specs) != len(inputs):
-        raise Refused(f"the program takes {len(inputs)} values, and its signature has {len(specs)}")
-    found: list[str] = []
-    for spec, argument in zip(specs, inputs, strict=True):
-        ((kind, row),) = spec.items()
-        if kind == "custom_obj":
-            raise pickled(row["custom_obj_name"][:100])
-        if kind == "token":
-            raise Refused("the program has side effects", "export a module that computes its outputs only")
-        said = row["arg"] if kind == "user_input" else {"as_tensor": row["arg"]} if kind != "constant_input" else None
-        if said is not None and said != argument:
-            raise Refused("the program's inputs differ from those of its signature")
-        if kind == "constant_input":
-            found.append(row["name"])
-        elif kind == "user_input":
-            ((sort, value),) = argument.items()
-            named = sort in ("as_tensor", "as_sym_int")
-            name = (value.get("name") or value.get("as_name")) if named else None
-            found.append(name if isinstance(name, str) else f"input{len(found)}")
-    return found
-
-
 def _collect(value: Any, names: set[str]) -> None:
     """Adds all names of values within a checked piece of the program."""
     if isinstance(value, dict):
@@ -483,22 +460,6 @@ def _collect(value: Any, names: set[str]) -> None:
             _collect(each, names)
 
 
-def _check_outputs(specs: list[dict[str, Any]]) -> None:
-    """Raises Refused unless all that a program gives are its outputs."""
-    for spec in specs:
-        ((kind, row),) = spec.items()
-        changed = row.get("buffer_name", row.get("user_input_name", row.get("parameter_name")))
-        if kind.endswith("_mutation"):
-            raise Refused(
-                f"forward changes {shown(changed)}, and nothing is kept from one request to the next",
-                "make a new tensor instead of changing one in place; call `.eval()` where a layer counts in training",
-            )
-        if kind != "user_output":
-            raise Refused(
-                f"the program has a {kind}, and programs of inference are read", "export the model in eval mode"
-            )
-
-
 def _module(stack: str) -> str:
     """The path of the innermost module of `key,path,type;...`; "" where it is no plain one."""
     parts = stack.rpartition(";")[2].split(",")
@@ -507,12 +468,12 @@ def _module(stack: str) -> str:
 
 
 def _cpu(row: dict[str, Any]) -> Any:
-    if row["type"] != "cpu" or row.get("index") not in (None, 0):
+    if row["type"] != HOST or row.get("index") not in (None, 0):
         raise Refused(
             f"the program computes on {shown(row['type'])}, and programs of a CPU are read",
             "move the module and its example inputs to the CPU before it is exported",
         )
-    return torch_schema.Device(type="cpu", index=None)
+    return torch_schema.Device(type=HOST, index=None)
 
 
 def _flat(structure: Any) -> str:

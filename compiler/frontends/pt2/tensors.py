@@ -20,6 +20,8 @@ ITEM_SIZES: Mapping[int, int] = {
 }  # fmt: skip
 """Bytes of an element by the schema's number of its type."""
 STRIDED = 7
+HOST = "cpu"
+"""torch's word for tensors in the memory of the host."""
 MAX_RANK = 64
 MAX_REPEATED = 64 << 20
 """Elements that a weight may have beyond those that are stored (of an expanded one)."""
@@ -96,7 +98,7 @@ def _stored(name: str, meta: dict[str, Any], entry: Entry, parameter: bool) -> S
     strides = _integers(meta["strides"], what)
     offset = _integers([meta["storage_offset"]], what)[0]
     item = ITEM_SIZES.get(meta["dtype"])
-    if item is None or meta["layout"] != STRIDED or meta["device"]["type"] != "cpu":
+    if item is None or meta["layout"] != STRIDED or meta["device"]["type"] != HOST:
         raise Refused(f"{what} is no plain tensor of a CPU", "move the module to the CPU before it is exported")
     if len(sizes) != len(strides) or len(sizes) > MAX_RANK:
         raise Refused(f"{what} has {len(sizes)} sizes and {len(strides)} strides")

@@ -49,6 +49,9 @@ pub struct Listen {
     /// Print the settings with their origin and end
     #[arg(long)]
     pub print_config: bool,
+    /// End when the thread that started this process ends, however it ends (`prove` gives it to its server)
+    #[arg(long, hide = true)]
+    pub end_with_parent: bool,
 }
 
 #[derive(Subcommand)]

@@ -49,6 +49,10 @@ pub struct Start {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let serves = arguments.command.is_none() && !arguments.listen.print_config;
+    if arguments.listen.end_with_parent {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+            .map_err(|e| Failure::internal(format!("prctl: {e}")))?;
+    }
     if serves {
         // First of all: a signal from here on drains instead of killing.
         let stops = crate::signals::stops().map_err(|e| Failure::internal(format!("signals: {e}")))?;

@@ -24,7 +24,7 @@ impl Server {
     pub fn start(folder: &Path, common: &Common, request: &[u8]) -> Result<(Self, Duration, Vec<u8>), String> {
         let exe = std::env::current_exe().map_err(|e| e.to_string())?;
         let mut command = Command::new(exe);
-        command.arg("--bundle").arg(folder).args(["--port", "0", "--host", "127.0.0.1"]);
+        command.arg("--bundle").arg(folder).args(["--port", "0", "--host", "127.0.0.1", "--end-with-parent"]);
         if let Some(config) = &common.config {
             command.arg("--config").arg(config);
         }
