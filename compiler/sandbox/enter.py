@@ -6,6 +6,7 @@ Called first of all in a worker: it imports nothing but the standard library, si
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import platform
 import resource
@@ -23,7 +24,7 @@ _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _SET_MODE_FILTER, _TSYNC = 1, 1
 
 SYSTEM = (
-    "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo",
+    "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/nix/store", "/gnu/store",
     "/etc/ld.so.cache", "/etc/localtime",
     "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version", "/proc/sys/vm", "/proc/filesystems",
     "/sys/devices/system", "/sys/fs/cgroup", "/sys/kernel/mm", "/dev/urandom", "/dev/random",
@@ -59,15 +60,32 @@ def enter(read: Sequence[str], write: Sequence[str], most_file_bytes: int) -> Lo
     return Locked(restricted, _filter(libc))
 
 
+PACKAGES = ("numpy", "torch", "torch_mlir", "transformers", "tokenizers", "safetensors", "huggingface_hub")
+"""What a worker imports, wherever it is installed."""
+
+
 def interpreter() -> list[str]:
-    """Folders of the running interpreter, of installed packages and of infc itself."""
+    """Folders of the running interpreter, of installed packages, of libraries (those that are loaded already, and where the
+    loader is told to look) and of infc itself."""
     package = Path(__file__).resolve().parents[1]
     own = [package.parent / name for name in ("infc", "compiler", "dsl", "targets", "runtime")]
     packages = [*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
     roots = [sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.path.realpath(sys.executable))]
     # A prefix such as /usr would open everything under it: its libraries are enough.
     folders = [os.path.join(r, "lib") if r in ("/usr", "/usr/local", "/") else r for r in roots]
-    return [*folders, *packages, *map(str, own)]
+    specs = filter(None, (importlib.util.find_spec(name) for name in PACKAGES))
+    packages += [place for spec in specs for place in spec.submodule_search_locations or ()]
+    return [*folders, *packages, *map(str, own), *_libraries()]
+
+
+def _libraries() -> set[str]:
+    """Folders of shared libraries: of those mapped now, and of LD_LIBRARY_PATH."""
+    lines = Path("/proc/self/maps").read_text("utf-8", "replace").splitlines()
+    mapped = {parts[5] for parts in (line.split(maxsplit=5) for line in lines) if len(parts) == 6}
+    told = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    return {os.path.dirname(p) for p in mapped if ".so" in p and p.startswith("/")} | {
+        p for p in told if p.startswith("/")
+    }
 
 
 def install(libc: ctypes.CDLL, program: bytes) -> bool:

@@ -27,9 +27,11 @@ import numpy as np
 
 from infc.compiler.frontends.checkpoint import read_index
 from infc.compiler.frontends.config_check import check_config, check_kinds, held_by
+from infc.compiler.frontends.files import read_json_file
 from infc.compiler.frontends.pt2 import Refused, read_program
 from infc.compiler.frontends.safetensors_header import header_bytes, parse_header
 from infc.compiler.frontends.sentence import read_settings
+from infc.compiler.frontends.tokenizer_check import check_data
 from infc.compiler.ir.graph import Weight
 from infc.compiler.ir.printer import parse_graph
 from infc.compiler.ir.types import TensorType
@@ -43,6 +45,7 @@ from .fuzz_mutate import JsonText, json_text, mutated_bytes, mutated_json
 from .fuzz_run import Reader, run
 from .pt2_files import save_tiny
 from .row_files import FINE, X, data
+from .test_tokenizer_check import byte_level, unigram, word_piece
 
 Make = Callable[[Path, random.Random], Reader]
 
@@ -172,6 +175,17 @@ def _sentence(folder: Path, rng: random.Random) -> Reader:
     return Reader(mutants(), read)
 
 
+def _tokenizer(folder: Path, rng: random.Random) -> Reader:
+    path = folder / "tokenizer.json"
+    texts = [json_text(make().to_str().encode()) for make in (word_piece, byte_level, unigram)]
+
+    def read(content: bytes) -> None:
+        path.write_bytes(content)
+        check_data(read_json_file(path, dict), "m/tokenizer.json", 255)
+
+    return Reader(json_mutants(texts, rng), read)
+
+
 def _npz(folder: Path, rng: random.Random) -> Reader:
     path = folder / "d.npz"
     plain, packed = BytesIO(), BytesIO()
@@ -248,7 +262,7 @@ def _graph(_: Path, rng: random.Random) -> Reader:
 
 READERS: dict[str, Make] = {
     "pt2": _pt2, "safetensors": _safetensors, "index": _index, "config": _config, "sentence": _sentence, "npz": _npz,
-    "jsonl": _jsonl, "csv": _csv, "graph": _graph,
+    "jsonl": _jsonl, "csv": _csv, "graph": _graph, "tokenizer": _tokenizer,
 }  # fmt: skip
 CHILDREN: dict[str, Callable[[int, int, Path], Counter[str]]] = {
     "pt2-import": fuzz_pt2.run_load,
@@ -265,7 +279,7 @@ def fuzz(name: str, count: int, seed: int, folder: Path) -> Counter[str]:
 
 def main() -> None:
     name, count = sys.argv[1], sys.argv[2]
-    seed = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+    seed = int(sys.argv[3]) if name != "file" and len(sys.argv) > 3 else 0
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
         if name == "file":
             READERS[sys.argv[3]](Path(folder), random.Random(0)).read(Path(count).read_bytes())

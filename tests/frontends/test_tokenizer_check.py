@@ -3,13 +3,11 @@
 # pyright: reportUnknownMemberType=false
 from __future__ import annotations
 
-import copy
 import json
 import os
-import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -17,10 +15,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from infc.compiler.bundle.tokenizer import check_tokenizer
 from infc.compiler.errors import Exit
 from infc.compiler.frontends import FrontendError
-from infc.compiler.frontends.tokenizer_check import MOST_ADDED, check_data, probe
+from infc.compiler.frontends.tokenizer_check import MOST_ADDED, probe
 from infc.compiler.ir.graph import Graph, InputSpec
-
-from .test_frontends_confined import mutated
 
 WORDS = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##a", "##b"])}
 LAST = len(WORDS) - 1
@@ -157,31 +153,3 @@ def test_a_bad_tokenizer_is_refused_by_name(tmp_path: Path, name: str) -> None:
     assert caught.value.exit_code == Exit.USAGE
     assert said in caught.value.message
     assert "tokenizer.json" in caught.value.message
-
-
-def fuzz_data(count: int, seed: int) -> tuple[int, int]:
-    """How many of `count` mutated tokenizers the checks of data took and refused."""
-    rng = random.Random(seed)
-    base = json.loads(word_piece().to_str())
-    taken = refused = 0
-    for _ in range(count):
-        said = mutated(copy.deepcopy(base), rng)
-        if not isinstance(said, dict):
-            continue
-        try:
-            check_data(cast("dict[str, Any]", said), "tokenizer.json", LAST)
-            taken += 1
-        except FrontendError:
-            refused += 1
-    return taken, refused
-
-
-def test_mutated_tokenizers_are_taken_or_refused() -> None:
-    taken, refused = fuzz_data(3000, 0)
-    assert taken > 100
-    assert refused > 100
-
-
-@pytest.mark.full
-def test_many_mutated_tokenizers_are_taken_or_refused() -> None:
-    assert sum(fuzz_data(int(os.environ.get("INFC_FUZZ_INPUTS", "100000")), 1)) > 0
