@@ -119,7 +119,7 @@ def test_a_tokenizer_of_another_model(saved: Path, tmp_path: Path, examples: Pat
     (other,) = (examples / "minilm" / "models").glob("*/tokenizer.json")
     shutil.copy(other, tmp_path / "model")
     task = ("task embed(pooling = mean, normalize = true)", "input text: string, up to 16 tokens")
-    build_refused(capfd, write_spec(tmp_path, SOURCE, *task), "tokenizer.json", "30521", "119")
+    build_refused(capfd, write_spec(tmp_path, SOURCE, *task), "tokenizer.json", "the id 120", "ends at 119")
 
 
 # ── factories ────────────────────────────────────────────────────────────────────────────────────────────────────────
