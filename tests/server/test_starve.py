@@ -107,6 +107,25 @@ def test_with_all_slots_taken_the_slowest_makes_room_then_the_oldest_idle_one(
             stream.close()
 
 
+def test_who_was_closed_to_make_room_connects_again_from_the_same_port(
+    serve_binary: Path, make_bundle: MakeBundle
+) -> None:
+    """The server's end of a connection must not go on taking packets away once the connection is over."""
+    with running(serve_binary, make_bundle(), env={"INFC__MAX_CONNECTIONS": "1"}) as server:
+        address = ("127.0.0.1", server.port)  # and from an address that no other test takes a port of
+        idle = socket.create_connection(address, timeout=20, source_address=("127.0.0.77", 0))
+        source = idle.getsockname()
+        with connect(server) as other:
+            assert read_to_end(idle) == b""
+            idle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            idle.close()  # with a reset: the port is free at once
+            other.sendall(head(f"content-length: {len(BODY)}") + BODY)
+            assert status(other.recv(4096)) == 200
+        with socket.create_connection(address, timeout=10, source_address=source) as again:
+            again.sendall(head(f"content-length: {len(BODY)}") + BODY)
+            assert status(again.recv(4096)) == 200
+
+
 def test_a_connection_that_is_being_answered_is_never_closed_for_another(
     serve_binary: Path, make_bundle: MakeBundle
 ) -> None:

@@ -29,7 +29,7 @@ use crate::app::{App, Phase};
 use crate::protocols::call::{Style, error_body, json_response};
 use crate::refusal::{Reason, Refusal};
 use crate::wire::registry::{Doing, Entry, Registry, Verdict};
-use crate::wire::watched::{Watched, is_silent, seal};
+use crate::wire::watched::{Watched, end_if_silent, seal};
 
 /// Head and headers of a request together.
 pub const MAX_HEAD: usize = 64 << 10;
@@ -239,7 +239,7 @@ where
         (stream, before) = (parts.io.into_inner().into_inner(), parts.read_buf);
         // A request that came while the last answer said that the connection ends is answered all the same.
         let last = ends.draining.swap(false, Ordering::AcqRel) && result.is_ok();
-        if !(last && (!before.is_empty() || !is_silent(&stream))) {
+        if !(last && (!before.is_empty() || !end_if_silent(&stream))) {
             break (result, !before.is_empty());
         }
     };

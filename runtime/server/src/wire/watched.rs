@@ -1,6 +1,7 @@
 //! A stream that tells its registry entry what comes and goes, and ends where the entry says so.
 
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,20 +36,25 @@ const NOTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
 
 /// From now on the kernel takes nothing more from outside: not what comes to a connection, no new one at a listener.
 pub fn seal(socket: &impl AsFd) {
-    // A Unix socket has no such filter, and needs none: see `is_silent`.
+    // A Unix socket has no such filter, and needs none: see `end_if_silent`.
     let _ = SockRef::from(socket).attach_filter(&NOTHING);
 }
 
-/// Whether nothing of a request lies in the socket. Where that is so, nothing more can come into it: between this look
-/// and the socket's end no byte is accepted that then would be lost.
-pub fn is_silent(socket: &impl AsFd) -> bool {
+/// Says the end to the other side where nothing of a request lies in the socket; whether it did. Between the look and
+/// that end the kernel takes no byte, so none is accepted that then is lost: what the client sends again it sends knowing
+/// the end. The filter does not stay: a socket that takes nothing would never hear that its end was read, and would eat
+/// the first packet of a new connection from the same port for as long as it asks.
+pub fn end_if_silent(socket: &impl AsFd) -> bool {
     seal(socket);
     let looked = rustix::net::recv(socket, &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
     let silent = !matches!(looked, Ok((_, 1..)));
-    if !silent {
-        // Attached above; a Unix socket has none to detach.
-        let _ = SockRef::from(socket).detach_filter();
+    let socket = SockRef::from(socket);
+    if silent {
+        // The other side may have ended the connection already.
+        let _ = socket.shutdown(Shutdown::Write);
     }
+    // A Unix socket has none to detach.
+    let _ = socket.detach_filter();
     silent
 }
 
@@ -64,7 +70,7 @@ impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Watched<S> {
         }
         if this.entry.verdict().is_some() {
             match this.entry.doing() {
-                Doing::Idle if is_silent(&this.stream) => return Poll::Ready(Ok(())),
+                Doing::Idle if end_if_silent(&this.stream) => return Poll::Ready(Ok(())),
                 Doing::Idle => this.entry.reprieve(),
                 Doing::Head => return Poll::Ready(Ok(())),
                 // Whoever reads the body ends it, with an answer.
@@ -101,9 +107,9 @@ impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsFd> Watched<S> {
-    /// Whether the listener is closed and nothing of a request is here.
+    /// Whether the listener is closed and nothing of a request is here; then the end is said.
     fn ends_idle(&self) -> bool {
-        self.entry.is_closing() && self.entry.doing() == Doing::Idle && is_silent(&self.stream)
+        self.entry.is_closing() && self.entry.doing() == Doing::Idle && end_if_silent(&self.stream)
     }
 }
 
