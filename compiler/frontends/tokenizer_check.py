@@ -8,6 +8,7 @@ themselves on are tokenized (`try_texts`), within the worker's own bounds on tim
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ IDS_PER_CHARACTER = 64
 SECONDS = 2.0
 """Of processor time, for one text."""
 LENGTHS = (200, 2_000, 16_000)
+MOST_PIECES = 150
+"""Parts of patterns that runs are made of."""
 _KEYS = (
     "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model",
 )  # fmt: skip
@@ -200,7 +203,12 @@ def try_texts(tokenizer: Any, said: Mapping[str, Any], where: str, maximum: int 
 
 
 def probes(said: Mapping[str, Any]) -> Iterator[str]:
-    """Plain texts, and runs of the characters that the tokenizer's own patterns have, ever longer."""
+    """Plain texts, and runs of what the tokenizer's own patterns are made of, ever longer.
+
+    A pattern that backtracks shows it where a run of what it repeats is followed by what it does not take. An engine
+    does not even try where a character that every match must have is absent from the text: so there is a run, too,
+    before a stop and then all that the patterns are made of.
+    """
     yield from (
         "",
         " ",
@@ -209,16 +217,36 @@ def probes(said: Mapping[str, Any]) -> Iterator[str]:
         "\U0001f469\u200d\U0001f4bb \u4f60\u597d \u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35",
         "\0\n\t",
     )
-    texts: list[str] = []
+    patterns: list[str] = []
     for name in ("normalizer", "pre_tokenizer"):
         for part in _parts(said.get(name)):
-            texts += [v for v in part.values() if isinstance(v, str) and v]
+            patterns += [v for v in part.values() if isinstance(v, str) and v]
     tokens: list[Any] = said.get("added_tokens") or []
     added = [str(t["content"]) for t in tokens[:50]]
-    pieces = list(dict.fromkeys([*(c for text in texts for c in text[:200]), *(t[:200] for t in texts)]))[:120]
+    pieces = list(dict.fromkeys(piece for pattern in patterns for piece in _pieces(pattern)))[:MOST_PIECES]
+    everything = "".join(pieces)
     for length in LENGTHS:
         for piece in ("a", " ", "a ", "\u00e9", "1", ".", "\u4f60", "\U0001f600", "A\u0301", *added, *pieces):
-            repeated = piece * (length // len(piece) + 1)
-            yield repeated
+            run = piece * (length // len(piece) + 1)
+            yield run
             if length < LENGTHS[-1]:
-                yield repeated + "\u2603"
+                yield run + _STOP
+                if everything:
+                    yield run + _STOP + everything
+
+
+_STOP = "\u2603"
+_ESCAPED = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|x\{([0-9A-Fa-f]{1,6})\}|u([0-9A-Fa-f]{4}))")
+_WORD = re.compile(r"\w{2,}")
+
+
+def _pieces(pattern: str) -> Iterator[str]:
+    """What stands in a pattern: its characters, words, characters written as numbers, and itself."""
+    pattern = pattern[:200]
+    for groups in _ESCAPED.findall(pattern):
+        number = int("".join(groups), 16)
+        if number < 0x110000 and not 0xD800 <= number < 0xE000:
+            yield chr(number)
+    yield from pattern
+    yield from _WORD.findall(pattern)
+    yield pattern

