@@ -126,8 +126,8 @@ def token(number: Any, content: str = "[X]") -> dict[str, Any]:
 
 
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a replacement bomb": (normalized(*[normalizers.Replace("a", "aa")] * 14), "tokenizer.json"),
-    "a chain of prepends": (normalized(*[normalizers.Replace("b", "bbbbbbbb")] * 5), "tokenizer.json"),
+    "a replacement bomb": (normalized(*[normalizers.Replace("a", "aa")] * 9), "tokenizer.json"),
+    "a chain of prepends": (normalized(*[normalizers.Replace("b", "bbbbbbbb")] * 4), "tokenizer.json"),
     "a long replacement": (normalized(normalizers.Replace("a", "b" * 30_000)), "30,000 characters"),
     "a regex that backtracks": (normalized(normalizers.Replace(Regex("(a+)+$"), "x")), "tokenizer.json"),
     "a split that backtracks": (split("(a|aa)+b|((b+)+)+c"), "tokenizer.json"),
