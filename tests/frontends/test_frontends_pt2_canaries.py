@@ -27,7 +27,7 @@ from torch._export.serde import schema
 from torch._export.serde.serialize import _SYM_OPS
 from torch._export.serde.union import _Union
 
-from infc.compiler.frontends import FrontendError, load
+from infc.compiler.frontends import FrontendError, load_here
 from infc.compiler.frontends.pt2.operators import SIZE_OPERATORS
 from infc.compiler.frontends.pt2.schema import ENUMS, FIELDS
 
@@ -115,7 +115,7 @@ def test_an_operator_that_is_not_of_the_list_is_refused(program: Path, tmp_path:
         value["graph_module"]["graph"]["nodes"][-1]["target"] = target
 
     with pytest.raises(FrontendError):
-        load(spec(edited(program, tmp_path / "evil.pt2", MODEL, change)), tmp_path)
+        load_here(spec(edited(program, tmp_path / "evil.pt2", MODEL, change)), tmp_path)
 
 
 @pytest.mark.parametrize("entry", [
@@ -156,9 +156,9 @@ def _try_all(program: Path, tmp_path: Path, entry: str, count: int | None) -> No
 
 
 def _harmless(path: Path, work: Path, canary: Path) -> None:
-    """Loads a file and, where it loads, runs it."""
+    """Loads a file, in this process, which no sandbox confines, and runs what loads."""
     try:
-        found = load(spec(path), work)
+        found = load_here(spec(path), work)
         found.reference({i: np.ones((3, 4), dtype="float32") for i in found.graph.input_specs})
     except FrontendError:
         pass

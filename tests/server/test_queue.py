@@ -109,10 +109,7 @@ def test_a_deadline_that_passes_is_504_and_the_request_is_never_run(
         assert time.monotonic() - begin < 0.35, "it is told when its time is over, not when its turn comes"
         first.join()
         assert settled(server) == (2, 2, 0)
-        until = time.monotonic() + 10  # the answer goes out before its batch is counted
-        while (count := executions(server)) == 0 and time.monotonic() < until:
-            time.sleep(0.01)
-        assert count == 1
+        assert executions(server) == 1
         assert server.post("/infer", {"features": [ROW]}, {"x-request-deadline-ms": "0"}).status == 504
         assert server.post("/infer", {"features": [ROW]}, {"x-request-deadline-ms": "soon"}).status == 400
 

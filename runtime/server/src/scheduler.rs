@@ -164,36 +164,33 @@ impl Scheduler {
             }
         };
         let failed = answers.iter().filter(|a| a.is_err()).count();
-        let mut queued = Duration::ZERO;
-        let (count, mut rows, mut tokens, mut units) = (jobs.len(), 0, 0, 0);
-        let costs: Vec<_> = jobs.iter().map(|job| job.cost).collect();
-        let mut waits = Vec::with_capacity(count);
-        for (job, answer) in jobs.into_iter().zip(answers) {
-            waits.push(start - job.queued);
+        let (count, mut rows, mut tokens, mut units, mut queued) = (jobs.len(), 0, 0, 0, Duration::ZERO);
+        for job in &jobs {
+            let waited = start - job.queued;
+            queued += waited;
+            self.meters.queue_duration.observe(waited.as_secs_f64());
             rows += job.cost.rows;
             tokens += job.cost.tokens;
             units += job.cost.units();
-            // A client that left needs no answer.
-            let _ = job.payload.reply.send(answer);
-        }
-        // All that follows is done after the answers are on their way.
-        let mut state = self.lock();
-        state.queue.is_done(costs.into_iter());
-        if failed < count {
-            state.queue.learn(units, compute);
-        }
-        drop(state);
-        for wait in waits {
-            queued += wait;
-            self.meters.queue_duration.observe(wait.as_secs_f64());
         }
         self.meters.compute_duration.observe(compute.as_secs_f64());
         self.meters.batch_size.observe(count as f64);
         if tokens > 0 {
             self.meters.tokens.inc_by(tokens as u64);
         }
-        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-        stats.batch(count, rows, failed, queued, compute);
+        // Before the answers: whoever has one finds it counted.
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).batch(count, rows, failed, queued, compute);
+        let mut costs = Vec::with_capacity(count);
+        for (job, answer) in jobs.into_iter().zip(answers) {
+            costs.push(job.cost);
+            // A client that left needs no answer.
+            let _ = job.payload.reply.send(answer);
+        }
+        let mut state = self.lock();
+        state.queue.is_done(costs.into_iter());
+        if failed < count {
+            state.queue.learn(units, compute);
+        }
     }
 
     /// A fault of the model in words for the client; what is ours goes to the log alone.
