@@ -305,6 +305,8 @@ async fn collect(
             first = data;
             continue;
         }
+        // A large body that lies in the socket whole would keep this thread from everybody else's.
+        tokio::task::yield_now().await;
         if whole.capacity() < length {
             // Memory grows with what has come, never with what is announced.
             let to = length.max(2 * whole.capacity()).min(announced.unwrap_or(most).max(length));
