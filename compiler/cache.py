@@ -8,15 +8,18 @@ An entry is a folder of files. It is written under a temporary name and renamed,
 whoever renames first wins and the other copy is thrown away (equal keys mean equal content). Each entry records the
 digests of its files and is checked when it is read: a damaged one counts as absent. Least recently used entries go
 first when the folder outgrows its limit; one used within the last quarter of an hour never goes by itself, since a
-parallel build may be reading it. The cache is never needed for a correct result.
+parallel build may be reading it. Code lies in it, so entries of other users (root apart) are not read, wherever the folder
+is. The cache is never needed for a correct result.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -94,8 +97,12 @@ class Cache:
     limit_bytes: int = DEFAULT_LIMIT_BYTES
 
     def get(self, key: str) -> Path | None:
-        """The entry's folder, checked against its digests, and marked as used; None where it is absent or damaged."""
+        """The entry's folder, checked against its digests, and marked as used; None where it is absent or damaged.
+
+        Raises InfcError (exit 6) where others may write it.
+        """
         entry = self._place(key)
+        self._check_owner(entry)
         meta = entry / _META
         files = _read_meta(meta)
         if files is None or any(_digest(entry / name) != want for name, want in files.items()):
@@ -128,8 +135,8 @@ class Cache:
             entry.parent.mkdir(parents=True, exist_ok=True)
             if not _rename(temporary, entry):
                 existing = self.get(key)  # the other build's copy; a damaged one is discarded by get
-                if existing is None:
-                    _rename(temporary, entry)
+                if existing is None and not _rename(temporary, entry):
+                    raise FileExistsError(errno.EEXIST, "a damaged entry cannot be replaced", str(entry))
         except OSError as error:
             raise cache_unusable(self.folder, error) from error
 
@@ -203,6 +210,21 @@ class Cache:
         if len(key) != 64 or any(c not in "0123456789abcdef" for c in key):
             raise ValueError(f"a cache key is 64 hexadecimal digits (see cache_key), not {key!r}")
         return self.folder / "objects" / key[:2] / key
+
+    def _check_owner(self, entry: Path) -> None:
+        """Raises InfcError (exit 6) where somebody else may have put the entry there, or may yet exchange it."""
+        for folder in (self.folder, entry.parent.parent, entry.parent, entry):
+            try:
+                status = folder.lstat() if folder == entry else folder.stat()
+            except OSError:
+                return  # absent, or not to be reached: found out by whoever reads
+            open_to_all = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IWOTH
+            if status.st_uid not in (os.geteuid(), 0) or open_to_all:
+                raise InfcError(
+                    f"the build cache at {self.folder} may be written by others: {folder} is another user's or open to all",
+                    exit_code=Exit.MISSING,
+                    hint="choose a folder of your own with --cache-dir or INFC__CACHE_DIR",
+                )
 
     @contextmanager
     def _temporary(self) -> Generator[Path]:

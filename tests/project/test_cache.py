@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infc.compiler.cache import Cache, cache_key
+from infc.compiler.cache import Cache, Spare, cache_key
 from infc.compiler.errors import Exit, InfcError
 
 KEY = cache_key("test", 1)
@@ -52,6 +52,38 @@ def test_a_fill_that_fails_leaves_nothing(tmp_path: Path) -> None:
         cache.put(KEY, fill)
     assert cache.get(KEY) is None
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("level", range(4), ids=["cache", "objects", "group", "entry"])
+@pytest.mark.parametrize("how", ["another user's", "open to all"])
+def test_what_others_may_have_put_there_is_not_read(tmp_path: Path, level: int, how: str) -> None:
+    cache = Cache(tmp_path / "c")
+    entry = cache.put(KEY, write(a="1"))
+    place = [cache.folder, entry.parents[1], entry.parent, entry][level]
+    if how == "open to all":
+        place.chmod(0o1777)
+    elif os.geteuid() == 0:
+        os.chown(place, 12345, 12345)
+    else:
+        pytest.skip("only root gives files away")
+    with pytest.raises(InfcError, match="may be written by others") as caught:
+        cache.get(KEY)
+    assert caught.value.exit_code == Exit.MISSING
+    said: list[str] = []
+    assert Spare(cache, said.append).ask(lambda c: c.get(KEY)) is None
+    assert len(said) == 1
+
+
+def test_an_entry_that_cannot_be_replaced_is_not_handed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path)
+    (cache.put(KEY, write(a="1")) / "a").write_text("damaged")
+
+    def keep(_: Cache, entry: Path) -> None:
+        assert entry.is_dir()
+
+    monkeypatch.setattr(Cache, "_discard", keep)
+    with pytest.raises(InfcError, match="a damaged entry cannot be replaced"):
+        cache.put(KEY, write(a="1"))
 
 
 @pytest.mark.parametrize("damage", ["truncate", "change", "remove", "meta"])
