@@ -7,9 +7,11 @@ largest, no more elements than a small multiple of its own. The checks run in mi
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from .errors import FrontendError
@@ -56,6 +58,21 @@ def held_by(shapes: Iterable[tuple[int, ...]]) -> Held:
             size *= side
         tensors, extent, elements = tensors + 1, max(extent, *shape, 0), elements + size
     return Held(tensors, extent, elements)
+
+
+def check_plain(config: Mapping[str, Any], folder: Path) -> None:
+    """Raises FrontendError where folder holds what changes the weights after they are read: quantization, adapters."""
+    for key in ("quantization_config", "compression_config"):
+        if config.get(key) is not None:
+            raise FrontendError(
+                f"{folder.name}/config.json has {key}: the checkpoint is quantized, and float ones are read",
+                hint="name the checkpoint that it was made from; `search` in the spec chooses the precision",
+            )
+    if os.path.lexists(folder / "adapter_config.json"):
+        raise FrontendError(
+            f"{folder.name} has adapter_config.json: adapters are not applied",
+            hint="save the merged model: `model.merge_and_unload().save_pretrained(folder)`",
+        )
 
 
 def check_config(config: Mapping[str, Any], held: Held, where: str) -> None:

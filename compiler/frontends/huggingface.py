@@ -30,7 +30,7 @@ from ..ir.graph import Array, Graph, InputSpec, Weight
 from ..ir.types import TensorType
 from . import whole_attention
 from .checkpoint import WIDENED, Checkpoint, Locator, check_unpacked, find_checkpoint, stored_place
-from .config_check import check_config, check_elements, check_kinds, held_by
+from .config_check import check_config, check_elements, check_kinds, check_plain, held_by
 from .errors import FrontendError
 from .fields import Field, bounds_of, expected_outputs, field_of
 from .finite import check_module
@@ -171,6 +171,7 @@ def class_of(folder: Path, config: Mapping[str, Any], base: bool) -> Any:
 def load_module(folder: Path, config: Mapping[str, Any], *, base: bool) -> Loaded:
     """The module in float32 with its weights mapped from the checkpoint. Raises FrontendError naming tensor and shapes."""
     cls = class_of(folder, config, base)
+    check_plain(config, folder)
     checkpoint = find_checkpoint(folder)
     state = _read_bin(checkpoint) if checkpoint.pickled else None
     shapes = (

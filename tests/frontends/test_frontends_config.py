@@ -35,7 +35,16 @@ def changed(saved: Path, name: str, folder: Path, **changes: Any) -> Path:
     return folder
 
 
+def test_an_adapter_is_refused(saved: Path, tmp_path: Path) -> None:
+    folder = changed(saved, "bert", tmp_path)
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(FrontendError, match="adapters are not applied"):
+        load_module(folder, read_config(folder), base=True)
+
+
 BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("bert", {"quantization_config": {"quant_method": "nothing known"}}, "has quantization_config"),
+    ("bert", {"compression_config": {}}, "has compression_config"),
     ("bert", {"vocab_size": 0}, "vocab_size is 0"),
     ("bert", {"vocab_size": -1}, "vocab_size is -1"),
     ("bert", {"vocab_size": "120"}, "vocab_size is '120'"),
