@@ -1,8 +1,10 @@
 """Mutations of model folders from a seed: bytes, values of the JSON, and files that are missing, swapped, linked or no files.
 
     python -m tests.frontends.fuzz_folders COUNT [SEED]
+    python -m tests.frontends.fuzz_folders builds COUNT [SEED]
 
-imports each in a forked child and prints the counts; the first folder that breaks the promise is kept and ends the run.
+imports each in a forked child, or gives it to `infc build`, and prints the counts; the first folder that breaks the promise
+is kept and ends the run.
 """
 
 # A mutant is of any type: what is taken from it is unknown here.
@@ -15,12 +17,14 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -185,6 +189,62 @@ def run_folders(
     return outcomes
 
 
+def run_builds(
+    made: Mapping[str, tuple[Path, Callable[[Path], Model]]], count: int, seed: int, scratch: Path
+) -> Counter[int]:
+    """The same for whole builds, two at a time, each mutant from a seed of its own."""
+
+    def one(number: int) -> int:
+        random_ = random.Random(f"{seed}, {number}")
+        name = random_.choice(sorted(made))
+        place = scratch / str(number)
+        folder = place / "model"
+        shutil.copytree(made[name][0], folder)
+        did = mutate(folder, random_)
+        lines = ['source huggingface("model")', *_TAKES[made[name][1](folder).task.kind]]
+        spec = place / "m.infer"
+        spec.write_text("infer 1\nmodel m {\n  " + "\n  ".join(lines) + "\n}\n", encoding="utf-8")
+        command = [
+            sys.executable,
+            "-m",
+            "infc",
+            "build",
+            str(spec),
+            "--cache-dir",
+            str(scratch / "cache"),
+            "--jobs",
+            "1",
+        ]
+        done = subprocess.run(command, capture_output=True, timeout=20 * SECONDS, check=False)
+        said = done.stderr.decode("utf-8", "replace")
+        told = done.returncode == 0 or said.count("error") == 1
+        left = sorted(p.name for p in place.iterdir() if p.name not in {"model", "m.infer"})
+        wanted = ["m.bundle", "m.infer.lock"] if done.returncode == 0 else []
+        if done.returncode not in EXITS or not told or "Traceback" in said or left != wanted:
+            kept = tempfile.mkdtemp(prefix="infc-folder-")
+            shutil.copytree(place, kept, dirs_exist_ok=True, symlinks=True, ignore=_no_pipes)
+            raise AssertionError(
+                f"seed {seed}, input {number}, {name}: {did}: ended with {done.returncode}, left {left}, kept in {kept}\n"
+                + said[-4000:]
+            )
+        shutil.rmtree(place)
+        return done.returncode
+
+    outcomes: Counter[int] = Counter()
+    with ThreadPoolExecutor(2) as pool:
+        for number, code in enumerate(pool.map(one, range(count)), 1):
+            outcomes[code] += 1
+            if __name__ == "__main__" and number % 25 == 0:
+                print(number, dict(outcomes), flush=True)
+    return outcomes
+
+
+_TAKES = {
+    "embed": ("task embed", "input text: string, up to 16 tokens, truncate"),
+    "tensor": ("dim batch in 1..4",),
+}
+
+
 def _no_pipes(place: str, names: list[str]) -> list[str]:
     return [
         n for n in names if not (Path(place, n).is_symlink() or Path(place, n).is_file() or Path(place, n).is_dir())
@@ -225,12 +285,14 @@ def in_child(model: Model, spec: Path) -> tuple[int, str]:
 def main() -> None:
     from .test_mutated_folders import make_folders
 
-    count, seed = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    whole = sys.argv[1] == "builds"
+    numbers = [int(text) for text in sys.argv[1 + whole :]]
+    count, seed = numbers[0], numbers[1] if len(numbers) > 1 else 0
     with tempfile.TemporaryDirectory() as name:
         made = make_folders(Path(name) / "made")
         (Path(name) / "scratch").mkdir()
         started = time.monotonic()
-        outcomes = run_folders(made, count, seed, Path(name) / "scratch")
+        outcomes = (run_builds if whole else run_folders)(made, count, seed, Path(name) / "scratch")
         took = time.monotonic() - started
         print(f"{dict(sorted(outcomes.items()))} in {took:.0f} s, seed {seed}")
 

@@ -12,7 +12,7 @@ import pytest
 from infc.dsl.spec import Model
 
 from .families import model_of, save_family
-from .fuzz_folders import mutate, run_folders
+from .fuzz_folders import mutate, run_builds, run_folders
 from .test_canaries import save_sentence_folder
 from .test_frontends_huggingface import embed_model
 
@@ -49,6 +49,13 @@ def test_mutated_folders_are_read_or_refused(made: Made, tmp_path: Path) -> None
 @pytest.mark.full
 def test_many_mutated_folders_are_read_or_refused(made: Made, tmp_path: Path) -> None:
     outcomes = run_folders(made, INPUTS, 20261, tmp_path)
+    assert outcomes[0] > 0
+    assert outcomes[2] > INPUTS // 4
+
+
+@pytest.mark.full
+def test_many_mutated_folders_are_built_or_refused(made: Made, tmp_path: Path) -> None:
+    outcomes = run_builds(made, INPUTS, 20262, tmp_path)
     assert outcomes[0] > 0
     assert outcomes[2] > INPUTS // 4
 
