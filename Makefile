@@ -46,7 +46,6 @@ test-all: check servers ## the tests, the heavy ones too (long)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "full or not full" $(PYTEST_ARGS)
 	$(MAKE) --no-print-directory test-rust
 	INFC__FUZZ=1000000 cargo test --locked --quiet --release --manifest-path runtime/server/Cargo.toml fuzz
-	INFC__FUZZ=1000000 cargo test --locked --quiet --release --manifest-path runtime/server/Cargo.toml fuzz
 	INFC__FUZZ=1000000 cargo test --locked --quiet --manifest-path runtime/server/Cargo.toml fuzz
 
 .PHONY: test-rust

@@ -251,23 +251,3 @@ def test_of_three_hundred_clients_with_sixty_rows_as_many_as_can_be_in_time_are_
         assert all(int(a.headers["retry-after"]) >= 1 for a in answers if a.status == 429)
         accepted, outcomes, in_flight = settled(server)
         assert (accepted, in_flight) == (outcomes, 0)
-
-
-@pytest.mark.full
-def test_of_three_hundred_clients_with_sixty_rows_as_many_as_can_be_in_time_are_served(
-    serve_binary: Path, make_bundle: MakeBundle
-) -> None:
-    """A batch of eight rows takes 50 ms: 300 requests of 60 rows are two minutes of work, and each has ten seconds."""
-    batch = {"max_requests": 8, "max_rows": 8, "max_tokens": 0, "wait_s": 0.0}
-    fixture = Fixture(defines=("DELAY_MS=50",), serve={"deadline_s": 10.0, "queue": 1000, "batch": batch})
-    with running(serve_binary, make_bundle(fixture)) as server:
-        begin = time.monotonic()
-        answers = in_parallel(300, lambda _: server.post("/infer", {"features": [ROW] * 60}))
-        counts = {status: sum(a.status == status for a in answers) for status in (200, 429, 504)}
-        print(f"served {counts[200]}, refused {counts[429]}, late {counts[504]}, in {time.monotonic() - begin:.1f} s")
-        assert sum(counts.values()) == 300
-        assert counts[200] >= 10, "ten seconds are enough for 25"
-        assert counts[504] <= counts[200], "what cannot be in time is refused, not run"
-        assert all(int(a.headers["retry-after"]) >= 1 for a in answers if a.status == 429)
-        accepted, outcomes, in_flight = settled(server)
-        assert (accepted, in_flight) == (outcomes, 0)

@@ -131,46 +131,6 @@ def test_a_lone_answer_while_draining_says_that_the_connection_ends(
         assert server.process.wait(timeout=20) == 0
 
 
-@pytest.mark.parametrize("delay", ["0", "0.5"], ids=["at once", "in the delay"])
-def test_what_is_pipelined_behind_a_request_is_answered_before_the_end(
-    serve_binary: Path, make_bundle: MakeBundle, delay: str
-) -> None:
-    """While the server drains, five requests lie in one piece in each socket, or come byte by byte behind the first."""
-    fixture = Fixture(defines=("DELAY_MS=100",))
-    with running(serve_binary, make_bundle(fixture), env={"INFC__DRAIN_DELAY_S": delay}) as server:
-        together, parted, later = connect(server), connect(server), connect(server)
-        server.process.send_signal(signal.SIGSTOP)
-        together.sendall(WHOLE * 5)
-        parted.sendall(WHOLE[:-1])
-        later.sendall(WHOLE)
-        server.process.send_signal(signal.SIGTERM)
-        server.process.send_signal(signal.SIGCONT)
-        if delay != "0":
-            while server.get("/v2/health/ready").status != 503:
-                time.sleep(0.01)
-        parted.sendall(WHOLE[-1:] + WHOLE * 2)
-        later.sendall(WHOLE * 2)  # while the first is being answered: its answer may say close, and yet
-        assert statuses(read_to_end(together)) == [200] * 5
-        assert statuses(read_to_end(parted)) == [200] * 3
-        assert statuses(read_to_end(later)) == [200] * 3
-        assert server.process.wait(timeout=20) == 0
-
-
-def test_a_lone_answer_while_draining_says_that_the_connection_ends(
-    serve_binary: Path, make_bundle: MakeBundle
-) -> None:
-    with running(serve_binary, make_bundle(), env={"INFC__DRAIN_DELAY_S": "1"}) as server:
-        server.process.send_signal(signal.SIGTERM)
-        while server.get("/v2/health/ready").status != 503:
-            time.sleep(0.01)
-        with connect(server) as stream:
-            stream.sendall(WHOLE)
-            answer = read_to_end(stream)
-        assert statuses(answer) == [200]
-        assert b"connection: close" in answer
-        assert server.process.wait(timeout=20) == 0
-
-
 def test_a_second_signal_stops_at_once(serve_binary: Path, make_bundle: MakeBundle) -> None:
     with running(serve_binary, make_bundle(), env={"INFC__DRAIN_DELAY_S": "30"}) as server:
         server.process.send_signal(signal.SIGTERM)
