@@ -21,7 +21,7 @@ from ...dsl.spec import Model
 from ..ir.dims import Range
 from ..ir.graph import Array, Graph, Place, Weight
 from ..ir.types import TensorType
-from .errors import FrontendError
+from .errors import FrontendError, first_line
 from .fields import Field, bounds_of, check_dtype, expected_outputs, field_of
 from .finite import check_exported
 from .fx_export import Exported, data_dependent, decompositions, quiet
@@ -118,7 +118,7 @@ class _Weights:
 
 def _unfit(file: Path, error: Exception) -> FrontendError:
     return FrontendError(
-        f"{file.name} cannot be loaded by torch {torch.__version__}: {_first_line(error)}",
+        f"{file.name} cannot be loaded by torch {torch.__version__}: {first_line(error)}",
         hint="save it again with `torch.export.save` of this version",
     )
 
@@ -218,7 +218,3 @@ def output_names(program: ExportedProgram, given: tuple[str, ...]) -> tuple[tupl
     if twice is not None:
         raise FrontendError(f"two outputs of the program are called {twice!r}", hint="give them keys that differ")
     return names, places
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]

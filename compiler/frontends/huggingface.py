@@ -31,7 +31,7 @@ from ..ir.types import TensorType
 from . import whole_attention
 from .checkpoint import WIDENED, Checkpoint, Locator, check_unpacked, find_checkpoint, stored_place
 from .config_check import check_config, check_elements, check_kinds, check_plain, held_by
-from .errors import FrontendError
+from .errors import FrontendError, first_line
 from .fields import Field, bounds_of, expected_outputs, field_of
 from .finite import check_module
 from .fx_export import export_module, flatten_outputs
@@ -190,7 +190,7 @@ def load_module(folder: Path, config: Mapping[str, Any], *, base: bool) -> Loade
         except FrontendError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever the class says of a config, it is the config's
-            raise FrontendError(f"{where} does not fit {cls.__name__}: {_first_line(error)}") from None
+            raise FrontendError(f"{where} does not fit {cls.__name__}: {first_line(error)}") from None
         for name in ("use_cache", "output_attentions", "output_hidden_states"):
             if getattr(settings, name, False):
                 setattr(settings, name, False)
@@ -207,7 +207,7 @@ def load_module(folder: Path, config: Mapping[str, Any], *, base: bool) -> Loade
         except FrontendError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever the class says of a config, it is the config's
-            raise FrontendError(f"{folder.name} cannot be loaded as {cls.__name__}: {_first_line(error)}") from None
+            raise FrontendError(f"{folder.name} cannot be loaded as {cls.__name__}: {first_line(error)}") from None
     wrong = sorted(info["mismatched_keys"])
     if wrong:
         name, stored, expected = wrong[0]
@@ -246,7 +246,7 @@ def _read_bin(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
             found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:  # noqa: BLE001 - whatever torch says of a file, it is the file's
             raise FrontendError(
-                f"{file.name} is no checkpoint of tensors alone ({_first_line(error)}), and no pickle is executed",
+                f"{file.name} is no checkpoint of tensors alone ({first_line(error)}), and no pickle is executed",
                 hint="save it with `model.save_pretrained(folder, safe_serialization=True)`",
             ) from None
         state.update({k: v for k, v in found.items() if isinstance(v, torch.Tensor)})
@@ -390,7 +390,7 @@ def _traced(
 def _forward_failed(kind: str, error: BaseException, root: str) -> FrontendError:
     """forward raised: the model does not take the inputs that a spec can give it, or not for every size."""
     place = model_source("".join(traceback.format_tb(error.__traceback__)), root)
-    said = f"{type(error).__name__}: {_first_line(error)}"
+    said = f"{type(error).__name__}: {first_line(error)}"
     return FrontendError(
         f"{f'{place}: ' if place else ''}{kind} cannot be traced: {said}",
         hint='give it inputs and sizes that it takes, or use `torch("file.py:factory")` with your own code',
@@ -476,10 +476,6 @@ def _tensor(inputs: Mapping[str, Array], field: Field, fields: list[Field]) -> t
         return torch.from_numpy(np.ascontiguousarray(inputs[field.name]).astype(field.dtype, copy=True))
     shape = next(inputs[f.name].shape for f in fields if f.name in inputs)
     return torch.full(tuple(shape), field.spec.default or 0, dtype=getattr(torch, field.dtype))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
 @contextlib.contextmanager

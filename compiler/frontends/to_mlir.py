@@ -19,7 +19,7 @@ from torch_mlir.extras import fx_importer
 
 from ..ir.dims import Dim, Range, floordiv, mod, sym
 from ..ir.graph import Origin
-from .errors import FrontendError
+from .errors import FrontendError, first_line
 from .fx_export import Exported
 from .guards import fixed_to
 from .sources import model_source, module_path
@@ -67,7 +67,7 @@ def to_mlir(exported: Exported, root: str = "") -> Program:
     try:
         importer.import_program(program, func_name=FUNCTION)
     except (NotImplementedError, TypeError, AssertionError, ValueError, RuntimeError) as error:
-        raise FrontendError(f"the exported model cannot be written in MLIR's torch dialect: {_short(error)}") from error
+        raise FrontendError(f"the exported model cannot be written in MLIR's torch dialect: {first_line(error)}") from error
     symbols = _symbols(exported)
     nodes = {
         node.name: NodeInfo(_origin(node, root, exported.said), _shapes(node.meta.get("val"), symbols))
@@ -233,7 +233,3 @@ def _expression(expression: Any, symbols: Mapping[str, Dim]) -> Dim | None:
 def _origin(node: Any, root: str, said: Mapping[str, str]) -> Origin:
     name, trace = module_path(node.meta.get("nn_module_stack")), node.meta.get("stack_trace")
     return Origin(said.get(name, name), said.get(str(trace)) or model_source(trace, root), str(node.target))
-
-
-def _short(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().split("\n")[0]

@@ -217,7 +217,7 @@ def run_builds(
         ]
         done = subprocess.run(command, capture_output=True, timeout=20 * SECONDS, check=False)
         said = done.stderr.decode("utf-8", "replace")
-        told = done.returncode == 0 or said.count("error") == 1
+        told = done.returncode == 0 or sum(line.startswith("error") for line in said.splitlines()) == 1
         left = sorted(p.name for p in place.iterdir() if p.name not in {"model", "m.infer"})
         wanted = ["m.bundle", "m.infer.lock"] if done.returncode == 0 else []
         if done.returncode not in EXITS or not told or "Traceback" in said or left != wanted:

@@ -43,6 +43,7 @@ def test_an_adapter_is_refused(saved: Path, tmp_path: Path) -> None:
 
 
 BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("vit", {"qkv_bias": "4"}, "expected bool, got str"),
     ("bert", {"quantization_config": {"quant_method": "nothing known"}}, "has quantization_config"),
     ("bert", {"compression_config": {}}, "has compression_config"),
     ("bert", {"vocab_size": 0}, "vocab_size is 0"),
