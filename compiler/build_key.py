@@ -9,6 +9,7 @@ made the build read others, to a longer list.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -95,11 +96,23 @@ def remember_build(cache: Cache, key: str, used: Iterable[Path], bundle: Path) -
 def _next(key: str, files: list[str]) -> str | None:
     digests: list[str] = []
     for name in files:
+        path = Path(name)
         try:
-            digests.append(file_digest(Path(name)))
+            digests.append(_listing(path) if path.is_dir() else file_digest(path))
         except OSError:
             return None
     return cache_key(key, files, digests)
+
+
+def _listing(folder: Path) -> str:
+    """A digest of the names below a model's folder: a file that was not there may change what the others mean. Bundles and
+    locks in it are ours, and hidden files are no part of a model."""
+    names: list[str] = []
+    for at, folders, files in os.walk(folder):
+        folders[:] = [f for f in folders if not f.startswith(".") and not f.endswith(".bundle")]
+        here = (n for n in (*folders, *files) if not n.startswith(".") and not n.endswith(".lock"))
+        names += (os.path.relpath(os.path.join(at, n), folder) for n in here)
+    return cache_key("listing", sorted(names))
 
 
 def _data_digests(spec: Spec) -> list[str]:

@@ -126,6 +126,7 @@ def _task(compiled: Compiled) -> m.Task:
         tokenizer="models/0/task/tokenizer.json",
         limit=embed.limit,
         overflow=embed.overflow,
+        truncation_side=embed.side,
         prompt=embed.prompt,
         pooling=embed.pooling,
         normalize=embed.normalize,

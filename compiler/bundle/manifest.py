@@ -68,6 +68,7 @@ class Task(Record):
     tokenizer: str | None = None
     limit: int | None = None
     overflow: Literal["reject", "truncate"] | None = None
+    truncation_side: Literal["left", "right"] | None = None
     prompt: str = ""
     pooling: str | None = None
     normalize: bool | None = None

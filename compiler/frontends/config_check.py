@@ -61,12 +61,20 @@ def held_by(shapes: Iterable[tuple[int, ...]]) -> Held:
 
 
 def check_plain(config: Mapping[str, Any], folder: Path) -> None:
-    """Raises FrontendError where folder holds what changes the weights after they are read: quantization, adapters."""
+    """Raises FrontendError where other files are to be read, or the weights are not what the model uses: quantization,
+    adapters."""
     for key in ("quantization_config", "compression_config"):
         if config.get(key) is not None:
             raise FrontendError(
                 f"{folder.name}/config.json has {key}: the checkpoint is quantized, and float ones are read",
                 hint="name the checkpoint that it was made from; `search` in the spec chooses the precision",
+            )
+    for key in ("transformers_weights", "configuration_files"):
+        if config.get(key) is not None:
+            raise FrontendError(
+                f"{folder.name}/config.json has {key}, which names other files to read, and config.json and the usual "
+                "checkpoint are read",
+                hint="save the model again with `save_pretrained(folder)`",
             )
     if os.path.lexists(folder / "adapter_config.json"):
         raise FrontendError(

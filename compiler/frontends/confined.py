@@ -7,7 +7,8 @@ The worker reads the model's own files, writes to a folder of its own, and start
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -15,10 +16,11 @@ from typing import Any, cast, get_args
 from ...dsl.spec import Model, Policy, Pooling
 from ..sandbox.process import Bounds, Confined, Worker, printable
 from .answers import imported_from
-from .imported import EmbedTask, Imported, Options, Tokenize
+from .imported import EmbedTask, Imported, Options, Side, Tokenize
 from .spec_json import model_to_json
 from .tree import check_tree
 
+TOKENIZER = "tokenizer.json"
 IDS_AT_ONCE = 1 << 17
 """Ids that one answer may have."""
 MOST_PROMPT = 10_000
@@ -46,15 +48,30 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
         )
     try:
         said = worker.ask({"do": "import", "model": model_to_json(model), "root": str(folder)})
-        owns = _under(roots)
-        imported = imported_from(worker, said, owns=owns, mapped=False)
-        embed = _embed(said, owns)
+        imported = imported_from(worker, said, owns=_under(roots), mapped=False)
+        place, clean = _own_folder(options)
+        embed = _embed(said, place / path.name)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise worker.damaged(printable(str(error), 500)) from None
     except BaseException:
         worker.close()
         raise
-    return replace(imported, embed=embed, tokenize=None if embed is None else _tokenize(worker, embed.limit))
+
+    def close() -> None:
+        imported.close()
+        clean()
+
+    tokenize = None if embed is None else _tokenize(worker, embed.limit)
+    used = (*imported.used_files, path) if path.is_dir() else imported.used_files
+    return replace(imported, embed=embed, tokenize=tokenize, close=close, used_files=used)
+
+
+def _own_folder(options: Options) -> tuple[Path, Callable[[], None]]:
+    """A folder that the worker cannot write, beside its own, and what removes it."""
+    if options.work is not None:
+        return options.work.with_name("text"), lambda: None
+    made = tempfile.TemporaryDirectory(prefix="infc-text-")
+    return Path(made.name), made.cleanup
 
 
 def located(model: Model) -> Model:
@@ -118,22 +135,25 @@ def _is_row(row: Any, limit: int) -> bool:
     return fits and all(type(n) is int and 0 <= n < 1 << 63 for c in lists for n in c)
 
 
-def _embed(said: Mapping[str, Any], owns: Any) -> EmbedTask | None:
-    """The task of an answer, checked. Raises ValueError, KeyError or TypeError."""
+def _embed(said: Mapping[str, Any], place: Path) -> EmbedTask | None:
+    """The task of an answer, checked; its tokenizer goes to the folder `place`. Raises ValueError, KeyError or TypeError."""
     embed = said["embed"]
     if embed is None:
         return None
     tokenizer, limit, prompt = embed["tokenizer"], embed["limit"], embed["prompt"]
-    if not (isinstance(tokenizer, str) and os.path.isfile(tokenizer) and owns(tokenizer)):
-        raise ValueError("the tokenizer is not the model's own")
+    if not isinstance(tokenizer, str) or embed["side"] not in get_args(Side):
+        raise ValueError("the tokenizer cannot be used")
     if type(limit) is not int or not 0 < limit < 1 << 31 or embed["overflow"] not in get_args(Policy):
         raise ValueError("the limit of tokens cannot be used")
     if not isinstance(prompt, str) or len(prompt) > MOST_PROMPT or embed["pooling"] not in get_args(Pooling):
         raise ValueError("the prompt or the pooling cannot be used")
+    place.mkdir(parents=True, exist_ok=True)
+    (place / TOKENIZER).write_text(tokenizer, encoding="utf-8")
     return EmbedTask(
-        tokenizer=Path(tokenizer),
+        tokenizer=place / TOKENIZER,
         limit=limit,
         overflow=embed["overflow"],
+        side=embed["side"],
         prompt=prompt,
         pooling=embed["pooling"],
         normalize=bool(embed["normalize"]),

@@ -47,8 +47,7 @@ def _tokenized(imported: Imported, request: Mapping[str, Any]) -> list[dict[str,
 
     assert imported.embed is not None
     embed = imported.embed
-    first = int(request["first"])
-    return tokenize_rows(str(embed.tokenizer), request["texts"], embed.limit, request["truncate"], embed.prompt, first)
+    return tokenize_rows(embed, request["texts"], request["truncate"], int(request["first"]))
 
 
 def _said(imported: Imported, folder: Path) -> dict[str, Any]:
@@ -62,9 +61,10 @@ def _said(imported: Imported, folder: Path) -> dict[str, Any]:
         "embed": None
         if embed is None
         else {
-            "tokenizer": str(embed.tokenizer.absolute()),
+            "tokenizer": embed.tokenizer.read_text(encoding="utf-8"),
             "limit": embed.limit,
             "overflow": embed.overflow,
+            "side": embed.side,
             "prompt": embed.prompt,
             "pooling": embed.pooling,
             "normalize": embed.normalize,

@@ -44,6 +44,7 @@ from .places import placed_weight
 from .pooling import append_pooling, pool
 from .sentence import Settings, read_json, read_settings
 from .sources import model_source
+from .text import library_text
 from .to_mlir import Program, to_mlir
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -66,43 +67,45 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     config = read_config(source)
     embed = model.task.kind == "embed"
     settings = read_settings(source, model.task) if embed else Settings()
-    tokenizer = source / "tokenizer.json"
-    if embed and not tokenizer.is_file():
-        raise FrontendError(
-            f"{source.name} has no tokenizer.json, which `task embed` needs",
-            hint="save it with `AutoTokenizer.from_pretrained(...).save_pretrained(folder)`",
-        )
     loaded = load_module(source, config, base=embed)
     fields = fields_of(model, loaded.module, source)
-    limits = bounds_of(model, tuple(fields)) | token_bounds(model, fields, loaded.module, settings)
+    text = library_text(source, config, settings, fields[0].spec.maximum, options.work) if embed else None
+    limits = bounds_of(model, tuple(fields)) | token_bounds(model, fields, loaded.module, text and text.limit)
     program, plain = _traced(loaded.module, fields, limits, HIDDEN if embed else None, str(folder))
     loader = _Weights(loaded.checkpoint)
     graph = import_program(program, model.name, loader=loader, expected=() if embed else expected_outputs(model))
     _check_missing(graph, loaded, source)
     unused = check_module(loaded.module, set(program.weights), source.name, nan_allowed=model.source.nan_allowed)
     outputs = program.exported.outputs
-    text = program.text()
     task: EmbedTask | None = None
     policies: list[Policy] = [i.policy for i in model.inputs if i.kind == "text"]
-    if embed:
+    if text is not None:
         graph = append_pooling(graph, settings.pooling, settings.normalize)
         task = EmbedTask(
-            tokenizer=tokenizer,
+            tokenizer=text.tokenizer,
             limit=graph.dims["tokens"][1],
             overflow=policies[0] if policies else "reject",
+            side=text.side,
             prompt=settings.prompt,
             pooling=settings.pooling,
             normalize=settings.normalize,
         )
-    used = {source / "config.json", *loaded.checkpoint.files, *settings.files}
-    used |= {p for p in (tokenizer, source / PROCESSOR) if p.is_file()}
+    used = {
+        source / "config.json",
+        *loaded.checkpoint.files,
+        *settings.files,
+        *(text.files if text is not None else ()),
+    }
+    if (source / PROCESSOR).is_file():
+        used.add(source / PROCESSOR)
     return Imported(
         graph=graph,
-        mlir=text,
+        mlir=program.text(),
         reference=_reference(loaded.module, fields, outputs, graph, settings if embed else None),
         layers=_layers(loaded.module, fields),
         used_files=tuple(sorted(used)),
         embed=task,
+        close=text.close if text is not None else lambda: None,
         notes=(*plain, *loader.notes(), *unused),
     )
 
@@ -332,8 +335,9 @@ def position_limit(module: Any) -> int | None:
     return int(limit) if limit and limit > 0 else None
 
 
-def token_bounds(model: Model, fields: list[Field], module: Any, settings: Settings) -> dict[str, Range]:
-    """Bounds of `tokens`: what the spec says, else what the folder and the position table allow. Raises FrontendError."""
+def token_bounds(model: Model, fields: list[Field], module: Any, said: int | None) -> dict[str, Range]:
+    """Bounds of `tokens`: what the spec says, else what the library takes (`said`) and the position table holds. Raises
+    FrontendError."""
     if not any("tokens" in f.symbols for f in fields):
         return {}
     table = position_limit(module)
@@ -352,8 +356,7 @@ def token_bounds(model: Model, fields: list[Field], module: Any, settings: Setti
                 hint=f"write `up to {table} tokens`" if text is not None else f"write `dim tokens in {low}..{table}`",
             )
         return {"tokens": (low, high)}
-    known = [v for v in (table, settings.limit) if v is not None]
-    return {"tokens": (1, min([*known, DEFAULT_TOKENS] if settings.limit is None else known))}
+    return {"tokens": (1, min(v for v in (table, DEFAULT_TOKENS if said is None else said) if v is not None))}
 
 
 # ── tracing ──────────────────────────────────────────────────────────────────────────────────────────────────────────

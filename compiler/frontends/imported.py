@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ...dsl.spec import Policy, Pooling
 from ..ir.graph import Array, Graph
 
+Side = Literal["left", "right"]
 Tokenize = Callable[[Sequence[str], bool], list[dict[str, list[int]]]]
 """Texts, and whether they are cut at the limit -> input_ids, attention_mask and token_type_ids of each."""
 Reference = Callable[[Mapping[str, Array]], dict[str, Array]]
@@ -17,11 +19,13 @@ Reference = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 @dataclass(frozen=True)
 class EmbedTask:
-    """`task embed`, resolved. `limit` counts special tokens too; `tokenizer` is the folder's tokenizer.json."""
+    """`task embed`, resolved. `limit` counts special tokens too; `tokenizer` is the tokenizer.json that the folder's library
+    made, `side` where a text that is too long is cut."""
 
     tokenizer: Path
     limit: int
     overflow: Policy
+    side: Side
     prompt: str
     pooling: Pooling
     normalize: bool
@@ -29,7 +33,7 @@ class EmbedTask:
 
 @dataclass(frozen=True)
 class Imported:
-    """A model, imported. `used_files` are those that the result depends on (for the cache key, sorted);
+    """A model, imported. `used_files` are those that the result depends on (for the cache key; of a folder, the names in it);
     `embed` is None for `task tensor`; `notes` are for the build report. Call `close` when the reference is done with."""
 
     graph: Graph

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,27 @@ _WORDS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "max": "max", "lastt
 
 
 MOST_TOKENS = 1 << 31
+_ANY: tuple[Any, ...] = ()
+_NOTHING: tuple[Any, ...] = (None, {})
+_TRANSFORMER: dict[str, tuple[Any, ...]] = {
+    "max_seq_length": _ANY, "do_lower_case": _ANY, "transformer_task": ("feature-extraction",),
+    "modality_config": (None, {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}),
+    "module_output_name": ("token_embeddings",), "processing_kwargs": _NOTHING, "unpad_inputs": (None, False),
+    "query_length": (None,), "document_length": (None,), "query_expansion": (None,), "model_args": _NOTHING,
+    "model_kwargs": _NOTHING, "tokenizer_args": _NOTHING, "processor_kwargs": _NOTHING, "config_args": _NOTHING,
+    "config_kwargs": _NOTHING,
+}  # fmt: skip
+"""Keys of sentence_bert_config.json, and the values that each may have (none listed: any, which is checked elsewhere)."""
+_WHOLE: dict[str, tuple[Any, ...]] = {
+    "__version__": _ANY, "prompts": _ANY, "default_prompt_name": _ANY, "similarity_fn_name": _ANY,
+    "model_type": (None, "SentenceTransformer"), "truncate_dim": (None,),
+}  # fmt: skip
+_POOLING: dict[str, tuple[Any, ...]] = {
+    "word_embedding_dimension": _ANY, "embedding_dimension": _ANY, "pooling_mode": _ANY, "include_prompt": _ANY,
+}  # fmt: skip
+_NORMALIZE: dict[str, tuple[Any, ...]] = {
+    "module_input_name": (None, "sentence_embedding"), "module_output_name": (None, "sentence_embedding"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,6 +53,7 @@ class Settings:
     normalize: bool = True
     prompt: str = ""
     limit: int | None = None
+    lower: bool = False
     files: tuple[Path, ...] = ()
 
 
@@ -40,32 +63,43 @@ def read_settings(folder: Path, task: Task) -> Settings:
     pooling: Pooling | None = None
     normalize: bool | None = None
     limit: int | None = None
+    lower = False
     prompt: str | None = None
     include_prompt = True
     modules = folder / "modules.json"
     if modules.is_file():
         files.append(modules)
-        normalize = False
-        for item in read_json_file(modules, list):
-            if not isinstance(item, dict):
-                raise FrontendError(f"{folder.name}/modules.json lists what is no object")
-            row = cast(dict[str, Any], item)
-            kind = str(row.get("type", "")).rsplit(".", 1)[-1]
+        rows = _module_rows(folder, read_json_file(modules, list))
+        kinds = [kind for kind, _ in rows]
+        normalize = "Normalize" in kinds
+        for kind, path in rows:
             if kind == "Pooling":
-                pooling, include_prompt = _pooling(folder, str(row.get("path", "")), files, task)
+                pooling, include_prompt = _pooling(folder, path, files, task)
             elif kind == "Normalize":
-                normalize = True
-            elif kind != "Transformer":
+                _check_normalize(folder, path, files)
+            elif path:
                 raise FrontendError(
-                    f"{folder.name}/modules.json has the module {row.get('type')!r:.80}, which is not supported "
-                    "(Transformer, Pooling and Normalize are)",
-                    hint='use `task tensor` for the hidden states, or `torch("file.py:factory")` with the whole model',
+                    f"{folder.name}/modules.json keeps the model itself in {path[:120]!r}, and the folder's own is read",
+                    hint="name that folder as the source, with the settings beside it",
                 )
+        wanted = ["Transformer", *(["Pooling"] if "Pooling" in kinds or task.pooling is None else [])]
+        if kinds not in (wanted, [*wanted, "Normalize"]):
+            raise FrontendError(
+                f"{folder.name}/modules.json lists {', '.join(kinds)[:200] or 'nothing'}, and {', '.join(wanted)} is needed, "
+                "with Normalize behind it or not",
+                hint='write `task embed(pooling = …)`, or use `torch("file.py:factory")` with the whole model',
+            )
     for name in ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json"):
         path = folder / name
         if path.is_file():
             files.append(path)
-            found = read_json_file(path, dict).get("max_seq_length")
+            said = read_json_file(path, dict)
+            _check_known(folder, path, said, _TRANSFORMER)
+            found, lower = said.get("max_seq_length"), said.get("do_lower_case") or False
+            if type(lower) is not bool:
+                raise FrontendError(
+                    f"{folder.name}/{name}: do_lower_case is {lower!r:.60}, and true or false is needed"
+                )
             if found is not None and (type(found) is not int or not 0 <= found <= MOST_TOKENS):
                 raise FrontendError(f"{folder.name}/{name}: max_seq_length is {found!r:.60}, and a count is needed")
             limit = found or None
@@ -73,6 +107,7 @@ def read_settings(folder: Path, task: Task) -> Settings:
     if prompts.is_file():
         files.append(prompts)
         said = read_json(prompts)
+        _check_known(folder, prompts, said, _WHOLE)
         chosen = said.get("default_prompt_name")
         table = cast(dict[str, Any], said.get("prompts") or {})
         if not isinstance(said.get("prompts") or {}, dict) or not all(isinstance(v, str) for v in table.values()):
@@ -89,21 +124,64 @@ def read_settings(folder: Path, task: Task) -> Settings:
         normalize=task.normalize if task.normalize is not None else True if normalize is None else normalize,
         prompt=prompt,
         limit=limit,
+        lower=lower,
         files=tuple(files),
     )
 
 
-def _pooling(folder: Path, path: str, files: list[Path], task: Task) -> tuple[Pooling | None, bool]:
+def _module_rows(folder: Path, items: list[Any]) -> list[tuple[str, str]]:
+    """(Transformer, Pooling or Normalize; path) of each module. Raises FrontendError for another kind."""
+    rows: list[tuple[str, str]] = []
+    for item in items:
+        if not isinstance(item, dict):
+            raise FrontendError(f"{folder.name}/modules.json lists what is no object")
+        row = cast(dict[str, Any], item)
+        package, _, kind = str(row.get("type", "")).rpartition(".")
+        if package.split(".")[0] != "sentence_transformers" or kind not in ("Transformer", "Pooling", "Normalize"):
+            raise FrontendError(
+                f"{folder.name}/modules.json has the module {row.get('type')!r:.80}, which is not supported "
+                "(Transformer, Pooling and Normalize of sentence_transformers are)",
+                hint='use `task tensor` for the hidden states, or `torch("file.py:factory")` with the whole model',
+            )
+        rows.append((kind, _inside(folder, str(row.get("path", "")))))
+    return rows
+
+
+def _check_normalize(folder: Path, path: str, files: list[Path]) -> None:
+    config = folder / path / "config.json"
+    if path and os.path.isfile(config):
+        files.append(config)
+        _check_known(folder, config, read_json_file(config, dict), _NORMALIZE)
+
+
+def _check_known(folder: Path, file: Path, said: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raises FrontendError for a key that is not known, and for a value that is honoured by sentence-transformers alone."""
+    where = f"{folder.name}/{file.relative_to(folder).as_posix()[:120]}"
+    for key, value in said.items():
+        allowed = known.get(key)
+        if allowed is None:
+            raise FrontendError(f"{where} has {key[:80]!r}, which is not known", hint=f"known are {', '.join(known)}")
+        if allowed and not any(type(value) is type(v) and value == v for v in allowed):
+            raise FrontendError(f"{where}: {key} is {value!r:.80}, which is not supported")
+
+
+def _inside(folder: Path, path: str) -> str:
+    """path, which must not lead out of the folder. Raises FrontendError."""
     if path.startswith(("/", "\\")) or ".." in path.replace("\\", "/").split("/") or "\0" in path:
         raise FrontendError(
             f"{folder.name}/modules.json names the path {path[:120]!r}, which leads out of the folder",
             hint="a module's path is relative to the folder, such as `1_Pooling`",
         )
+    return path
+
+
+def _pooling(folder: Path, path: str, files: list[Path], task: Task) -> tuple[Pooling | None, bool]:
     config = folder / path / "config.json"
     if not os.path.isfile(config):  # Path.is_file raises for a name that is too long
         raise FrontendError(f"{folder.name}/modules.json names {path[:120]}/config.json, which is missing")
     files.append(config)
     said = read_json_file(config, dict)
+    _check_known(folder, config, {k: v for k, v in said.items() if not k.startswith("pooling_mode_")}, _POOLING)
     include = bool(said.get("include_prompt", True))
     if task.pooling is not None:
         return task.pooling, include

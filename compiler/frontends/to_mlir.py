@@ -67,7 +67,9 @@ def to_mlir(exported: Exported, root: str = "") -> Program:
     try:
         importer.import_program(program, func_name=FUNCTION)
     except (NotImplementedError, TypeError, AssertionError, ValueError, RuntimeError) as error:
-        raise FrontendError(f"the exported model cannot be written in MLIR's torch dialect: {first_line(error)}") from error
+        raise FrontendError(
+            f"the exported model cannot be written in MLIR's torch dialect: {first_line(error)}"
+        ) from error
     symbols = _symbols(exported)
     nodes = {
         node.name: NodeInfo(_origin(node, root, exported.said), _shapes(node.meta.get("val"), symbols))

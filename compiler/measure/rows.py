@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...dsl.spec import DataSet, Model
 from ..errors import InfcError
-from ..frontends import Imported
+from ..frontends import EmbedTask, Imported
 from ..frontends.files import open_regular, parse_json
 from ..frontends.tokenizer_check import load
 from ..ir.graph import Graph, InputSpec
@@ -49,7 +49,7 @@ def read_rows(data: DataSet, model: Model, imported: Imported) -> Rows:
         found = (
             imported.tokenize(texts, truncate)
             if imported.tokenize is not None
-            else tokenize_rows(str(embed.tokenizer), texts, embed.limit, truncate, embed.prompt)
+            else tokenize_rows(embed, texts, truncate)
         )
         return Rows(tuple(_as_requests(found, imported.graph)))
     if data.kind == "npz":
@@ -99,22 +99,20 @@ def read_texts(data: DataSet) -> list[str]:
     return texts
 
 
-def tokenize_rows(
-    path: str, texts: Sequence[str], limit: int, truncate: bool, prompt: str, first: int = 1
-) -> list[dict[str, list[int]]]:
-    """input_ids, attention_mask and token_type_ids of each text behind the prompt, by the tokenizer.json at path. `first` is
-    the number of the first text.
+def tokenize_rows(embed: EmbedTask, texts: Sequence[str], truncate: bool, first: int = 1) -> list[dict[str, list[int]]]:
+    """input_ids, attention_mask and token_type_ids of each text behind the prompt. `first` is the number of the first text.
 
-    Raises InfcError where a text has more than limit tokens and is not to be truncated. JSON-able in and out.
+    Raises InfcError where a text has more tokens than the limit and is not to be truncated.
     """
-    tokenizer = load(Path(path))
+    limit = embed.limit
+    tokenizer = load(embed.tokenizer)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     if truncate:
-        tokenizer.enable_truncation(limit)
+        tokenizer.enable_truncation(limit, direction=embed.side)
     found: list[dict[str, list[int]]] = []
     for number, text in enumerate(texts, first):
-        encoded = tokenizer.encode(prompt + text)
+        encoded = tokenizer.encode(embed.prompt + text)
         if len(encoded.ids) > limit:
             raise InfcError(
                 f"text {number} has {len(encoded.ids)} tokens, and the limit is {limit}",

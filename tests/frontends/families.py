@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from infc.dsl.spec import Dim, Input, Model, Source, Task
 
@@ -108,6 +109,18 @@ def save_family(name: str, folder: Path) -> Path:
             parameter.copy_(torch.randn_like(parameter) * 0.2)
     module.save_pretrained(folder)
     return folder
+
+
+def save_tokenizer(folder: Path) -> None:
+    """A BERT tokenizer of a few words."""
+    words = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b"])}
+    tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def model_of(name: str, folder: Path, *, task: Task | None = None, **changes: Any) -> Model:

@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from infc.compiler.bundle.tokenizer import check_tokenizer
 from infc.compiler.errors import Exit, InfcError
 from infc.compiler.frontends import load_here
 from infc.dsl import check_file
 
-from .families import save_family
+from .families import save_family, save_tokenizer
 from .test_frontends_huggingface import embed_model
 
 MARK = "canary_in_a_mine"
@@ -87,14 +86,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def save_sentence_folder(folder: Path) -> Path:
     """A sentence-transformers folder with every file that infc reads."""
     save_family("bert", folder)
-    words = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b"])}
-    tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
+    save_tokenizer(folder)
     kinds = ("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")
     rows = [
         {"idx": i, "name": str(i), "path": p, "type": f"sentence_transformers.models.{k}"}

@@ -43,6 +43,8 @@ def test_an_adapter_is_refused(saved: Path, tmp_path: Path) -> None:
 
 
 BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("bert", {"transformers_weights": "other.safetensors"}, "has transformers_weights"),
+    ("bert", {"configuration_files": ["config.4.0.0.json"]}, "has configuration_files"),
     ("vit", {"qkv_bias": "4"}, "expected bool, got str"),
     ("bert", {"quantization_config": {"quant_method": "nothing known"}}, "has quantization_config"),
     ("bert", {"compression_config": {}}, "has compression_config"),

@@ -53,7 +53,7 @@ def test_a_folder_is_imported_in_a_worker_and_its_weights_stay_where_they_are(be
             assert weight.place is not None
             assert weight.place.file == bert / "model.safetensors"
             np.testing.assert_array_equal(weight.load(), tensor.numpy())
-        assert {f.name for f in found.used_files} == {"config.json", "model.safetensors"}
+        assert {f.name for f in found.used_files} == {"config.json", "model.safetensors", bert.name}
         assert found.layers is not None
         assert "encoder.layer.0.attention.self.query" in found.layers(inputs)
         assert sum(f.stat().st_size for f in work.iterdir() if f.name == "weights.bin") < 10_000

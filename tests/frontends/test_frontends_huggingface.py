@@ -24,7 +24,7 @@ from infc.compiler.ir.ops.attention import Attention
 from infc.compiler.ir.verify import verify
 from infc.dsl.spec import Dim, Input, Model, Source, Task
 
-from .families import FAMILIES, SHAPES, inputs_of, model_of, save_family
+from .families import FAMILIES, SHAPES, inputs_of, model_of, save_family, save_tokenizer
 
 QUICK = ("bert", "modernbert", "vit")
 TOLERANCE = 1e-4
@@ -207,7 +207,7 @@ def test_a_missing_tensor_is_named_when_it_is_used(folder: Path, tmp_path: Path)
     edit_weights(folder, pooler__dense__weight=None)
     error = refused(model_of("bert", folder), tmp_path)
     assert "no tensor 'pooler.dense.weight' of shape [32, 32]" in error.message
-    (folder / "tokenizer.json").write_text("{}")
+    save_tokenizer(folder)
     assert load(embed_model(folder), tmp_path).graph.outputs[0][0] == "embedding"
 
 
@@ -290,7 +290,7 @@ def test_inputs_have_ranges_and_defaults_from_the_architecture(bert: Path, tmp_p
 @pytest.fixture
 def sentence(folder: Path) -> Path:
     """A copy of BERT with a tokenizer file and sentence-transformers settings."""
-    (folder / "tokenizer.json").write_text("{}")
+    save_tokenizer(folder)
     kinds = ["models.Transformer", "models.Pooling", "models.Normalize"]
     rows = [
         {"idx": i, "path": "" if i == 0 else f"{i}_{k.split('.')[1]}", "type": f"sentence_transformers.{k}"}
@@ -314,7 +314,9 @@ def test_embed_takes_what_the_folder_says_and_the_spec_overrides(sentence: Path,
         24,
         "truncate",
     )
-    assert said.tokenizer == sentence / "tokenizer.json"
+    assert said.tokenizer is not None
+    assert said.tokenizer.name == "tokenizer.json"
+    assert not said.tokenizer.is_relative_to(sentence), "the library's own, not the folder's"
     assert {"modules.json", "tokenizer.json", "sentence_bert_config.json"} <= {f.name for f in said.used_files}
     task = Task(kind="embed", pooling="mean", normalize=False, prompt="query: ")
     other = load(embed_model(sentence, task, limit=12), tmp_path)
@@ -395,7 +397,7 @@ def test_embed_needs_a_tokenizer_and_text(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_without_settings_gets_mean_and_normalize(folder: Path, tmp_path: Path) -> None:
-    (folder / "tokenizer.json").write_text("{}")
+    save_tokenizer(folder)
     found = load(embed_model(folder, limit=None), tmp_path)
     assert found.embed is not None
     assert (found.embed.pooling, found.embed.normalize, found.embed.limit) == ("mean", True, 258)

@@ -30,6 +30,8 @@ MAY_WRITE = {
 IN_BUILD_FOLDER: dict[str, str] = {
     "compiler/build_key.py": "a cache entry",
     "compiler/driver.py": "makes the build folder",
+    "compiler/frontends/confined.py": "the tokenizer out of the worker's answer",
+    "compiler/frontends/text.py": "the tokenizer that the library made, in the worker",
     "compiler/frontends/wire.py": "what goes to and comes from a worker",
     "compiler/measure/accuracy.py": "requests and answers of a measurement",
     "compiler/measure/server.py": "requests and answers of a measurement",

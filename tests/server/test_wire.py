@@ -41,6 +41,12 @@ def status(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
+def raw(server: Server, request: bytes) -> int:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as stream:
+        stream.sendall(request)
+        return status(read_to_end(stream))
+
+
 def test_content_types(server: Server) -> None:
     for kind in ("application/json", "application/json; charset=utf-8", "APPLICATION/JSON"):
         assert server.post("/infer", BODY, {"content-type": kind}).status == 200
@@ -50,6 +56,16 @@ def test_content_types(server: Server) -> None:
         assert answer.status == 415
         assert "expected application/json" in answer.json["error"]["message"]
     assert server.post("/infer", BODY, {"content-encoding": "gzip"}).status == 415
+    head = f"POST /infer HTTP/1.1\r\nhost: x\r\ncontent-length: {len(BODY)}\r\nconnection: close\r\n"
+    for lines, wanted in (
+        ("content-type: application/json\r\n", 200),
+        ("content-encoding: identity\r\ncontent-encoding: gzip\r\n", 415),
+        ("content-type: application/json\r\ncontent-type: text/plain\r\n", 415),
+        ("x-request-deadline-ms: 20000\r\nx-request-deadline-ms: 1\r\n", 400),
+    ):
+        assert raw(server, (head + lines + "\r\n").encode() + BODY) == wanted, lines
+    chunks = head.replace(f"content-length: {len(BODY)}", "transfer-encoding: gzip, chunked").encode()
+    assert raw(server, chunks + b"\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)) == 415
 
 
 def test_paths_and_methods(server: Server) -> None:

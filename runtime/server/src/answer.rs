@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -136,6 +137,8 @@ fn product(shape: &[usize]) -> u64 {
 pub struct Answers {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
+    /// Somebody found no room since the last look.
+    short: AtomicBool,
 }
 
 /// Shares are counted in KiB.
@@ -144,7 +147,7 @@ const UNIT: u64 = 1 << 10;
 impl Default for Answers {
     fn default() -> Self {
         let permits = |bytes: u64| Arc::new(Semaphore::new((bytes / UNIT) as usize));
-        Answers { small: permits(SMALL_ANSWERS), large: permits(LARGE_ANSWERS) }
+        Answers { small: permits(SMALL_ANSWERS), large: permits(LARGE_ANSWERS), short: AtomicBool::new(false) }
     }
 }
 
@@ -164,8 +167,16 @@ impl Answers {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         match Arc::clone(room).try_acquire_many_owned(units) {
             Ok(permit) => Ok(Share { permit, size }),
-            Err(_) => Err(Refusal::new(Reason::Busy, "too many large answers at once")),
+            Err(_) => {
+                self.short.store(true, Ordering::Relaxed);
+                Err(Refusal::new(Reason::Busy, "too many large answers at once"))
+            }
         }
+    }
+
+    /// Whether somebody found no room since this was last asked.
+    pub fn were_short(&self) -> bool {
+        self.short.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -306,7 +317,9 @@ mod tests {
         assert!(refused.message.contains("67108865") && refused.message.contains("67108864"));
         let largest = Size { tensors: MOST_ANSWER, text: MOST_ANSWER };
         let body = answers.reserve(largest).unwrap();
+        assert!(!answers.were_short());
         assert_eq!(answers.reserve(Size { tensors: 0, text: SMALL_ANSWER + 1 }).unwrap_err().reason, Reason::Busy);
+        assert_eq!([answers.were_short(), answers.were_short()], [true, false]);
         // Small answers have their own share.
         let small = answers.reserve(Size { tensors: 100, text: 1000 }).unwrap();
         assert_eq!(small.fit(&answers, Size { tensors: 100, text: 70_000 }).unwrap_err().reason, Reason::Busy);

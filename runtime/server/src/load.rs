@@ -142,10 +142,10 @@ fn choose_variant(model: &ModelSpec) -> Result<&Variant, Damage> {
 }
 
 fn load_text(files: &Files, model: &ModelSpec) -> Result<Option<TextTask>, String> {
-    let Task::Embed { tokenizer, limit, overflow, prompt } = &model.task else { return Ok(None) };
+    let Task::Embed { tokenizer, limit, overflow, truncation_side, prompt } = &model.task else { return Ok(None) };
     let file = files.get(tokenizer).ok_or_else(|| format!("{tokenizer} is not there"))?;
     let bytes = file.read().map_err(|e| format!("{tokenizer}: {e}"))?;
-    let load = AssertUnwindSafe(|| TextTask::load(&bytes, *limit, *overflow, prompt));
+    let load = AssertUnwindSafe(|| TextTask::load(&bytes, *limit, *overflow, *truncation_side, prompt));
     catch_unwind(load).unwrap_or_else(|_| Err("it makes its reader panic".into())).map(Some)
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use tokenizers::{Tokenizer, TruncationDirection};
 
-use crate::bundle::manifest::Overflow;
+use crate::bundle::manifest::{Overflow, Side};
 
 mod cut;
 
@@ -59,6 +59,7 @@ pub struct TextTask {
     tokenizer: Tokenizer,
     pub limit: usize,
     overflow: Overflow,
+    side: Side,
     prompt: String,
     /// Most characters of one text that are ever tokenized.
     most: usize,
@@ -70,7 +71,7 @@ pub struct TextTask {
 
 impl TextTask {
     /// Loads the tokenizer. Its file's own truncation and padding are not used: the bundle's limit is the only one.
-    pub fn load(bytes: &[u8], limit: usize, overflow: Overflow, prompt: &str) -> Result<Self, String> {
+    pub fn load(bytes: &[u8], limit: usize, overflow: Overflow, side: Side, prompt: &str) -> Result<Self, String> {
         let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| e.to_string())?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
@@ -82,8 +83,9 @@ impl TextTask {
         // characters that the tokenizer drops).
         let longest = tokenizer.get_vocab(true).keys().map(|t| t.chars().count()).max().unwrap_or(1);
         let most = limit.saturating_mul(longest).clamp(ALWAYS, 16 * ALWAYS);
-        let cuts = cut::is_local(bytes);
-        Ok(TextTask { tokenizer, limit, overflow, prompt: prompt.to_owned(), most, cuts, frame })
+        // What is kept from the left must be known from the left: whether the text is too long is decided by a part.
+        let cuts = (side == Side::Right || overflow == Overflow::Reject) && cut::is_local(bytes);
+        Ok(TextTask { tokenizer, limit, overflow, side, prompt: prompt.to_owned(), most, cuts, frame })
     }
 
     /// Tokens of a text with the task's prompt in front; cut to the limit, or refused, where it is longer.
@@ -141,23 +143,33 @@ impl TextTask {
             // Cut the text's own tokens and frame the rest, as the tokenizers library does with a truncation set.
             let mut bare = self.tokenizer.encode_fast(text, false).map_err(failed)?;
             let room = self.limit - self.frame.0.len() - self.frame.1.len();
-            bare.truncate(room, 0, TruncationDirection::Right);
+            let direction = match self.side {
+                Side::Left => TruncationDirection::Left,
+                Side::Right => TruncationDirection::Right,
+            };
+            bare.truncate(room, 0, direction);
             encoding = self.tokenizer.post_process(bare, None, true).map_err(failed)?;
         }
         Ok((Tokens { ids: widen(encoding.get_ids()), types: widen(encoding.get_type_ids()) }, counted))
     }
 
-    /// Ids that the caller tokenized, taken as they are. Where they are cut, special tokens at the end are kept.
+    /// Ids that the caller tokenized, taken as they are. Where they are cut, special tokens around them are kept.
     pub fn accept(&self, mut ids: Vec<i64>) -> Result<Tokens, TokenizeError> {
         if ids.len() > self.limit {
             if self.overflow == Overflow::Reject {
                 return Err(TokenizeError::TooLong { tokens: ids.len(), more: false, limit: self.limit });
             }
-            let tail = &self.frame.1;
-            let keep = if ids.ends_with(tail) { tail.len() } else { 0 };
-            let end = ids.split_off(ids.len() - keep);
-            ids.truncate(self.limit - keep);
-            ids.extend(end);
+            let (head, tail) = &self.frame;
+            match self.side {
+                Side::Right => {
+                    let keep = if ids.ends_with(tail) { tail.len() } else { 0 };
+                    ids.drain(self.limit - keep..ids.len() - keep);
+                }
+                Side::Left => {
+                    let keep = if ids.starts_with(head) { head.len() } else { 0 };
+                    ids.drain(keep..keep + ids.len() - self.limit);
+                }
+            }
         }
         Ok(Tokens { types: vec![0; ids.len()], ids })
     }
@@ -210,7 +222,7 @@ mod tests {
                   "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "b": 4, "c": 5, "d": 6}}}"###;
 
     fn task(overflow: Overflow, limit: usize, prompt: &str) -> TextTask {
-        TextTask::load(FILE.as_bytes(), limit, overflow, prompt).unwrap()
+        TextTask::load(FILE.as_bytes(), limit, overflow, Side::Right, prompt).unwrap()
     }
 
     #[test]
@@ -226,6 +238,17 @@ mod tests {
         assert_eq!(refused, TokenizeError::TooLong { tokens: 5, more: false, limit: 4 });
         assert!(refused.to_string().contains("5 tokens") && refused.to_string().contains("limit is 4"));
         assert_eq!(task(Overflow::Truncate, 4, "").encode("a b c").unwrap().ids, [1, 3, 4, 2]);
+    }
+
+    #[test]
+    fn a_text_may_be_cut_on_its_left() {
+        let task = |overflow| TextTask::load(FILE.as_bytes(), 4, overflow, Side::Left, "").unwrap();
+        assert_eq!(task(Overflow::Truncate).encode("a b c d").unwrap().ids, [1, 5, 6, 2]);
+        let long = "a b ".repeat(5_000) + "c d";
+        assert_eq!(task(Overflow::Truncate).encode(&long).unwrap().ids, [1, 5, 6, 2]);
+        assert!(matches!(task(Overflow::Reject).encode(&long), Err(TokenizeError::TooLong { more: true, .. })));
+        assert_eq!(task(Overflow::Truncate).accept(vec![1, 3, 4, 5, 6, 2]).unwrap().ids, [1, 5, 6, 2]);
+        assert_eq!(task(Overflow::Truncate).accept(vec![3, 4, 5, 6, 3]).unwrap().ids, [4, 5, 6, 3]);
     }
 
     #[test]
@@ -253,6 +276,6 @@ mod tests {
     fn tokenize_has_no_limit_and_a_limit_below_the_special_tokens_is_refused() {
         let (ids, pieces) = task(Overflow::Truncate, 3, "").tokenize("a b c", true).unwrap();
         assert_eq!((ids.as_slice(), pieces[0].as_str()), ([1, 3, 4, 5, 2].as_slice(), "[CLS]"));
-        assert!(TextTask::load(FILE.as_bytes(), 1, Overflow::Truncate, "").is_err());
+        assert!(TextTask::load(FILE.as_bytes(), 1, Overflow::Truncate, Side::Right, "").is_err());
     }
 }

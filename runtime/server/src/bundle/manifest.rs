@@ -100,6 +100,7 @@ pub enum Task {
         /// Most tokens of one text, special tokens included.
         limit: usize,
         overflow: Overflow,
+        truncation_side: Side,
         prompt: String,
     },
 }
@@ -115,6 +116,8 @@ struct TaskFields {
     limit: Option<usize>,
     #[serde(default)]
     overflow: Option<Overflow>,
+    #[serde(default)]
+    truncation_side: Option<Side>,
     #[serde(default)]
     prompt: String,
     /// For people: both are part of the compiled model.
@@ -140,11 +143,21 @@ impl TryFrom<TaskFields> for Task {
             (TaskKind::Tensor, ..) => Err("a task of kind \"tensor\" has no tokenizer and no limit".into()),
             (TaskKind::Embed, Some(tokenizer), Some(limit)) => {
                 let overflow = fields.overflow.unwrap_or_default();
-                Ok(Task::Embed { tokenizer, limit, overflow, prompt: fields.prompt })
+                let truncation_side = fields.truncation_side.unwrap_or_default();
+                Ok(Task::Embed { tokenizer, limit, overflow, truncation_side, prompt: fields.prompt })
             }
             (TaskKind::Embed, ..) => Err("a task of kind \"embed\" needs a tokenizer and a limit".into()),
         }
     }
+}
+
+/// Where a text that is too long loses tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    Left,
+    #[default]
+    Right,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -93,7 +93,7 @@ async fn run(start: Start, mut stops: watch::Receiver<u32>, side: Handle) -> Res
         });
     }
     drop((alive, on_close));
-    let sweeping = tokio::spawn(sweep(registries.clone(), app.settings.seconds("read_timeout_s")));
+    let sweeping = tokio::spawn(sweep(registries.clone(), Arc::clone(&app)));
 
     let mut loading = load_beside(start, Arc::clone(&app));
     let mut load_done = false;
@@ -168,12 +168,14 @@ async fn end(
     (drained && closed) || app.in_flight() == 0
 }
 
-/// Ends requests that do not arrive in time.
-async fn sweep(registries: [Arc<Registry>; 2], limit: Duration) {
+/// Ends requests that do not arrive in time, and answers that nobody takes.
+async fn sweep(registries: [Arc<Registry>; 2], app: Arc<App>) {
+    let limit = app.settings.seconds("read_timeout_s");
     let mut turns = tokio::time::interval((limit / 4).clamp(Duration::from_millis(20), Duration::from_secs(1)));
     loop {
         turns.tick().await;
-        registries.iter().for_each(|r| r.sweep(limit));
+        let short = app.answers.were_short();
+        registries.iter().for_each(|r| r.sweep(limit, short));
     }
 }
 

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Body as _;
 
@@ -319,24 +319,29 @@ async fn collect(
 }
 
 fn check_type(headers: &HeaderMap, binary: bool) -> Result<(), Refusal> {
-    if let Some(encoding) = headers.get(CONTENT_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
+    let all = |name, plain: &[u8]| headers.get_all(name).iter().all(|v| v.as_bytes().eq_ignore_ascii_case(plain));
+    if !all(CONTENT_ENCODING, b"identity") || !all(TRANSFER_ENCODING, b"chunked") {
         return Err(Refusal::new(Reason::MediaType, "compressed bodies are not accepted"));
     }
-    let Some(found) = headers.get(CONTENT_TYPE) else { return Ok(()) };
-    let essence = found.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-    let allowed = binary && essence.eq_ignore_ascii_case(b"application/octet-stream");
-    if allowed || essence.eq_ignore_ascii_case(b"application/json") {
-        return Ok(());
+    for found in headers.get_all(CONTENT_TYPE) {
+        let essence = found.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+        let allowed = binary && essence.eq_ignore_ascii_case(b"application/octet-stream");
+        if !allowed && !essence.eq_ignore_ascii_case(b"application/json") {
+            let shown = String::from_utf8_lossy(essence).chars().take(64).collect::<String>();
+            let text = format!("the content type is {shown:?}; expected application/json");
+            return Err(Refusal::new(Reason::MediaType, text));
+        }
     }
-    let shown = String::from_utf8_lossy(essence).chars().take(64).collect::<String>();
-    Err(Refusal::new(Reason::MediaType, format!("the content type is {shown:?}; expected application/json")))
+    Ok(())
 }
 
 fn deadline_header(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     const NAME: &str = "x-request-deadline-ms";
-    let Some(value) = headers.get(NAME) else { return Ok(None) };
+    let mut values = headers.get_all(NAME).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Refusal { field: Some(NAME.into()), ..Refusal::malformed("expected once") });
+    }
     let number =
         value.to_str().ok().and_then(|v| v.trim().parse::<f64>().ok()).filter(|ms| ms.is_finite() && *ms >= 0.0);
     match number {

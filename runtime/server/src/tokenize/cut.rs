@@ -88,7 +88,7 @@ fn splits_at_space(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::manifest::Overflow;
+    use crate::bundle::manifest::{Overflow, Side};
     use tokenizers::Tokenizer;
 
     fn file(normalizer: &str, split: &str, model: &str) -> String {
@@ -234,7 +234,7 @@ mod tests {
             ("Unigram, wide", nfkc, unsplit, &wide),
         ] {
             let text = file(normalizer, split, model);
-            let task = super::super::TextTask::load(text.as_bytes(), 512, Overflow::Truncate, "").unwrap();
+            let task = super::super::TextTask::load(text.as_bytes(), 512, Overflow::Truncate, Side::Right, "").unwrap();
             for part in ["a", "ab", "日", "a.", "e\u{301}", "\u{1f469}\u{200d}"] {
                 let text: String = part.chars().cycle().take(super::super::ALWAYS).collect();
                 let begin = std::time::Instant::now();

@@ -138,12 +138,18 @@ impl Registry {
         }
     }
 
-    /// Ends requests that began longer than `limit` ago and are still not complete.
-    pub fn sweep(&self, limit: Duration) {
-        let (now, limit) = (self.now_us(), u64::try_from(limit.as_micros()).unwrap_or(u64::MAX));
+    /// Ends requests that began longer than `limit` ago and are still not complete, and answers of which nothing was taken
+    /// for so long; where their memory is `short`, sooner.
+    pub fn sweep(&self, limit: Duration, short: bool) {
+        let now = self.now_us();
+        let limit = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
         for entry in self.lock().values() {
-            let incomplete = matches!(entry.doing(), Doing::Head | Doing::Body);
-            if incomplete && now.saturating_sub(entry.since.load(Ordering::Relaxed)) > limit {
+            let late = match entry.doing() {
+                Doing::Head | Doing::Body => entry.age(now) > limit,
+                Doing::Writing => entry.age(now) > limit || short && entry.stalled(now),
+                Doing::Idle | Doing::Answering => false,
+            };
+            if late {
                 entry.judge(Verdict::TooSlow);
             }
         }
@@ -396,6 +402,27 @@ mod tests {
         assert_eq!(fresh.verdict(), None, "it has only just begun");
         assert_eq!(busy.verdict(), None);
         assert_eq!(registry.evicted(), 4);
+    }
+
+    #[test]
+    fn an_answer_that_nobody_takes_is_ended_and_sooner_where_memory_is_short() {
+        let (mut registry, limit) = (registry(), Duration::from_secs(20));
+        Arc::get_mut(&mut registry).unwrap().start -= Duration::from_secs(60);
+        let (stalled, moving, idle) = (registry.enter(), registry.enter(), registry.enter());
+        for entry in [&stalled, &moving] {
+            entry.is_answered();
+        }
+        for entry in [&stalled, &moving, &idle] {
+            aged(entry, 3_000_000);
+        }
+        moving.moved();
+        registry.sweep(limit, false);
+        assert_eq!(stalled.verdict(), None);
+        registry.sweep(limit, true);
+        assert_eq!([&stalled, &moving, &idle].map(|e| e.verdict()), [Some(Verdict::TooSlow), None, None]);
+        aged(&moving, 21_000_000);
+        registry.sweep(limit, false);
+        assert_eq!(moving.verdict(), Some(Verdict::TooSlow));
     }
 
     #[test]

@@ -1,0 +1,161 @@
+"""The tokenizer of a model folder as the folder's own library makes it, and what the library does beside it.
+
+transformers decides by the class in tokenizer_config.json (or the model's) how a folder's files become a tokenizer;
+sentence-transformers lower-cases before it where sentence_bert_config.json says so, and takes its limit of tokens from
+there, else from tokenizer_config.json and config.json. What goes into a bundle is what they made: one tokenizer.json, the
+limit and the side that an over-long text loses. Texts of many kinds are tokenized both ways, and a difference is refused.
+"""
+
+# transformers is typed in part: what comes from it is Any here.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, normalizers
+
+from .errors import FrontendError, first_line
+from .files import read_json_file
+from .imported import Side
+from .sentence import Settings
+from .tokenizer_check import FILE_BYTES, check_data, shown
+
+FILE = "tokenizer.json"
+SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+SOURCES = (
+    FILE, "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model",
+    "spm.model", "tokenizer.model", "tokenizer.model.v3", "tekken.json",
+)  # fmt: skip
+"""Files that transformers makes a tokenizer of. Without any it may make an empty one."""
+NO_LIMIT = 1 << 20
+"""What transformers writes for a tokenizer without a limit is far above."""
+TEXTS = 200
+
+
+@dataclass(frozen=True)
+class Text:
+    """`tokenizer`: the file; `limit`: tokens that the library takes (None: it has no limit); `files`: what was read; `close`
+    removes the tokenizer where it lies in a temporary folder."""
+
+    tokenizer: Path
+    limit: int | None
+    side: Side
+    files: tuple[Path, ...]
+    close: Callable[[], None]
+
+
+def library_text(
+    folder: Path, config: Mapping[str, Any], said: Settings, maximum: float | None, work: Path | None
+) -> Text:
+    """The tokenizer of the folder, written below `work` (None: a folder of its own). `maximum`: the greatest id that the
+    model has an embedding for.
+
+    Raises FrontendError where there is none, the library refuses it, or it has no form that a server can read.
+    """
+    import transformers
+
+    sources = [folder / name for name in SOURCES if (folder / name).is_file()]
+    if not sources:
+        raise FrontendError(
+            f"{folder.name} has no tokenizer.json, which `task embed` needs",
+            hint="save it with `AutoTokenizer.from_pretrained(...).save_pretrained(folder)`",
+        )
+    if sources[0].name == FILE:
+        check_data(
+            read_json_file(sources[0], dict, FILE_BYTES), shown(sources[0]), None if maximum is None else int(maximum)
+        )
+    settings = [folder / name for name in SETTINGS if (folder / name).is_file()]
+    for path in settings:
+        read_json_file(path, dict)
+    given = {} if said.limit is None else {"model_max_length": said.limit}
+    try:
+        made: Any = transformers.AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, **given
+        )
+        backend = made.backend_tokenizer if made.is_fast else None
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        raise FrontendError(
+            f"{shown(sources[0])} is no tokenizer that transformers {transformers.__version__} takes: {first_line(error)[:300]}",
+            hint="save it again with `AutoTokenizer.from_pretrained(...).save_pretrained(folder)`",
+        ) from None
+    if backend is None:
+        raise FrontendError(f"{folder.name}: {type(made).__name__} has no fast tokenizer, which the server needs")
+    side = str(made.truncation_side)
+    if side not in ("left", "right"):
+        raise FrontendError(
+            f"{folder.name}/{SETTINGS[0]}: truncation_side is {side!r:.60}, and left or right is needed"
+        )
+    if said.lower:
+        own = [] if backend.normalizer is None else [backend.normalizer]
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
+    backend.no_padding()
+    backend.no_truncation()
+    holder = tempfile.TemporaryDirectory(prefix="infc-text-") if work is None else None
+    place = Path(holder.name if holder else work or "") / "text" / folder.name
+    place.mkdir(parents=True, exist_ok=True)
+    backend.save(str(place / FILE))
+    longest = made.model_max_length
+    if type(longest) not in (int, float) or longest <= 0:
+        raise FrontendError(f"{folder.name}/{SETTINGS[0]}: model_max_length is {longest!r:.60}, and a count is needed")
+    most = _limit(longest, config, given=said.limit is not None)
+    _compare(made, place / FILE, side, most)
+    return Text(place / FILE, most, side, (*sources, *settings), holder.cleanup if holder else lambda: None)
+
+
+def _limit(said: float, config: Mapping[str, Any], *, given: bool) -> int | None:
+    """sentence-transformers' limit: max_seq_length where it is given, else model_max_length, no more than the positions."""
+    limit = int(said) if said < NO_LIMIT else None
+    table = config.get("max_position_embeddings")
+    if given or type(table) is not int or table < 1:
+        return limit
+    return table if limit is None else min(limit, table)
+
+
+def open_tokenizer(path: Path, limit: int | None, side: str) -> Any:
+    """The tokenizers library's own reader of the file, as the server has it: without padding, cut to the limit."""
+    tokenizer: Any = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    if limit is not None:
+        tokenizer.enable_truncation(limit, direction=side)
+    return tokenizer
+
+
+def _compare(made: Any, path: Path, side: Side, limit: int | None) -> None:
+    """Raises FrontendError naming the first text of which the file makes other ids than the library."""
+    ours = open_tokenizer(path, limit, side)
+    cut: dict[str, Any] = {} if limit is None else {"truncation": True, "max_length": limit}
+    for text in texts(list(ours.get_vocab(with_added_tokens=True)), limit):
+        want, got = list(made(text, **cut)["input_ids"]), list(ours.encode(text).ids)
+        if want != got:
+            raise FrontendError(
+                f"{shown(path)} makes other tokens of {text[:60]!r} than {type(made).__name__} of transformers: "
+                f"{got[:8]} and {want[:8]}",
+                hint="save it again with `AutoTokenizer.from_pretrained(...).save_pretrained(folder)`",
+            )
+
+
+_PIECES = (
+    "Hello", "world", "THE", "Straße", "İstanbul", "ΣΊΣΥΦΟΣ", "cafe\u0301", "naïve", "你好", "世界", "こんにちは", "안녕하세요", "ภาษาไทย",
+    "العربية", "עברית", "हिन्दी", "Привет", "\U0001f469\u200d\U0001f4bb", "\U0001f600", "\u200b", "\u00a0", "\u3000", "\ufb01ne", "①",
+    "ｆｕｌｌ", "don't", "3.14", "1,000", "a-b", "e.g.", "http://x.org/?q=1", "@user", "#tag", "{}", "\\n", "\t", "\n", "  ", "...", "—",
+)  # fmt: skip
+
+
+def texts(vocabulary: list[str], limit: int | None) -> Iterator[str]:
+    """Two hundred texts: scripts, marks, emoji, long words, the tokenizer's own tokens, empty ones and over-long ones."""
+    chance = random.Random(0)
+    words = sorted(vocabulary)
+    yield from ("", " ", "\n", "a", "A" * 300)
+    for number in range(TEXTS - 5):
+        few = chance.randrange(1, 24)
+        longer = min(limit or 64, 2048) + 8 if number % 40 == 0 else 0
+        parts = [chance.choice(words if chance.random() < 0.5 and words else _PIECES) for _ in range(few + longer)]
+        yield "".join(part + chance.choice(("", " ", " ", " ")) for part in parts)
