@@ -1,7 +1,7 @@
 """Models that people did not write themselves, imported by a locked-in worker; and answers that lie."""
 
 # torch is typed in part: what comes from it is Any here.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportPrivateUsage=false
 from __future__ import annotations
 
 import copy
@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from infc.compiler.errors import Exit
-from infc.compiler.frontends import FrontendError, Options, load, load_here
+from infc.compiler.frontends import FrontendError, Options, confined, load, load_here
 from infc.compiler.frontends.answers import imported_from, read_weights
 from infc.compiler.frontends.confined import bounds_of
 from infc.compiler.frontends.confined_worker import user_error
@@ -296,3 +296,24 @@ def test_mutated_answers_are_refused_or_are_graphs(answer: tuple[Path, dict[str,
 @pytest.mark.full
 def test_many_mutated_answers_are_refused_or_are_graphs(answer: tuple[Path, dict[str, Any]], bert: Path) -> None:
     assert fuzz_answers(*answer, bert, int(os.environ.get("INFC_FUZZ", "5000")), 1) > 1000
+
+
+EMBED: dict[str, Any] = {
+    "tokenizer": "{}", "limit": 16, "overflow": "reject", "side": "right", "prompt": "", "pooling": "mean", "normalize": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("tokenizer", 7), ("tokenizer", "\ud800"), ("limit", 0), ("limit", True), ("overflow", "x"), ("side", "up"),
+        ("side", None), ("prompt", 1), ("prompt", "x" * 20_000), ("pooling", "x"), ("pooling", []),
+    ],
+)  # fmt: skip
+def test_a_task_that_cannot_be_used_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    taken = confined._embed({"embed": EMBED}, tmp_path / "m")
+    assert taken is not None
+    assert taken.tokenizer.read_text() == "{}"
+    assert taken.tokenizer.is_relative_to(tmp_path), "in a folder that the worker cannot write"
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        confined._embed({"embed": {**EMBED, key: value}}, tmp_path / "n")
