@@ -68,6 +68,18 @@ WRONG: list[tuple[Json, int, str, str]] = [
 ]
 
 
+@pytest.mark.parametrize(
+    "field", ["prompt_name", "input_type", "truncate", "normalize", "truncate_prompt_tokens", "x" * 99]
+)
+def test_a_field_that_could_change_the_answer_is_refused_by_name(embed_server: Server, field: str) -> None:
+    body = {"model": "fixture", "input": "hello"}
+    answer = embed_server.post("/v1/embeddings", {**body, field: False})
+    assert answer.status in (400, 422)
+    assert "the field is not known; known are model, input" in answer.json["error"]["message"]
+    assert answer.json["error"]["param"] == field[:64]
+    assert embed_server.post("/v1/embeddings", {**body, field: None}).status == 200
+
+
 @pytest.mark.parametrize(("change", "status", "param", "part"), WRONG)
 def test_wrong_requests_have_the_protocols_error_form(
     embed_server: Server, change: Json, status: int, param: str, part: str

@@ -87,6 +87,11 @@ pub struct Read {
     dimensions: Option<i64>,
 }
 
+const FIELDS: [&str; 4] = ["model", "input", "encoding_format", "dimensions"];
+
+/// Fields that OpenAI's clients send and that change no embedding. Any other could, and is refused.
+const INERT: [&str; 6] = ["user", "metadata", "safety_identifier", "service_tier", "store", "priority"];
+
 /// Reads a body.
 pub fn read(body: &Bytes) -> Result<Read, Refusal> {
     let mut name = None;
@@ -97,7 +102,7 @@ pub fn read(body: &Bytes) -> Result<Read, Refusal> {
     let mut reader = Reader::new(utf8(body)?);
     let mut once = Once::default();
     let read = reader.object(|reader, key| {
-        once.take(&["model", "input", "encoding_format", "dimensions"], &key, "")?;
+        once.take(&FIELDS, &key, "")?;
         match &*key {
             "model" => name = Some(named_string(reader, "model")?.into_owned()),
             "input" => {
@@ -114,9 +119,15 @@ pub fn read(body: &Bytes) -> Result<Read, Refusal> {
                 let number = reader.number()?.int.filter(|n| *n > 0);
                 dimensions = Some(number.ok_or_else(|| fault("dimensions", "expected a whole number of at least 1"))?);
             }
-            // Null for the two above was just taken; whatever else a client sends (user, …) changes no embedding.
+            // Null for the two above was just taken; null stands for a field that is not there.
             "encoding_format" | "dimensions" => {}
-            _ => drop(reader.skip()?),
+            _ if reader.null() => {}
+            inert if INERT.contains(&inert) => drop(reader.skip()?),
+            other => {
+                let path = other.chars().take(64).collect::<String>();
+                let known = [&FIELDS[..], &INERT].concat().join(", ");
+                return Err(fault(&path, &format!("the field is not known; known are {known}")));
+            }
         }
         Ok(())
     });
