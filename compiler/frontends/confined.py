@@ -18,9 +18,9 @@ from ..sandbox.process import Bounds, Confined, Worker, printable
 from .answers import imported_from
 from .imported import EmbedTask, Imported, Options, Side, Tokenize
 from .spec_json import model_to_json
+from .tokenizer_check import FILE
 from .tree import check_tree
 
-TOKENIZER = "tokenizer.json"
 IDS_AT_ONCE = 1 << 17
 """Ids that one answer may have."""
 MOST_PROMPT = 10_000
@@ -148,9 +148,9 @@ def _embed(said: Mapping[str, Any], place: Path) -> EmbedTask | None:
     if not isinstance(prompt, str) or len(prompt) > MOST_PROMPT or embed["pooling"] not in get_args(Pooling):
         raise ValueError("the prompt or the pooling cannot be used")
     place.mkdir(parents=True, exist_ok=True)
-    (place / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+    (place / FILE).write_text(tokenizer, encoding="utf-8")
     return EmbedTask(
-        tokenizer=place / TOKENIZER,
+        tokenizer=place / FILE,
         limit=limit,
         overflow=embed["overflow"],
         side=embed["side"],

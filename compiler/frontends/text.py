@@ -17,15 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, normalizers
+from tokenizers import normalizers
 
 from .errors import FrontendError, first_line
 from .files import read_json_file
 from .imported import Side
 from .sentence import Settings
-from .tokenizer_check import FILE_BYTES, check_data, shown
+from .tokenizer_check import FILE, FILE_BYTES, SAVE_AGAIN, check_data, open_tokenizer, shown
 
-FILE = "tokenizer.json"
 SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 SOURCES = (
     FILE, "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model",
@@ -83,7 +82,7 @@ def library_text(
             raise
         raise FrontendError(
             f"{shown(sources[0])} is no tokenizer that transformers {transformers.__version__} takes: {first_line(error)[:300]}",
-            hint="save it again with `AutoTokenizer.from_pretrained(...).save_pretrained(folder)`",
+            hint=SAVE_AGAIN,
         ) from None
     if backend is None:
         raise FrontendError(f"{folder.name}: {type(made).__name__} has no fast tokenizer, which the server needs")
@@ -118,16 +117,6 @@ def _limit(said: float, config: Mapping[str, Any], *, given: bool) -> int | None
     return table if limit is None else min(limit, table)
 
 
-def open_tokenizer(path: Path, limit: int | None, side: str) -> Any:
-    """The tokenizers library's own reader of the file, as the server has it: without padding, cut to the limit."""
-    tokenizer: Any = Tokenizer.from_file(str(path))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    if limit is not None:
-        tokenizer.enable_truncation(limit, direction=side)
-    return tokenizer
-
-
 def _compare(made: Any, path: Path, side: Side, limit: int | None) -> None:
     """Raises FrontendError naming the first text of which the file makes other ids than the library."""
     ours = open_tokenizer(path, limit, side)
@@ -138,7 +127,7 @@ def _compare(made: Any, path: Path, side: Side, limit: int | None) -> None:
             raise FrontendError(
                 f"{shown(path)} makes other tokens of {text[:60]!r} than {type(made).__name__} of transformers: "
                 f"{got[:8]} and {want[:8]}",
-                hint="save it again with `AutoTokenizer.from_pretrained(...).save_pretrained(folder)`",
+                hint=SAVE_AGAIN,
             )
 
 

@@ -19,6 +19,8 @@ from ..sandbox.child import Handle
 from .errors import FrontendError
 from .files import read_json_file
 
+FILE = "tokenizer.json"
+SAVE_AGAIN = "save it again with `AutoTokenizer.from_pretrained(...).save_pretrained(folder)`"
 FILE_BYTES = 256 << 20
 MOST_ADDED = 20_000
 """Added tokens. Real models have up to some thousands."""
@@ -53,7 +55,7 @@ def probe(path: Path, maximum: int | None) -> dict[str, Any]:
     """Checks and tries the tokenizer.json at path. Raises FrontendError naming what is wrong."""
     said = read_json_file(path, dict, FILE_BYTES)
     check_data(said, shown(path), maximum)
-    tokenizer = load(path)
+    tokenizer = open_tokenizer(path)
     return {"texts": try_texts(tokenizer, said, shown(path), maximum)}
 
 
@@ -71,8 +73,18 @@ def load(path: Path) -> Any:
             raise
         raise FrontendError(
             f"{shown(path)} is no tokenizer: {' '.join(str(error).split())[:300]}",
-            hint="save it again with `AutoTokenizer.from_pretrained(...).save_pretrained(folder)`",
+            hint=SAVE_AGAIN,
         ) from None
+
+
+def open_tokenizer(path: Path, limit: int | None = None, side: str = "right") -> Any:
+    """The tokenizer as the server has it: without padding, and cut to the limit where there is one. Raises FrontendError."""
+    tokenizer = load(path)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    if limit is not None:
+        tokenizer.enable_truncation(limit, direction=side)
+    return tokenizer
 
 
 # ── what can be seen ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -175,8 +187,6 @@ def _special_ids(part: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def try_texts(tokenizer: Any, said: Mapping[str, Any], where: str, maximum: int | None) -> int:
     """Tokenizes texts that faults show on, and gives their number. Raises FrontendError naming the text."""
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
     count = 0
     for count, text in enumerate(probes(said), 1):  # noqa: B007 - given back
         begin = time.process_time()

@@ -18,7 +18,7 @@ from ...dsl.spec import DataSet, Model
 from ..errors import InfcError
 from ..frontends import EmbedTask, Imported
 from ..frontends.files import open_regular, parse_json
-from ..frontends.tokenizer_check import load
+from ..frontends.tokenizer_check import open_tokenizer
 from ..ir.graph import Graph, InputSpec
 from ..ir.ops.leaf import Input
 from ..ir.types import numpy_dtype
@@ -105,11 +105,7 @@ def tokenize_rows(embed: EmbedTask, texts: Sequence[str], truncate: bool, first:
     Raises InfcError where a text has more tokens than the limit and is not to be truncated.
     """
     limit = embed.limit
-    tokenizer = load(embed.tokenizer)
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    if truncate:
-        tokenizer.enable_truncation(limit, direction=embed.side)
+    tokenizer = open_tokenizer(embed.tokenizer, limit if truncate else None, embed.side)
     found: list[dict[str, list[int]]] = []
     for number, text in enumerate(texts, first):
         encoded = tokenizer.encode(embed.prompt + text)

@@ -210,10 +210,10 @@ def run_builds(
             "infc",
             "build",
             str(spec),
-            "--cache-dir",
-            str(scratch / "cache"),
             "--jobs",
             "1",
+            "--cache-dir",
+            str(scratch / "cache"),
         ]
         done = subprocess.run(command, capture_output=True, timeout=20 * SECONDS, check=False)
         said = done.stderr.decode("utf-8", "replace")

@@ -14,7 +14,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from infc.compiler.frontends.errors import FrontendError
 from infc.compiler.frontends.sentence import Settings
-from infc.compiler.frontends.text import Text, library_text, open_tokenizer, texts
+from infc.compiler.frontends.text import Text, library_text, texts
+from infc.compiler.frontends.tokenizer_check import open_tokenizer
 
 WORDS = [
     "[PAD]",
