@@ -22,13 +22,15 @@ from .bundle.manifest import Manifest, bundle_digest, has_manifest
 from .bundle.server import find as find_server
 from .bundle.write import check_replaceable, finish, publish, recover, temporary_beside, write_content
 from .cache import WITHOUT_CACHE, Spare
+from .compare import first_difference
+from .decisions import narrowest
 from .disk import disk_full, is_full
 from .driver import Compiled, Machine, Request, check_spec, choose_machine, compile_model, versions
 from .errors import Exit, InfcError
 from .measure import Measured, measure
 from .measure.table import exit_code_of
 from .passes.pipeline import parse_passes
-from .processes import check_interrupted
+from .processes import check_interrupted, run_child
 from .report.profile import profile
 from .temporary import work_folder
 
@@ -121,6 +123,9 @@ def _build_into(
         manifest = manifest_of(spec, model, compiled, machine, files)
         check_memory(machine, manifest)
         finish(folder, manifest)
+        if machine.runs_here:
+            request.report("asking the bundle for its known answers")
+            check_answers(compiled, machine, folder, work)
         request.report("measuring" if machine.runs_here else "not measuring: this machine cannot run the code")
         measured = measure(spec, model, compiled.imported, machine, folder)
     finally:
@@ -142,6 +147,24 @@ def _build_into(
         key = build_key(request, spec, machine, table, tuned=tuned)
         spare.ask(lambda cache: remember_build(cache, key, compiled.imported.used_files, folder))
     return Outcome(out, bundle_digest(folder), code, measured, report)
+
+
+def check_answers(compiled: Compiled, machine: Machine, folder: Path, work: Path) -> None:
+    """The bundle's own `serve check`: what is built starts, and gives what the source gives. Raises InfcError (exit 3)
+    with the first value that differs."""
+    done = run_child([str((folder / "serve").resolve()), "check"])
+    if done.returncode == 0:
+        return
+    lines = done.stderr.strip().removeprefix("serve: error: ").splitlines()
+    said, where = lines[0] if lines else f"serve check ended with {done.returncode}", ""
+    if narrowest(compiled.imported.graph) == "float32":
+        first = first_difference(compiled.imported, machine, work / "compare")
+        where = f"; the first value that differs: {first.name} ({first.op}, stage {first.stage})" if first else ""
+    raise InfcError(
+        f"the bundle does not give its known answers: {said}{where}",
+        exit_code=Exit.UNMET,
+        hint="this is a fault of infc: please report it with the spec and the model, if you can",
+    )
 
 
 def unused_statements(model: Model) -> list[str]:

@@ -280,7 +280,7 @@ def compile_model(request: Request, spec: Spec, model: Model, machine: Machine, 
     try:
         if imported.tokenizer is not None:
             check_tokenizer(imported.tokenizer, imported.graph, required=request.require_sandbox)
-        check_rows(model, imported)
+        check_rows(model, imported, request.notice)
         request.report(f"optimizing {model.name}")
         imported, decisions = reduce(optimize(imported, request), model, machine, request)
         plan = plan_model(imported)

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .c_abi import CODE_ARGUMENT, CODE_DTYPE, CODE_RANK, CODE_SHAPE
+from .c_abi import CODE_ARGUMENT, CODE_DTYPE, CODE_NAN, CODE_RANK, CODE_SHAPE
 from .errors import InferError
 
 MOST_THREADS = 1024
@@ -143,6 +143,15 @@ def _check_range(array: NDArray[Any], info: TensorInfo) -> None:
         if beyond.size:
             text = f"input '{info.name}' has the value {beyond.flat[0]!s}, which {info.dtype} cannot hold"
             raise InferError("CALLER", CODE_DTYPE, text)
+
+
+def check_finite(name: str, output: NDArray[Any]) -> None:
+    """Raises InferError where an output holds what is no number, with its first place, as the server does."""
+    if output.dtype.kind == "f" and not np.isfinite(output).all():
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(output))[0])
+        where = "".join(f"[{i}]" for i in place)
+        text = f"{name}{where}: the model's output is {output[place]} (non_finite); `output {name}: ..., nan allowed` lets it pass"
+        raise InferError("INTERNAL", CODE_NAN, text)
 
 
 def caller(message: str) -> InferError:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,7 @@ from typing import Any, Self, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arguments import MOST_THREADS, TensorInfo, caller, cpu_list, folder_path, request_arrays, whole
+from .arguments import MOST_THREADS, TensorInfo, caller, check_finite, cpu_list, folder_path, request_arrays, whole
 from .c_abi import (
     CODE_WORKSPACE,
     NAMES,
@@ -65,10 +65,17 @@ class Model:
     there are), and `close` waits for calls that run."""
 
     def __init__(
-        self, library: Path, weights: Path | None, threads: int = 1, cpus: Sequence[int] | None = None
+        self,
+        library: Path,
+        weights: Path | None,
+        threads: int = 1,
+        cpus: Sequence[int] | None = None,
+        finite: Collection[str] = (),
     ) -> None:
         """Opens library with weights (None: the model has none). `threads`: of one call; `cpus`: where they run, which
-        leaves one call at a time. Raises InferError."""
+        leaves one call at a time; `finite`: outputs that make an InferError of an answer where they are not. Raises
+        InferError."""
+        self._finite = frozenset(finite)
         self.threads = whole(threads, "threads", 1, MOST_THREADS)
         self._cpus = cpu_list(cpus)
         self._library = open_library(library)
@@ -175,6 +182,8 @@ class Model:
             try:
                 if status[number].kind:
                     raise_error(status[number])
+                for name in self._finite:
+                    check_finite(name, result[name])
                 final.append(result)
             except InferError as error:
                 final.append(error)
@@ -293,6 +302,9 @@ def load(
         if (found := manifest.get("format")) != FORMAT:
             raise caller(f"{folder} has format {found!r}, and this infc reads format {FORMAT}: build it again")
         models = {str(m["name"]): {int(v["id"]): v for v in m["variants"]} for m in manifest["models"]}
+        finite = {
+            str(m["name"]): [str(o["name"]) for o in m["outputs"] if not o["nan_allowed"]] for m in manifest["models"]
+        }
         files = {str(f["path"]): (int(f["bytes"]), [str(d) for d in f["sha256"]]) for f in manifest["files"]}
     except (OSError, ValueError) as error:
         raise caller(f"{folder} is no bundle: {error}") from None
@@ -302,7 +314,8 @@ def load(
         raise caller(f"{folder} has several models; say which: {', '.join(models)}")
     if not models or (model is not None and model not in models):
         raise caller(f"{folder} has no model {model!r}; it has {', '.join(models) or 'none'}")
-    variants = models[model if model is not None else next(iter(models))]
+    name = model if model is not None else next(iter(models))
+    variants = models[name]
     if whole(variant, "variant", 0, 2**31 - 1) not in variants:
         raise caller(f"{folder} has no variant {variant}; it has {list(variants)}")
     try:
@@ -313,7 +326,7 @@ def load(
         ) from None
     _check_file(folder, library, files, digest=True)  # code cut short would end the process
     _check_file(folder, weights, files, digest=False)
-    return Model(folder / library, folder / weights, threads, cpus)
+    return Model(folder / library, folder / weights, threads, cpus, finite[name])
 
 
 def _check_file(folder: Path, name: str, files: Mapping[str, tuple[int, list[str]]], *, digest: bool) -> None:

@@ -17,7 +17,7 @@ from ..driver import Compiled, Machine
 from ..ir.graph import Array
 from ..ir.interpret import run
 from . import manifest as m
-from .golden import golden
+from .golden import golden, settled
 from .memory import largest_body, serving_ceiling
 from .server import find as find_server
 from .write import Content
@@ -50,9 +50,10 @@ def bundle_content(
 
 def _answers(compiled: Compiled) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
     """What gives golden answers: the source framework, or in reduced precision the interpreter, which rounds alike."""
-    if narrowest(compiled.imported.graph) == "float32":
-        return compiled.imported.reference
-    return partial(run, compiled.imported.graph)
+    graph = compiled.imported.graph
+    if narrowest(graph) == "float32":
+        return lambda inputs: settled(graph, inputs, compiled.imported.reference(inputs))
+    return partial(run, graph)
 
 
 def manifest_of(spec: Spec, model: Model, compiled: Compiled, machine: Machine, files: list[m.File]) -> m.Manifest:

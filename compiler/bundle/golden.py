@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..ir.dims import evaluate
 from ..ir.graph import Graph, InputSpec
+from ..ir.interpret import run
 from ..ir.ops.leaf import Input
 from ..ir.types import numpy_dtype
 
@@ -48,6 +49,17 @@ def random_inputs(graph: Graph, sizes: Mapping[str, int], seed: int = SEED) -> d
             high = int(spec.maximum if spec.maximum is not None else low + 1)
             made[node.op.input] = rng.integers(low, high + 1, shape).astype(dtype)
     return made
+
+
+def settled(graph: Graph, inputs: Arrays, answers: Arrays) -> dict[str, NDArray[Any]]:
+    """`answers` of the source framework; where one is NaN, what graph says: for a query that sees no key torch gives NaN in
+    a softmax that was written out and zeros in scaled_dot_product_attention, and we give zeros however it was written."""
+    missing = [name for name, a in answers.items() if a.dtype.kind == "f" and np.isnan(a).any()]
+    if not missing:
+        return dict(answers)
+    ours = run(graph, dict(inputs), double=True)
+    found = {n: np.where(np.isnan(answers[n]), ours[n], answers[n]).astype(answers[n].dtype) for n in missing}
+    return {**answers, **found}
 
 
 def golden_sizes(graph: Graph) -> list[dict[str, int]]:

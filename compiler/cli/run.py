@@ -46,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
         except OSError as error:
             raise InfcError(f"{args.output} cannot be written: {error.strerror}", exit_code=Exit.MISSING) from error
         return Exit.OK
-    shown = {name: value.tolist() for name, value in outputs.items()}
+    shown = {name: _numbers(value) for name, value in outputs.items()}
     if args.json:
         print_json("infc.run/1", Exit.OK, {"outputs": shown})
     else:
@@ -54,8 +54,17 @@ def run(argv: Sequence[str]) -> int:
     return Exit.OK
 
 
+def _numbers(value: NDArray[Any]) -> Any:
+    """Nested lists; null where a number is not finite, which JSON has no word for."""
+    shown = value.astype(object)
+    if value.dtype.kind == "f":
+        shown[~np.isfinite(value)] = None
+    return shown.tolist()
+
+
 def _run_arrays(bundle: Path, inputs: Sequence[str], model: str | None, threads: int) -> dict[str, NDArray[Any]]:
     from ...runtime import InferError, load
+    from ...runtime.c_abi import CODE_NAN
     from ..bundle.manifest import read_manifest, verify_files
 
     manifest = read_manifest(bundle)
@@ -72,7 +81,13 @@ def _run_arrays(bundle: Path, inputs: Sequence[str], model: str | None, threads:
                 arrays[name] = read_array(Path(file), dtypes.get(name))
             return loaded.run(arrays)
     except InferError as error:
-        raise InfcError(error.message, exit_code=Exit.USAGE if error.kind == "CALLER" else Exit.INTERNAL) from None
+        usage = error.kind == "CALLER" or error.code == CODE_NAN
+        takes_text = not inputs and any(m.task.kind == "embed" for m in manifest.models if model in (None, m.name))
+        raise InfcError(
+            error.message,
+            exit_code=Exit.USAGE if usage else Exit.INTERNAL,
+            hint='this model takes text: --text "..."' if takes_text else "",
+        ) from None
 
 
 def read_array(path: Path, dtype: str | None) -> NDArray[Any]:
@@ -96,5 +111,6 @@ def _run_texts(bundle: Path, texts: Sequence[str], model: str | None) -> dict[st
         raise InfcError(f"{command[0]} cannot be started: {error.strerror}", exit_code=Exit.MISSING) from error
     if done.returncode != 0:
         code = Exit(done.returncode) if done.returncode in list(Exit) else Exit.INTERNAL
-        raise InfcError(done.stderr.strip() or "the bundle's server failed", exit_code=code)
+        said = done.stderr.strip().removeprefix("serve: error: ")
+        raise InfcError(said or "the bundle's server failed", exit_code=code)
     return {name: np.asarray(value) for name, value in json.loads(done.stdout)["outputs"].items()}

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -59,11 +59,14 @@ def read_rows(data: DataSet, model: Model, imported: Imported) -> Rows:
     raise InfcError(f"{data.written}: a model of tensors takes its rows from npz or csv data, not {data.kind}")
 
 
-def check_rows(model: Model, imported: Imported) -> None:
-    """Reads both data sets once, so that what does not fit is known before the compile. Raises InfcError (exit 2)."""
+def check_rows(model: Model, imported: Imported, notice: Callable[[str], None]) -> None:
+    """Reads both data sets once, so that what does not fit is known before the compile; `notice` hears of rows that the
+    spec asks for and the data has not. Raises InfcError (exit 2)."""
     for data in (model.data.calibrate, model.data.evaluate):
         if data is not None:
-            read_rows(data, model, imported)
+            have = len(read_rows(data, model, imported).requests)
+            if data.rows is not None and have < data.rows:
+                notice(f"{data.written} has {have} rows, and the spec asks for {data.rows}")
 
 
 # ── texts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -152,10 +155,13 @@ def _open(data: DataSet) -> IO[bytes]:
 
 
 def read_npz(data: DataSet, graph: Graph) -> Rows:
-    """The rows of npz data for graph's inputs. Raises InfcError naming file and array."""
+    """The rows of npz data for graph's inputs; one that has a default may be left out. Raises InfcError naming file and
+    array."""
     inputs = _inputs(graph)
     with _open(data) as file:
         members = _members(file, data)
+        left_out = [op for op in inputs[1:] if op.input not in members and _default(op, graph) is not None]
+        inputs = [op for op in inputs if op not in left_out]
         for op in inputs:
             if op.input not in members:
                 raise InfcError(
@@ -179,12 +185,36 @@ def read_npz(data: DataSet, graph: Graph) -> Rows:
     checked = {
         op.input: _fitting(table[op.input][:count], op, graph, f"{data.written}: array {op.input!r}") for op in inputs
     }
+    for op in left_out:
+        checked[op.input] = _defaults(op, graph, checked, count, data)
     labels = None
     if label in table:
         labels = table[label][:count]
         if labels.dtype.kind not in _NUMBERS or (labels.dtype.kind == "f" and not np.isfinite(labels).all()):
             raise InfcError(f"{data.written}: array {label!r} of labels holds what is no finite number")
     return Rows(tuple({n: a[i : i + 1] for n, a in checked.items()} for i in range(count)), labels)
+
+
+def _default(op: Input, graph: Graph) -> float | int | None:
+    return graph.input_specs.get(op.input, InputSpec()).default
+
+
+def _defaults(op: Input, graph: Graph, given: Mapping[str, Array], count: int, data: DataSet) -> Array:
+    """An input that was left out: its default, in the extents that others give its dimensions."""
+    sizes = {
+        str(dim): extent
+        for other in _inputs(graph)
+        if other.input in given
+        for dim, extent in zip(other.type.shape[1:], given[other.input].shape[1:], strict=True)
+    }
+    shape, default = [count], _default(op, graph)
+    assert default is not None
+    for dim in op.type.shape[1:]:
+        extent = dim if isinstance(dim, int) else sizes.get(str(dim))
+        if extent is None:
+            raise InfcError(f"{data.written} has no array {op.input!r}, and no other says how large its {dim} is")
+        shape.append(extent)
+    return np.full(shape, default, numpy_dtype(op.type.dtype))
 
 
 def _members(file: IO[bytes], data: DataSet) -> dict[str, zipfile.ZipInfo]:

@@ -6,12 +6,18 @@
                                    | add(s, hide(m)) | where(m, s, c)   a key mask m [B, 1, 1, S], hidden where false
 
 over [B, H, T, D]. `hide(m)` is mul(sub(1, cast(m)), c) with c <= -1e9: a kept key gets an exact zero added, a hidden one a
-weight of exactly zero, as long as some key is kept and scores stay below 1e8. Anything else leaves the chain as it is.
+weight of exactly zero, as long as some key is kept and scores stay below 1e8. Where none is, attention's `empty` says what
+the chain would have given; minus infinity for every key makes NaN of it, and zeros of ours. Anything else leaves the chain
+as it is.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
 
 from ..ir.graph import Node
 from ..ir.ops.attention import Attention
@@ -28,6 +34,18 @@ from .patterns import Facts, is_fn, is_splat, like, splat
 HEADS_INSIDE = (0, 2, 1, 3)
 """[B, H, T, D] <-> [B, T, H, D]."""
 HIDES = -1e9
+LEAST = float(np.finfo(np.float32).min)
+DROWNS = -1e30
+"""A number at or below takes every trace of a score that it is added to in float32."""
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """A key mask; the hidden keys' scores are `fill`, or have it added."""
+
+    keys: Node
+    fill: float
+    added: bool
 
 
 @dataclass
@@ -36,7 +54,7 @@ class _Scores:
 
     scale: float = 1.0
     biases: list[Node] = field(default_factory=list[Node])
-    masks: list[Node] = field(default_factory=list[Node])
+    masks: list[_Mask] = field(default_factory=list["_Mask"])
     product: Node | None = None
 
 
@@ -58,9 +76,13 @@ def recognize_attention(node: Node, facts: Facts) -> Node | None:
         return None
     if not isinstance(shape[1], int):
         return None
-    mask = _and([_key_mask(m, node) for m in found.masks])
+    empty = _empty(found.masks)
+    if empty is None:
+        return None
+    mask = _and([_key_mask(m.keys, node) for m in found.masks])
     bias = _sum(found.biases)
-    op = Attention(found.scale * q_scale * k_scale, mask=mask is not None, bias=bias is not None)
+    scale = found.scale * q_scale * k_scale
+    op = Attention(scale, mask=mask is not None, bias=bias is not None, empty=empty[0], low=empty[1])
     swapped = [like(x, Permute(HEADS_INSIDE), x) for x in (q, k, values)]
     whole = like(node, op, *swapped, *(o for o in (mask, bias) if o is not None))
     return like(node, Permute(HEADS_INSIDE), whole)
@@ -81,6 +103,17 @@ def _scores(node: Node, facts: Facts) -> _Scores | None:
         node = step
 
 
+def _empty(masks: list[_Mask]) -> tuple[Literal["zeros", "mean", "low"], float] | None:
+    """Attention's `empty` and `low` for keys hidden so; None where it has no word for it: two masks, one of them finite,
+    hide some keys deeper than others."""
+    finite = [m for m in masks if m.fill != -math.inf]
+    if not finite:
+        return "zeros", 0.0
+    if len(masks) > 1:
+        return None
+    return ("low", max(finite[0].fill, LEAST)) if finite[0].added else ("mean", 0.0)
+
+
 def _scale_step(node: Node, found: _Scores) -> Node | None:
     value = splat(node.operands[1]) if is_fn(node, "mul", "div") else None
     if value is None or value <= 0:
@@ -93,11 +126,11 @@ def _where_step(node: Node, found: _Scores, shape: tuple[object, ...]) -> Node |
     if not is_fn(node, "where"):
         return None
     mask, a, b = node.operands
-    if _hides(b) and a.type.shape == shape and _is_key_mask(mask, shape):
-        found.masks.append(mask)
+    if a.type.shape == shape and _is_key_mask(mask, shape) and (fill := _hides(b)) is not None:
+        found.masks.append(_Mask(mask, fill, added=False))
         return a
-    if _hides(a) and b.type.shape == shape and _is_key_mask(mask, shape):
-        found.masks.append(like(mask, Map("not"), mask))
+    if b.type.shape == shape and _is_key_mask(mask, shape) and (fill := _hides(a)) is not None:
+        found.masks.append(_Mask(like(mask, Map("not"), mask), fill, added=False))
         return b
     return None
 
@@ -109,7 +142,7 @@ def _add_step(node: Node, found: _Scores, shape: tuple[object, ...]) -> Node | N
         if scores.type.shape != shape or not _leads_to_product(scores):
             continue
         mask = _hidden_by(term, shape)
-        if mask is not None:
+        if mask is not None and (mask.fill <= DROWNS or (found.scale == 1.0 and not found.biases)):
             found.masks.append(mask)
         elif found.scale != 1.0:
             return None  # a scale behind the sum would scale the bias too
@@ -128,29 +161,29 @@ def _leads_to_product(node: Node) -> bool:
     return isinstance(node.op, Matmul) and node.op.transpose_b
 
 
-def _hidden_by(term: Node, shape: tuple[object, ...]) -> Node | None:
+def _hidden_by(term: Node, shape: tuple[object, ...]) -> _Mask | None:
     """The bool mask m of a term that is 0 where m and very low elsewhere; None for any other term."""
     reshape = None
     if isinstance(term.op, Reshape):
         reshape, term = term.op, term.operands[0]
     mask: Node | None = None
-    if is_fn(term, "mul") and _hides(term.operands[1]) and is_fn(term.operands[0], "sub"):
-        one, kept = term.operands[0].operands
-        if is_splat(one, 1) and isinstance(kept.op, Cast):
-            mask = kept.operands[0]
-    elif is_fn(term, "mul") and _hides(term.operands[1]) and isinstance(term.operands[0].op, Cast):
-        hidden = term.operands[0].operands[0]
-        mask = like(hidden, Map("not"), hidden) if hidden.type.dtype == "bool" else None
-    elif is_fn(term, "where") and is_splat(term.operands[1], 0) and _hides(term.operands[2]):
-        mask = term.operands[0]
-    elif is_fn(term, "where") and is_splat(term.operands[2], 0) and _hides(term.operands[1]):
-        mask = like(term, Map("not"), term.operands[0])
-    if mask is None:
+    fill: float | None = None
+    if is_fn(term, "mul") and (fill := _hides(term.operands[1])) not in (None, -math.inf):  # 0 * inf is no 0
+        factor = term.operands[0]
+        if is_fn(factor, "sub") and is_splat(factor.operands[0], 1) and isinstance(factor.operands[1].op, Cast):
+            mask = factor.operands[1].operands[0]
+        elif isinstance(factor.op, Cast) and factor.operands[0].type.dtype == "bool":
+            mask = like(factor.operands[0], Map("not"), factor.operands[0])
+    elif is_fn(term, "where") and is_splat(term.operands[1], 0):
+        mask, fill = term.operands[0], _hides(term.operands[2])
+    elif is_fn(term, "where") and is_splat(term.operands[2], 0):
+        mask, fill = like(term, Map("not"), term.operands[0]), _hides(term.operands[1])
+    mask = _as_bool(mask) if mask is not None else None
+    if mask is None or fill is None:
         return None
-    mask = _as_bool(mask)
-    if mask is not None and reshape is not None:
+    if reshape is not None:
         mask = like(mask, reshape, mask)
-    return mask if mask is not None and _is_key_mask(mask, shape) else None
+    return _Mask(mask, fill, added=True) if _is_key_mask(mask, shape) else None
 
 
 def _as_bool(mask: Node) -> Node | None:
@@ -174,9 +207,10 @@ def _key_mask(mask: Node, node: Node) -> Node:
     return like(node, Reshape((mask.type.shape[0], mask.type.shape[3])), mask)
 
 
-def _hides(node: Node) -> bool:
+def _hides(node: Node) -> float | None:
+    """The constant that node is, where it is low enough to hide a key."""
     value = splat(node)
-    return value is not None and node.type.dtype == "float32" and value <= HIDES
+    return float(value) if value is not None and node.type.dtype == "float32" and value <= HIDES else None
 
 
 def _unscaled(node: Node) -> tuple[Node, float]:

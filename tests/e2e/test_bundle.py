@@ -25,7 +25,7 @@ from infc.runtime.document import manifest_sum
 from tests.server.serving import environment
 
 from .conftest import BundleOf, copy_example, link_or_copy, plain_spec
-from .support import ROOT, infc, refused
+from .support import ROOT, infc, refused, write_spec
 
 GLIBC = {"linux-vdso.so.1", "libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1"}
 FLOOR = (2, 28)
@@ -276,6 +276,38 @@ def test_infc_run_refuses_a_damaged_bundle(fraud: Path, tmp_path: Path, name: st
     np.save(tmp_path / "rows.npy", np.zeros((2, 64), np.float32))
     done = infc("run", bundle, "--input", f"features={tmp_path / 'rows.npy'}")
     refused(done, Exit.DAMAGED, name)
+
+
+def test_an_output_that_is_not_finite_is_refused_in_python_too(fraud: Path, tmp_path: Path) -> None:
+    rows = np.zeros((3, 64), np.float32)
+    rows[1] = 3e38
+    with load(fraud) as model:
+        with pytest.raises(InferError, match=r"score\[1\]\[0\]: the model's output is nan \(non_finite\)") as caught:
+            model.run(features=rows)
+        assert (caught.value.kind, caught.value.code) == ("INTERNAL", 6)
+        bad, good = model.run_batch([{"features": rows}, {"features": rows[:1]}])
+        assert isinstance(bad, InferError)
+        assert not isinstance(good, InferError)
+    np.save(tmp_path / "rows.npy", rows)
+    refused(
+        infc("run", fraud, "--input", f"features={tmp_path / 'rows.npy'}"), Exit.USAGE, "score[1][0]", "nan allowed"
+    )
+
+
+def test_where_nan_is_allowed_it_is_null_in_json(tmp_path: Path) -> None:
+    path = write_spec(
+        tmp_path,
+        'source torch("model.py:make")',
+        "input x: float32[batch, 2]",
+        "output y: float32[batch, 2], nan allowed",
+    )
+    (tmp_path / "model.py").write_text(
+        "import torch\nclass Log(torch.nn.Module):\n    def forward(self, x):\n        return x.log()\ndef make():\n    return Log()\n"
+    )
+    bundle = build(Request(path, jobs=2)).bundle
+    (tmp_path / "x.json").write_text("[[-1, 1], [0, 1]]")
+    done = infc("run", bundle, "--input", f"x={tmp_path / 'x.json'}")
+    assert json.loads(done.stdout) == {"outputs": {"y": [[None, 0.0], [None, 0.0]]}}
 
 
 # ── builds ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 
 from infc.compiler.errors import Exit, InfcError
+from infc.compiler.frontends import Imported
 from infc.compiler.ir.graph import InputSpec
-from infc.compiler.measure.rows import read_csv, read_npz, read_texts
-from infc.dsl.spec import DataSet
+from infc.compiler.measure.rows import check_rows, read_csv, read_npz, read_texts
+from infc.dsl import check_text
+from infc.dsl.spec import Data, DataSet
 
 from .row_files import FINE, X, data, graph_of
 
@@ -79,6 +82,23 @@ def test_an_npz_that_does_not_fit_is_refused_by_array(tmp_path: Path, arrays: di
 def test_ids_are_within_the_models_ranges(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:
     source = npz(tmp_path / "d.npz", **arrays)
     assert said in refused(lambda: read_npz(source, IDS))
+
+
+def test_an_input_with_a_default_may_be_left_out(tmp_path: Path) -> None:
+    rows = read_npz(npz(tmp_path / "d.npz", input_ids=np.ones((2, 4), int)), IDS)
+    assert [r["mask"].tolist() for r in rows.requests] == [[[1, 1, 1, 1]]] * 2
+    assert "no array 'input_ids'" in refused(lambda: read_npz(npz(tmp_path / "e.npz", mask=np.ones((2, 4), int)), IDS))
+
+
+def test_fewer_rows_than_the_spec_asks_for_are_said(tmp_path: Path) -> None:
+    spec = check_text('infer 1\nmodel m {\n  source torch("m.py:f")\n  input x: float32[batch, 3]\n}\n').spec
+    assert spec is not None
+    said: list[str] = []
+    for rows, expected in ((2, []), (5, ["d.npz has 2 rows, and the spec asks for 5"])):
+        source = replace(npz(tmp_path / "d.npz", x=FINE), rows=rows)
+        model = replace(spec.models[0], data=Data(evaluate=source))
+        check_rows(model, Imported(X, "", dict, ()), said.append)
+        assert said == expected
 
 
 def test_nan_is_taken_where_the_input_says_so_and_rows_come_one_by_one(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from infc.compiler.ir.ops.linear import Linear
 from infc.compiler.ir.ops.pool import Pool
 from infc.compiler.ir.ops.reshape import Reshape
 from infc.compiler.ir.ops.rms_norm import RmsNorm
+from infc.compiler.ir.ops.softmax import Softmax
 from infc.compiler.ir.prims import ACTIVATIONS
 from infc.compiler.ir.types import TensorType
 
@@ -78,7 +79,23 @@ def test_attention() -> None:
         op = Attention(0.5, causal, window, mask, bias)
         extra = [*([keep] if mask else []), *([normal(1, heads, 5, 5)] if bias else [])]
         check(op, normal(2, 5, heads, 4), normal(2, 5, 2, 4), normal(2, 5, 2, 3), *extra)
+    for low, bias in product((0.0, -1e9, -3.4e38, -64.0), BOTH):
+        op = Attention(0.5, mask=True, bias=bias, empty="low" if low else "mean", low=low)
+        extra = [keep, *([normal(1, 4, 5, 5)] if bias else [])]
+        check(op, normal(2, 5, 4, 4), normal(2, 5, 2, 4), normal(2, 5, 2, 3), *extra)
     check(Attention(0.5, causal=True), normal(1, 2, 1, 4), normal(1, 5, 1, 4), normal(1, 5, 1, 4))
+
+
+def test_softmax_over_minus_infinities_is_zeros_and_no_other_bit_changes() -> None:
+    x = np.array([[-np.inf] * 3, [-np.inf, 0.5, -2.0], [3.0, -1.0, 88.0]], np.float32)
+    got = Softmax(1).reference({}, x)
+    with np.errstate(all="ignore"):
+        e = np.exp(x - x.max(1, keepdims=True))
+        np.testing.assert_array_equal(got[1:], (e / e.sum(1, keepdims=True))[1:])
+    assert not got[0].any()
+    type_ = TensorType("float32", x.shape)
+    loop = Softmax(1).loop(type_, type_)
+    np.testing.assert_allclose(evaluate_loop(loop, {}, [x]), got, rtol=1e-6)
 
 
 def test_large_scores_do_not_overflow() -> None:

@@ -147,6 +147,17 @@ CASES: list[tuple[Op, str, str]] = [
     (Attention(1.0), f"{Q} {K} i64[batch,tokens,2,8]", "attention: v must be float32"),
     (Attention(1.0), f"{Q} f32[batch,tokens,2,4] {K}", "do not fit"),
     (Attention(1.0), f"{Q} f32[batch,tokens,3,8] f32[batch,tokens,3,8]", "4 query heads must be a multiple of 3 key"),
+    (Attention(1.0, empty="mean"), f"{Q} {K} {K}", "empty=mean must be zeros, mean or low, the last two with a mask"),
+    (
+        Attention(1.0, mask=True, empty="low"),
+        f"{Q} {K} {K} b1[batch,tokens]",
+        "low=0.0 must be a finite number below 0",
+    ),
+    (
+        Attention(1.0, mask=True, empty="low", low=float("-inf")),
+        f"{Q} {K} {K} b1[batch,tokens]",
+        "low=-inf must be a finite",
+    ),
     (Attention(1.0, window=(-1, 0)), f"{Q} {K} {K}", "attention: window (-1, 0) must not be negative"),
     (Attention(1.0, mask=True), f"{Q} {K} {K} i64[batch,tokens]", "attention: mask must be bool"),
     (

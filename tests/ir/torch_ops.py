@@ -216,8 +216,15 @@ def _attention(op: Any, env: Mapping[str, int], *operands: Tensor) -> Tensor:
         kept = kept & (s <= t)
     if op.window:
         kept = kept & (t - op.window[0] <= s) & (s <= t + op.window[1])
+    none = torch.zeros((), dtype=torch.bool)
     if op.mask:
-        kept = kept & operands[3][:, None, None, :]
+        mask = operands[3][:, None, None, :]
+        none = ~mask.any(-1, keepdim=True)
+        kept = kept & (mask | (none if op.empty != "zeros" else torch.zeros_like(none)))
+    if op.empty != "zeros":
+        scores = q @ k.mT * op.scale + (operands[-1] if op.bias else 0)
+        fill = torch.zeros_like(scores) if op.empty == "mean" else (scores.float() + op.low).to(q.dtype)
+        return (torch.where(none, fill, scores).masked_fill(~kept, -torch.inf).softmax(-1) @ v).transpose(1, 2)
     scores = torch.zeros(kept.shape, dtype=q.dtype).masked_fill(~kept, -torch.inf)
     if op.bias:
         scores = scores + operands[-1]

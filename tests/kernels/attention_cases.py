@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from kernel_harness import EPS, Array, Case, Out, Program, assert_close, double, generator, normal
@@ -16,6 +17,7 @@ from infc.targets.cpu.kernels import Kernel
 
 Lengths = tuple[tuple[int, int], ...]
 """(queries, keys) of each call."""
+LEAST = float(np.finfo(np.float32).min)
 SHORT: Lengths = ((1, 1), (7, 7), (17, 17), (33, 33), (70, 70), (5, 90))
 EDGES: Lengths = tuple((n, n) for n in (1, 13, 14, 15, 31, 32, 33, 127, 128, 129))
 
@@ -33,7 +35,7 @@ class Setting:
 
     def kernel(self, isa: Isa) -> Kernel:
         op = self.op
-        options = (op.scale, op.causal, op.window, op.mask, op.bias, self.dtype, self.out)
+        options = (op.scale, op.causal, op.window, op.mask, op.bias, self.dtype, self.out, op.empty, op.low)
         return kernels.attention(isa, *self.heads, self.d, self.dv, *options)
 
     def name(self) -> str:
@@ -42,6 +44,7 @@ class Setting:
         parts += [f"{self.heads[0]}/{self.heads[1]}-{self.d}-{self.dv}"]
         parts += [word for word in ("causal", "mask", "bias") if getattr(op, word)]
         parts += [f"window{op.window}"] if op.window else []
+        parts += [f"{op.empty}{op.low:g}"] if op.empty != "zeros" else []
         return "-".join([*parts, f"scale{op.scale:.3}"])
 
 
@@ -62,7 +65,7 @@ class Call:
         setting, keys = self.setting, len(self.k)
         heads_q, heads_k = setting.heads
         k, v = self.k.copy(), self.v.copy()
-        if setting.op.mask:
+        if setting.op.mask and (self.kept.any() or setting.op.empty == "zeros"):
             k[~self.kept], v[~self.kept] = np.nan, np.nan  # a masked key is never read into a result
         result = _empty((past - first, heads_q * setting.dv + 1), setting.out)
         for task0, task1 in tasks or ((0, heads_q * -(-(past - first) // self.kernel.block)),):
@@ -109,15 +112,17 @@ def attention_case(
     scale: float | None = None,
     dtype: str = "float32",
     out: str = "float32",
+    empty: Literal["zeros", "mean", "low"] = "zeros",
+    low: float = 0.0,
 ) -> Case:
     """Calls of every length against the reference; then the queries, and the tasks, in parts: the same bits."""
-    op = Attention(d**-0.5 if scale is None else scale, causal, window, mask, bias)
+    op = Attention(d**-0.5 if scale is None else scale, causal, window, mask, bias, empty=empty, low=low)
     setting = Setting(heads, d, dv, op, dtype, out)
 
     def check(program: Program, kernel: Kernel) -> None:
         rng = generator("attention", heads, d, dv)
         for number, (queries, keys) in enumerate(lengths):
-            kept = rng.random(keys) < (0.6 if number != 1 else 0.0)  # one call has no key at all
+            kept = rng.random(keys) < (0.6 if number % 4 != 1 else 0.0)  # some calls have no key at all
             kept[: keys // 3] = False
             q = _values(rng, dtype, queries, heads[0], d)
             k, v = _values(rng, dtype, keys, heads[1], d), _values(rng, dtype, keys, heads[1], dv)
@@ -159,6 +164,13 @@ def attention_cases(dtype: str) -> Iterator[Case]:
     yield same((1, 1), 64, 256, lengths=((512, 512),))
     yield full((2, 2), 32, 32, mask=True, scale=-0.5)
     yield full((2, 2), 32, 32, scale=0.0)
+    yield full((2, 1), 32, 32, mask=True, lengths=EDGES, empty="mean")
+    yield same((2, 2), 24, 17, mask=True, bias=True, empty="mean")
+    yield full((1, 1), 16, 16, window=(5, 3), mask=True, empty="mean")
+    yield full((2, 2), 32, 32, mask=True, lengths=EDGES, empty="low", low=LEAST)
+    yield same((2, 1), 16, 20, causal=True, mask=True, bias=True, lengths=EDGES, empty="low", low=-3e6)
+    yield full((2, 2), 32, 32, mask=True, scale=8.0, empty="low", low=-4e8)
+    yield full((1, 1), 8, 8, mask=True, scale=-0.5, empty="low", low=-1e9)
 
 
 def _values(rng: np.random.Generator, dtype: str, *shape: int) -> Array:

@@ -343,11 +343,12 @@ def softmax_case(log: bool) -> Case:
             (got,) = program.call(kernel, x, blank(3, n), 3, n)
             bound = (np.log2(n) + 8) * EPS * (np.abs(x - x.max()).max() + np.log(n) + 1)
             assert_close(got, want, bound * (1 if log else want + 1e-30), f"n {n}")
-        x = np.array([[1, np.nan, 2], [np.inf, 0, 0], [-np.inf, 0, 0]], np.float32)
+        x = np.array([[1, np.nan, 2], [np.inf, 0, 0], [-np.inf, 0, 0], [-np.inf] * 3], np.float32)
         with np.errstate(all="ignore"):
             want = op.reference({}, *double(x))
-        (got,) = program.call(kernel, x, blank(3, 3), 3, 3)
+        (got,) = program.call(kernel, x, blank(4, 3), 4, 3)
         assert_close(got, want, 1e-6, "special values")
+        assert np.isnan(got[3]).all() if log else not got[3].any()
 
     return Case("log_softmax" if log else "softmax", lambda isa: kernels.softmax(isa, log), check)
 

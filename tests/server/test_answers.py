@@ -237,6 +237,7 @@ def test_batch_neighbours_of_a_non_finite_output_are_answered(serve_binary: Path
             thread.join()
         (stats,) = server.get("/v2/models/fixture/stats").json["model_stats"]
         assert any(batch["batch_size"] > 1 for batch in stats["batch_stats"]), "requests shared batches"
+        assert {k: stats["inference_stats"][k]["count"] for k in ("success", "fail")} == {"success": 16, "fail": 8}
     for number, answer in answers.items():
         if number % 3 == 0:
             assert (answer.status, answer.json["error"]["code"]) == (500, "non_finite")

@@ -198,7 +198,7 @@ def test_what_cannot_be_in_time_is_429_at_once_with_the_time_after_which_it_coul
         assert sum(a.status == 200 for a in answers) >= 5, "what is admitted is served"
         for answer in refused:
             assert int(answer.headers["retry-after"]) >= 1
-            assert "could not be answered in time" in answer.json["error"]["message"]
+            assert "could not be answered before its deadline" in answer.json["error"]["message"]
         accepted, outcomes, in_flight = settled(server)
         assert (accepted, in_flight) == (outcomes, 0)
         # Work of twenty seconds is admitted by an empty queue: only its own deadline ends it.

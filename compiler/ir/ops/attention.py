@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -25,6 +26,10 @@ class Attention(Op):
     Key s is kept for query t where mask says so, and s <= t if `causal`, and t - left <= s <= t + right if
     `window` = (left, right). A query that keeps no key (or only keys whose score is minus infinity) gives zeros. Of
     bfloat16, targets may round the weights to bfloat16 before they multiply v.
+
+    `empty` says what a row is whose mask is all false, where models hide keys by finite numbers: "mean", every score was
+    replaced by the same number, so each key has the same weight; "low", `low` was added to every score, in float32 (which
+    leaves of the scores what its spacing leaves).
     """
 
     scale: float
@@ -33,6 +38,8 @@ class Attention(Op):
     mask: bool = False
     bias: bool = False
     out: DType = "float32"
+    empty: Literal["zeros", "mean", "low"] = "zeros"
+    low: float = 0.0
     mnemonic: ClassVar[str] = "attention"
 
     def infer(self, *operands: TensorType) -> TensorType:
@@ -55,6 +62,10 @@ class Attention(Op):
         if self.bias:
             check_dtype("attention", "bias", operands[-1], ("float32",))
             check_broadcasts_to("attention", "bias", operands[-1], (b, heads, t, s))
+        if self.empty not in ("zeros", "mean", "low") or (self.empty != "zeros" and not self.mask):
+            raise OpError(f"attention: empty={self.empty} must be zeros, mean or low, the last two with a mask")
+        if (self.low != 0) != (self.empty == "low") or not -math.inf < self.low <= 0:
+            raise OpError(f"attention: low={self.low} must be a finite number below 0 with empty=low, and 0 without")
         if self.out != "float32" and self.out != q.dtype:
             raise OpError(f"attention of {q.dtype} has no result of {self.out!r}")
         return TensorType(self.out, (b, t, heads, value_width))
@@ -64,11 +75,19 @@ class Attention(Op):
         repeat = q.shape[1] // k.shape[1]
         k, v = np.repeat(k, repeat, axis=1), np.repeat(v, repeat, axis=1)
         kept = self.kept(q.shape[2], k.shape[2])[None, None]
-        if self.mask:
-            kept = kept & operands[3][:, None, None, :]
-        scores = np.matmul(q, k.swapaxes(-1, -2)) * q.dtype.type(self.scale)
+        scores: Array = np.matmul(q, k.swapaxes(-1, -2)) * q.dtype.type(self.scale)
         if self.bias:
             scores = scores + operands[-1]
+        if self.mask:
+            mask: Array = operands[3][:, None, None, :]
+            none: Array = ~np.asarray(mask.any(axis=-1, keepdims=True))
+            if self.empty == "mean":
+                scores = np.where(none, scores.dtype.type(0), scores)
+            elif self.empty == "low":
+                with np.errstate(over="ignore"):
+                    lowered = scores.astype(np.float32) + np.float32(self.low)
+                scores = np.where(none, lowered.astype(scores.dtype), scores)
+            kept = kept & (mask | (none if self.empty != "zeros" else False))
         masked = np.where(kept, scores, -np.inf)
         top = masked.max(axis=-1, keepdims=True, initial=-np.inf)
         weights = np.exp(masked - np.where(top == -np.inf, 0, top))

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::bundle::Damage;
 use crate::bundle::folder::Folder;
-use crate::bundle::golden::{Golden, case_inputs, check_golden, read_golden};
+use crate::bundle::golden::{Golden, Wrong, case_inputs, check_golden, read_golden};
 use crate::bundle::json::read_json;
 use crate::bundle::manifest::{Manifest, Model as ModelSpec, Task, Variant};
 use crate::bundle::verify::{Files, open_files, verify_files};
@@ -318,7 +318,11 @@ impl LoadModel<'_> {
     fn start_fault(&self, fault: Start) -> Damage {
         match fault {
             Start::Open(fault) => self.open_fault(&fault),
-            Start::Golden(text) => Damage::Damaged(format!("model {:?} does not give its {text}", self.spec.name)),
+            Start::Golden(Wrong::File(text)) => Damage::Damaged(format!("{}: {text}", self.spec.golden)),
+            Start::Golden(Wrong::Answer(text)) => Damage::Unsuited(format!(
+                "model {:?} gives another answer here than where it was built, although the files are whole: {text}",
+                self.spec.name
+            )),
             Start::Panicked => {
                 Damage::Internal(format!("model {:?}: an instance panicked at its start", self.spec.name))
             }
@@ -328,7 +332,7 @@ impl LoadModel<'_> {
 
 enum Start {
     Open(Fault),
-    Golden(String),
+    Golden(Wrong),
     Panicked,
 }
 

@@ -49,13 +49,13 @@ impl Served {
     /// Runs one request of tensors, given in the order of the model's inputs.
     pub async fn run(&self, inputs: Inputs, deadline: Instant) -> Result<Vec<Tensor>, Refusal> {
         let (ticket, rows) = self.submit(inputs, deadline)?;
-        self.finish(join(ticket.wait().await?, rows)?)
+        self.finish(ticket.wait().await?, rows)
     }
 
     /// Like [`Served::run`], for a caller without a runtime.
     pub fn run_blocking(&self, inputs: Inputs) -> Result<Vec<Tensor>, Refusal> {
         let (ticket, rows) = self.submit(inputs, Instant::now() + Duration::from_secs(600))?;
-        self.finish(join(ticket.wait_blocking()?, rows)?)
+        self.finish(ticket.wait_blocking()?, rows)
     }
 
     fn submit(&self, inputs: Inputs, deadline: Instant) -> Result<(Ticket, usize), Refusal> {
@@ -65,11 +65,14 @@ impl Served {
     }
 
     /// The request's outputs, unless one is not finite: 500 for this request, whoever shared its batches.
-    fn finish(&self, outputs: Vec<Tensor>) -> Result<Vec<Tensor>, Refusal> {
+    fn finish(&self, parts: Vec<Vec<Tensor>>, rows: usize) -> Result<Vec<Tensor>, Refusal> {
+        let count = parts.len();
+        let outputs = join(parts, rows)?;
         match check_finite(&self.spec.outputs, &outputs) {
             Ok(()) => Ok(outputs),
             Err(refusal) => {
                 self.meters.non_finite.inc();
+                self.scheduler.turned_to_failures(count);
                 Err(refusal)
             }
         }
@@ -163,7 +166,7 @@ impl Served {
             return self.no_rows();
         }
         let rows = texts.parts.len();
-        self.finish(join(self.scheduler.submit(texts.parts, deadline)?.wait().await?, rows)?)
+        self.finish(self.scheduler.submit(texts.parts, deadline)?.wait().await?, rows)
     }
 
     /// Like [`Served::embed`], for a caller without a runtime.
@@ -173,7 +176,7 @@ impl Served {
         }
         let rows = texts.parts.len();
         let deadline = Instant::now() + Duration::from_secs(600);
-        self.finish(join(self.scheduler.submit(texts.parts, deadline)?.wait_blocking()?, rows)?)
+        self.finish(self.scheduler.submit(texts.parts, deadline)?.wait_blocking()?, rows)
     }
 
     /// The outputs of no text at all.

@@ -208,7 +208,7 @@ impl Drop for Place {
 /// 429, with the seconds after which there is room.
 fn busy(waiting: usize, wait: Duration) -> Refusal {
     let seconds = wait.as_secs_f64().ceil().clamp(1.0, 3600.0);
-    let text = format!("{waiting} requests wait to be read, and this one could not be read in time");
+    let text = format!("this request could not be read before its deadline; requests that wait to be read: {waiting}");
     Refusal { retry_s: Some(seconds as u32), ..Refusal::new(Reason::Busy, text) }
 }
 

@@ -150,6 +150,11 @@ impl Scheduler {
         }
     }
 
+    /// For answers that their model's outputs make failures of.
+    pub fn turned_to_failures(&self, requests: usize) {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).turned_to_failures(requests);
+    }
+
     fn run_batch(&self, engine: &mut dyn Engine, jobs: Jobs) {
         let start = Instant::now();
         let inputs: Vec<&Inputs> = jobs.iter().map(|job| &job.payload.inputs).collect();
@@ -244,8 +249,10 @@ impl Scheduler {
 /// 429, with the seconds after which there is room by the learned pace.
 fn busy(full: Full, waiting: usize) -> Refusal {
     let (text, wait) = match full {
-        Full::Requests(takes) => (format!("the queue is full ({waiting} requests wait)"), takes),
-        Full::Time(beyond) => (format!("{waiting} requests wait, and this one could not be answered in time"), beyond),
+        Full::Requests(takes) => (format!("the queue is full; requests that wait: {waiting}"), takes),
+        Full::Time(beyond) => {
+            (format!("this request could not be answered before its deadline; requests that wait: {waiting}"), beyond)
+        }
     };
     let seconds = wait.as_secs_f64().ceil().clamp(1.0, 3600.0);
     Refusal { retry_s: Some(seconds as u32), ..Refusal::new(Reason::Busy, text) }

@@ -33,6 +33,13 @@ impl Stats {
         self.last_inference_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
     }
 
+    /// So many that were counted as answered are refused after all.
+    pub fn turned_to_failures(&mut self, requests: usize) {
+        let requests = (requests as u64).min(self.succeeded);
+        self.succeeded -= requests;
+        self.failed += requests;
+    }
+
     /// The `model_stats` entry.
     pub fn to_json(&self, name: &str, version: &str) -> serde_json::Value {
         let timed = |count: u64, time: Duration| serde_json::json!({"count": count, "ns": nanoseconds(time)});
@@ -76,5 +83,11 @@ mod tests {
         assert_eq!((json["inference_count"].as_u64(), json["execution_count"].as_u64()), (Some(8), Some(2)));
         assert_eq!(json["inference_stats"]["success"]["count"], 5);
         assert_eq!(json["batch_stats"][0]["compute_infer"]["ns"], 6_000_000);
+        stats.turned_to_failures(2);
+        let json = stats.to_json("m", "1");
+        assert_eq!(
+            (&json["inference_stats"]["success"]["count"], &json["inference_stats"]["fail"]["count"]),
+            (&3.into(), &3.into())
+        );
     }
 }

@@ -196,7 +196,7 @@ def render_attention(em: Emission, step: Step) -> Body | None:
     assert isinstance(depth_v, int)
     kernel = kernels.attention(
         em.isa, heads, heads_k, depth, depth_v, op.scale, op.causal, op.window, mask is not None, bias is not None,
-        q.type.dtype, op.out,
+        q.type.dtype, op.out, op.empty, op.low,
     )  # fmt: skip
     (at_k, keys), (at_v, _) = segment(em, k), segment(em, v)
     at_mask = segment(em, mask)[0] if mask is not None else ""

@@ -53,6 +53,7 @@ class AttentionContext:
     """What attention.c.j2 reads. A key j is kept for query i where i - left <= j <= i + right (None: no such bound).
 
     ks: elements of a 32-bit word; words: words of a row of k; folded: the scale is applied with the maximum's subtraction.
+    binary_scale: scale · log2(e); empty, low: the op's, "zeros" without a mask.
     """
 
     symbol: str
@@ -79,10 +80,15 @@ class AttentionContext:
     exp2: str
     folded: bool
     scale: str
+    inverse_scale: str
+    binary_scale: str
+    log2e: str
     left: int | None
     right: int | None
     mask: bool
     bias: bool
+    empty: str
+    low: str
 
 
 def attention(
@@ -98,6 +104,8 @@ def attention(
     bias: bool,
     dtype: str = "float32",
     out: str = "float32",
+    empty: str = "zeros",
+    low: float = 0.0,
 ) -> Kernel:
     """`void S(q, ldq, k, ldk, v, ldv, mask, bias, bias_h, bias_i, out, ldo, queries, keys, first_query, task0, task1, scratch)`.
 
@@ -105,7 +113,8 @@ def attention(
     hold these alone, k[keys, heads_k * d], v[keys, heads_k * dv], mask[keys] bytes the whole segment, with row strides
     ldq.. in elements; bias for head h, position i of the segment and key j at bias[h * bias_h + i * bias_i + j].
     A task is one head and up to `Kernel.block` queries: heads_q * ceil(queries / block) tasks, those of a head one after
-    the other. `Kernel.scratch(keys)` floats. A query that keeps no key gives zeros.
+    the other. `Kernel.scratch(keys)` floats. A query that keeps no key gives zeros, but for a mask without any key, where
+    `empty` and `low` count as they do for the op.
     q, k, v are `dtype`, the result is `out`: float32, or bfloat16 where `supports_attention` gives "" (ldq even then).
     Scores and softmax are float32; for bfloat16 inputs the weights are rounded to bfloat16 before the product with v.
 
@@ -150,11 +159,16 @@ def attention(
         value_columns=columns,
         exp2="infc_attention_exp2_half" if half else "infc_attention_exp2",
         folded=scale > 0 and not bias,
-        scale=c_float(scale * math.log2(math.e)),
+        scale=c_float(scale),
+        inverse_scale=c_float(1 / scale) if scale else "0.0f",
+        binary_scale=c_float(scale * math.log2(math.e)),
+        log2e=c_float(math.log2(math.e)),
         left=left,
         right=right,
         mask=mask,
         bias=bias,
+        empty=empty if mask else "zeros",
+        low=c_float(low),
     )
 
     def scratch(keys: int) -> int:
