@@ -61,13 +61,19 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
     if match is None or match[2].upper() not in _SIZES:
         raise ValueError(text)
-    return int(float(match[1]) * _SIZES[match[2].upper()])
+    size = float(match[1]) * _SIZES[match[2].upper()]
+    if size >= 2**63:
+        raise ValueError(text)
+    return int(size)
 
 
 def _parse_folder(text: str) -> Path:
     if not text:
         raise ValueError(text)
-    return Path(text).expanduser().absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:  # ~somebody, of whom this machine knows nothing
+        raise ValueError(text) from error
 
 
 def _parse_color(text: str) -> str:

@@ -18,6 +18,7 @@ from .errors import InferError
 
 MOST_THREADS = 1024
 MOST_CPU = 2**31 - 1
+MOST_CPUS = 4096
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ def cpu_list(cpus: Any) -> list[int]:
         return []
     if isinstance(cpus, str | bytes | Mapping) or not isinstance(cpus, Sequence | range | np.ndarray):
         raise caller(f"cpus must be a sequence of CPU numbers, not {_shown(cpus)}")
-    return [whole(cpu, "each of cpus", 0, MOST_CPU) for cpu in cast("Sequence[object]", cpus)]
+    listed = cast("Sequence[object]", cpus)
+    if len(listed) > MOST_CPUS:
+        raise caller(f"cpus lists {len(listed)} CPU numbers, and at most {MOST_CPUS} are taken")
+    return [whole(cpu, "each of cpus", 0, MOST_CPU) for cpu in listed]
 
 
 def folder_path(bundle: Any) -> Path:

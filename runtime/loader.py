@@ -103,6 +103,15 @@ class Model:
         closed = ", closed" if self._contexts.closing else ""
         return f"<infc model {d['name']!r}: {inputs} -> {outputs}; {d['isa']}, threads={self.threads}{closed}>"
 
+    def __copy__(self) -> Self:
+        raise caller("a model is not copied: threads share one, and `load` opens another")
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self.__copy__()
+
+    def __reduce__(self) -> str:
+        raise caller("a model is not pickled: `load` it where it is used")
+
     def _open_context(self) -> c.c_void_p:
         listed = (c.c_int32 * len(self._cpus))(*self._cpus) if self._cpus else None
         arguments = ContextArgs(c.sizeof(ContextArgs), self.threads, listed, len(self._cpus), 0)
@@ -310,6 +319,8 @@ def load(
         raise caller(f"{folder} is no bundle: {error}") from None
     except (KeyError, AttributeError, TypeError, RecursionError) as error:
         raise caller(f"{folder} is no bundle: its manifest.json is damaged ({type(error).__name__}: {error})") from None
+    if model is not None and not isinstance(cast("object", model), str):
+        raise caller(f"model must be a name, not {model!r:.80}")
     if model is None and len(models) > 1:
         raise caller(f"{folder} has several models; say which: {', '.join(models)}")
     if not models or (model is not None and model not in models):

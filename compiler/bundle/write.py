@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Generator, Mapping, Sequence
@@ -15,6 +16,10 @@ from .manifest import File, Manifest, digest_file, manifest_bytes, read_manifest
 
 EVIDENCE = ("evidence", "report.html", "signature")
 """What may be added later and is not content."""
+SETTINGS = "serve.toml"
+"""Settings of the server, which people write into a bundle's folder."""
+TOP = ("serve", "spec.infer", "infer.lock", "models", "include", "examples", "manifest.json", SUM, SETTINGS)
+"""What a build writes at a bundle's top, and SETTINGS."""
 
 Content = bytes | str | Path
 """A file of a bundle: its bytes, its text, or a file to copy."""
@@ -39,10 +44,11 @@ def write_content(folder: Path, content: Mapping[str, Content], executables: Seq
 
 def cannot_write(path: Path, error: OSError) -> InfcError:
     """Exit 6: the disk is full, read-only or broken."""
+    named = error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
     return InfcError(
         f"{path} cannot be written: {error.strerror or error}",
-        exit_code=Exit.MISSING,
-        hint="free some disk space, or choose another place with -o",
+        exit_code=Exit.USAGE if named else Exit.MISSING,
+        hint="choose another name with -o" if named else "free some disk space, or choose another place with -o",
     )
 
 
@@ -95,23 +101,35 @@ def recover(out: Path) -> None:
 
 
 def check_replaceable(out: Path) -> None:
-    """Raises InfcError (exit 2) where `out` exists and is no bundle: it would be lost."""
+    """Raises InfcError (exit 2) where `out` exists and is no bundle, or holds what no build wrote: it would be lost."""
     if not out.exists() and not out.is_symlink():
         return
     try:
-        read_manifest(out)
+        known = {file.path for file in read_manifest(out).files} | {"manifest.json", SUM, SETTINGS}
     except InfcError as error:
-        if error.exit_code == Exit.DAMAGED:
-            return
-        raise InfcError(
-            f"{out} exists and is no bundle; it is not overwritten", hint="remove it, or choose another place with -o"
-        ) from None
+        # damaged, or of another format: a bundle all the same, if it looks like one
+        if error.exit_code != Exit.DAMAGED or not (out / "serve").is_file() or not (out / "models").is_dir():
+            raise InfcError(
+                f"{out} exists and is no bundle; it is not overwritten",
+                hint="remove it, or choose another place with -o",
+            ) from None
+        known = None
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out)
+        ours = name.parts[0] in TOP if known is None else name.as_posix() in known
+        if not ours and name.parts[0] not in EVIDENCE and (path.is_symlink() or not path.is_dir()):
+            raise InfcError(
+                f"{out} holds {str(name)[:200]!r}, which no build wrote; it is not overwritten",
+                hint="move that file elsewhere, or choose another place with -o",
+            )
 
 
 def publish(folder: Path, out: Path) -> None:
-    """Makes `folder` the bundle at `out`; an older bundle there is replaced. Raises InfcError (exit 6) where the disk
-    refuses; the older bundle stays then."""
+    """Makes `folder` the bundle at `out`; an older bundle there is replaced, but for its serve.toml, which stays. Raises
+    InfcError (exit 6) where the disk refuses; the older bundle stays then."""
     try:
+        if (out / SETTINGS).is_file():
+            shutil.copy2(out / SETTINGS, folder / SETTINGS)
         if not out.exists():
             os.rename(folder, out)
             return

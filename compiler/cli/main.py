@@ -10,6 +10,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -47,6 +48,9 @@ COMMANDS: dict[str, Command] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `infc ARGV` and returns its exit code (`Exit`); never raises."""
     args = list(sys.argv[1:] if argv is None else argv)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for as long as we run
     try:
         with interruptible():
             code = _dispatch(args)
@@ -105,7 +109,13 @@ def _report(error: BaseException, args: list[str]) -> int:
     failure = as_failure(error)
     from .output import print_failure
 
-    print_failure(failure, json="--json" in args, color=_color(args), file=sys.stderr)
+    try:
+        print_failure(failure, json="--json" in args, color=_color(args), file=sys.stderr)
+        sys.stdout.flush()
+    except OSError:  # a full disk, say; what the interpreter flushes at its end must not fail once more
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return int(failure.exit_code)
 
 

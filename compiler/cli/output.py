@@ -47,16 +47,16 @@ class Ui:
     def status(self, text: str) -> None:
         """A line about what was done."""
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            print(plain(text), file=sys.stderr, flush=True)
 
     def detail(self, text: str) -> None:
         """A line for those who asked with -v."""
         if self.verbose and not self.quiet:
-            print(self._paint(_DIM, text), file=sys.stderr, flush=True)
+            print(self._paint(_DIM, plain(text)), file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
         """A warning; shown with -q too."""
-        print(f"{self._paint(_BOLD, 'warning')}: {text}", file=sys.stderr, flush=True)
+        print(f"{self._paint(_BOLD, 'warning')}: {plain(text)}", file=sys.stderr, flush=True)
 
     @contextmanager
     def progress(self, label: str, total: int = 0) -> Generator[Callable[[str], None]]:
@@ -88,6 +88,11 @@ class Ui:
         return f"{code}{text}{_RESET}" if self.color else text
 
 
+def plain(text: str) -> str:
+    """text with its control characters spelled out: what a file holds must not command a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 def use_color(choice: str, stream: TextIO) -> bool:
     """Whether to colour what goes to `stream`, for `auto`, `always` or `never`."""
     if choice == "auto":
@@ -108,9 +113,9 @@ def print_failure(failure: InfcError, *, json: bool, color: str, file: TextIO) -
     if failure.diagnostics:
         print(render(failure.diagnostics, color=paint), file=file)
     if not failure.diagnostics or failure.message not in {d.title for d in failure.diagnostics}:
-        print(f"{red}error{reset}: {failure.message}", file=file)
+        print(f"{red}error{reset}: {plain(failure.message)}", file=file)
         if failure.hint:
-            print(f"{cyan}  = help{reset}: {failure.hint}", file=file)
+            print(f"{cyan}  = help{reset}: {plain(failure.hint)}", file=file)
     if json:
         from ..errors import Exit
 

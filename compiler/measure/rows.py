@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -18,6 +21,9 @@ from ...dsl.spec import DataSet, Model
 from ..errors import InfcError
 from ..frontends import EmbedTask, Imported
 from ..frontends.files import open_regular, parse_json
+from ..frontends.pt2 import Refused
+from ..frontends.pt2.archive import find_directory
+from ..frontends.pt2.refused import shown
 from ..frontends.tokenizer_check import open_tokenizer
 from ..ir.graph import Graph, InputSpec
 from ..ir.ops.leaf import Input
@@ -26,9 +32,18 @@ from ..ir.types import numpy_dtype
 Array = NDArray[Any]
 LINE_BYTES = 16 << 20
 """The longest line of jsonl or csv data."""
-ARRAY_BYTES = 8 << 30
-"""The largest array of npz data; a small zip can say that it holds far more."""
+DATA_BYTES = 1 << 30
+"""Most bytes of rows that are read; a small zip can say that it holds far more."""
+MOST_ROWS = 4_000_000
+MOST_LINES = 100_000
+"""Most lines in which there is no row."""
+HEADER_BYTES = 1 << 16
+BLOCK = 8 << 20
+_FEWER = "write `rows N` behind it to read the first rows alone"
+MAX_RANK = 8
 _NUMBERS = "fiub"
+_NAN_ALLOWED = "write `nan allowed` behind the `input` line if the model takes it"
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _LARGEST_IN_FLOAT32 = float(np.finfo(np.float32).max)
 
 
@@ -77,12 +92,16 @@ def read_texts(data: DataSet) -> list[str]:
     if data.kind != "jsonl" or data.field is None:
         raise InfcError(f"{data.written}: a model of texts takes its rows from jsonl data with a field")
     texts: list[str] = []
+    taken = blank = 0
     for number, raw in _lines(data):
         if data.rows is not None and len(texts) >= data.rows:
             break
-        if not raw.strip():
-            continue
         where = f"{data.written}:{number}"
+        if not raw.strip():
+            blank += 1
+            if blank > MOST_LINES:
+                raise InfcError(f"{where}: more than {MOST_LINES:,} lines are empty")
+            continue
         if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
             raise InfcError(f"{where} begins with a byte order mark", hint="save the file as UTF-8 without it")
         item: object = parse_json(raw, where)
@@ -96,6 +115,10 @@ def read_texts(data: DataSet) -> list[str]:
                 else f"it has {', '.join(row)[:80] or 'nothing'}"
             )
             raise InfcError(f"{where} has no text under {data.field!r}: {said}")
+        _check_count(len(texts), data)
+        taken += len(raw)
+        if taken > DATA_BYTES:
+            raise InfcError(f"{where}: the texts so far take {DATA_BYTES:,} bytes", hint=_FEWER)
         texts.append(str(row[data.field]))
     if not texts:
         raise InfcError(f"{data.written} has no rows", hint=f'a line is {{"{data.field}": "a text"}}')
@@ -136,6 +159,11 @@ def _as_requests(found: list[dict[str, list[int]]], graph: Graph) -> Iterator[di
         yield request
 
 
+def _check_count(have: int, data: DataSet) -> None:
+    if have >= MOST_ROWS:
+        raise InfcError(f"{data.written} has more than {MOST_ROWS:,} rows", hint=_FEWER)
+
+
 def _lines(data: DataSet) -> Iterator[tuple[int, bytes]]:
     """The lines of a regular file with their numbers, each of bounded length."""
     with _open(data) as file:
@@ -160,17 +188,23 @@ def read_npz(data: DataSet, graph: Graph) -> Rows:
     inputs = _inputs(graph)
     with _open(data) as file:
         members = _members(file, data)
+        budget = DATA_BYTES
         left_out = [op for op in inputs[1:] if op.input not in members and _default(op, graph) is not None]
         inputs = [op for op in inputs if op not in left_out]
         for op in inputs:
             if op.input not in members:
                 raise InfcError(
-                    f"{data.written} has no array {op.input!r}; it has {', '.join(members)[:200] or 'none'}"
+                    f"{data.written} has no array {op.input!r}; it has {', '.join(map(shown, members))[:200] or 'none'}"
                 )
         label = data.label or "label"
         wanted = [op.input for op in inputs] + [n for n in (label,) if n in members]
-        table = {name: _array(file, members[name], f"{data.written}: array {name!r}") for name in wanted}
-    counts = {name: len(table[name]) if table[name].ndim else -1 for name in table}
+        table: dict[str, Array] = {}
+        counts: dict[str, int] = {}
+        for name in wanted:
+            table[name], counts[name] = _array(
+                file, members[name], f"{data.written}: array {name!r}", data.rows, budget
+            )
+            budget -= table[name].nbytes
     for name, count in counts.items():
         if count < 0:
             raise InfcError(f"{data.written}: array {name!r} is a single number, and has no rows")
@@ -219,55 +253,74 @@ def _defaults(op: Input, graph: Graph, given: Mapping[str, Array], count: int, d
 
 def _members(file: IO[bytes], data: DataSet) -> dict[str, zipfile.ZipInfo]:
     try:
+        find_directory(file.fileno(), os.fstat(file.fileno()).st_size)
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+    except (Refused, zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+        said = error.message if isinstance(error, Refused) else str(error)
         raise InfcError(
-            f"{data.written} is no npz file: {error}", hint="write it with `numpy.savez(path, name=array)`"
+            f"{data.written} is no npz file: {said}", hint="write it with `numpy.savez(path, name=array)`"
         ) from None
     found: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         name = info.filename.removesuffix(".npy")
         if name in found:
-            raise InfcError(f"{data.written} has the array {name[:80]!r} twice")
+            raise InfcError(f"{data.written} has the array {shown(name)} twice")
         found[name] = info
     return found
 
 
-def _array(file: IO[bytes], info: zipfile.ZipInfo, where: str) -> Array:
-    """One array of an archive: its header says how large it is before anything is unpacked."""
+def _array(file: IO[bytes], info: zipfile.ZipInfo, where: str, rows: int | None, most: int) -> tuple[Array, int]:
+    """The first `rows` rows (None: all) of an archive's array, and how many it has (-1: it is a number). Its header says how
+    large it is before anything is unpacked; at most `most` bytes are."""
     try:
         with zipfile.ZipFile(file) as archive, archive.open(info) as member:
-            version = np.lib.format.read_magic(member)
-            reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(
-                version
-            )
-            if reader is None:
-                raise InfcError(f"{where} is of npy format {version[0]}.{version[1]}, and 1.0 and 2.0 are read")
-            shape, fortran, dtype = reader(member)
+            shape, fortran, dtype = _npy_header(member, where)
             if dtype.kind not in _NUMBERS:
                 raise InfcError(f"{where} holds {dtype}, and numbers are needed (no pickle is read)")
-            size = dtype.itemsize
-            for extent in shape:
-                if type(extent) is not int or extent < 0:
-                    raise InfcError(f"{where} has a malformed shape {str(shape)[:80]}")
-                size *= extent
-            if size > ARRAY_BYTES:
+            if any(type(extent) is not int or extent < 0 for extent in shape) or len(shape) > MAX_RANK:
+                raise InfcError(f"{where} has a malformed shape {str(shape)[:80]}")
+            whole = math.prod(shape) * dtype.itemsize
+            if info.file_size < whole:
                 raise InfcError(
-                    f"{where} of shape {list(shape)} takes {size:,} bytes, and at most {ARRAY_BYTES:,} are read"
+                    f"{where} of shape {list(shape)} takes {whole:,} bytes, and the file has {info.file_size:,}"
                 )
-            if info.file_size < size:
+            count, wanted = shape[0] if shape else -1, shape
+            if shape and rows is not None and not fortran:
+                wanted = (min(rows, count), *shape[1:])
+            size = math.prod(wanted) * dtype.itemsize
+            if size > most:
                 raise InfcError(
-                    f"{where} of shape {list(shape)} takes {size:,} bytes, and the file has {info.file_size:,}"
+                    f"{where} of shape {list(shape)} takes {size:,} bytes, and at most {DATA_BYTES:,} are read",
+                    hint=_FEWER,
                 )
-            raw = member.read(size)
+            raw = np.empty(size, np.uint8)
+            at = 0
+            while at < size and (block := member.read(min(BLOCK, size - at))):
+                raw[at : at + len(block)] = np.frombuffer(block, np.uint8)
+                at += len(block)
+            if at != size:
+                raise InfcError(f"{where} is truncated: {at:,} of {size:,} bytes")
+            return raw.view(dtype).reshape(wanted, order="F" if fortran else "C"), count
     except InfcError:
         raise
     except Exception as error:  # noqa: BLE001 - zipfile, zlib and numpy each raise their own on damage
-        raise InfcError(f"{where} is damaged: {str(error)[:200] or type(error).__name__}") from None
-    if len(raw) != size:
-        raise InfcError(f"{where} is truncated: {len(raw):,} of {size:,} bytes")
-    return np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
+        said = str(error).splitlines()
+        raise InfcError(f"{where} is damaged: {said[0][:200] if said else type(error).__name__}") from None
+
+
+def _npy_header(member: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and dtype of an npy file (NumPy's format 1.0 and 2.0)."""
+    version = np.lib.format.read_magic(member)
+    if version not in ((1, 0), (2, 0)):
+        raise InfcError(f"{where} is of npy format {version[0]}.{version[1]}, and 1.0 and 2.0 are read")
+    length = member.read(2 if version == (1, 0) else 4)
+    size = int.from_bytes(length, "little")
+    if size > HEADER_BYTES:
+        raise InfcError(f"{where} has a header of {size:,} bytes, and at most {HEADER_BYTES:,} are read")
+    header = BytesIO(length + member.read(size))
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(header)
 
 
 def _fitting(array: Array, op: Input, graph: Graph, where: str) -> Array:
@@ -286,21 +339,26 @@ def _fitting(array: Array, op: Input, graph: Graph, where: str) -> Array:
     if array.dtype.kind not in kind:
         raise InfcError(f"{where} holds {array.dtype}, and input {op.input!r} is {wanted.dtype}")
     _check_values(array, graph.input_specs.get(op.input), op.input, where, wanted.dtype)
-    return np.ascontiguousarray(array.astype(numpy_dtype(wanted.dtype)))
+    return np.ascontiguousarray(array.astype(numpy_dtype(wanted.dtype), copy=False))
 
 
 def _check_values(array: Array, spec: InputSpec | None, name: str, where: str, dtype: str = "int64") -> None:
-    """Raises InfcError naming the first element that the input does not take."""
-    spec = spec or InputSpec()
+    """Raises InfcError naming the first element that the input does not take. Looks at a block of rows at a time."""
+    rows = max(1, BLOCK // max(1, array[:1].nbytes)) if array.ndim else 1
+    for first in range(0, len(array), rows):
+        _check_block(array[first : first + rows], spec or InputSpec(), name, where, dtype, first)
+
+
+def _check_block(array: Array, spec: InputSpec, name: str, where: str, dtype: str, first: int) -> None:
     if array.dtype.kind == "f":
         bad = ~np.isfinite(array) | (np.abs(array) > _LARGEST_IN_FLOAT32)
         if not spec.nan and bad.any():
-            _refuse(array, bad, where, f"and input {name!r} takes finite numbers of float32", "write `nan allowed`")
+            _refuse(array, bad, where, f"and input {name!r} takes finite numbers of float32", _NAN_ALLOWED, first)
     elif dtype in ("int32", "int64"):
         limits = np.iinfo(dtype)
         bad = (array > limits.max) | (array < limits.min)
         if bad.any():
-            _refuse(array, bad, where, f"and input {name!r} is {dtype}", "")
+            _refuse(array, bad, where, f"and input {name!r} is {dtype}", "", first)
     low, high = spec.minimum, spec.maximum
     if low is None and high is None:
         return
@@ -310,12 +368,13 @@ def _check_values(array: Array, spec: InputSpec | None, name: str, where: str, d
         bad |= array > high if high is not None else False
     if bad.any():
         span = f"{'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
-        _refuse(array, bad, where, f"and input {name!r} takes {span}", "")
+        _refuse(array, bad, where, f"and input {name!r} takes {span}", "", first)
 
 
-def _refuse(array: Array, bad: Array, where: str, why: str, hint: str) -> None:
+def _refuse(array: Array, bad: Array, where: str, why: str, hint: str, first: int = 0) -> None:
     place = tuple(int(i) for i in np.argwhere(bad)[0])
-    raise InfcError(f"{where} holds {array[place]} at {list(place)}, {why}", hint=hint)
+    shown_place = [place[0] + first, *place[1:]]
+    raise InfcError(f"{where} holds {array[place]} at {shown_place}, {why}", hint=hint)
 
 
 def _inputs(graph: Graph) -> list[Input]:
@@ -330,7 +389,8 @@ def read_csv(data: DataSet, graph: Graph) -> Rows:
     inputs = _inputs(graph)
     if len(inputs) != 1 or inputs[0].type.rank != 2:
         raise InfcError(f"{data.written}: csv rows fit a model with one input of shape [batch, columns]")
-    lines = csv.reader(_text_lines(data), strict=True)
+    feed = _Feed(data)
+    lines = csv.reader(feed, strict=True)
     header: list[str] = []
     values: list[Array] = []
     labels: list[float] = []
@@ -341,12 +401,14 @@ def read_csv(data: DataSet, graph: Graph) -> Rows:
             where = f"{data.written}:{lines.line_num}"
             if not row:
                 continue
+            feed.unread = 0
             if not header:
                 header = row
                 places, columns = _columns(header, data, inputs[0])
                 continue
             if data.rows is not None and len(values) >= data.rows:
                 break
+            _check_count(len(values), data)
             if len(row) != len(header):
                 raise InfcError(f"{where} has {len(row)} values, and the header has {len(header)} columns")
             numbers = np.asarray([[_number(row[places[c]], where, c) for c in columns]])
@@ -361,15 +423,25 @@ def read_csv(data: DataSet, graph: Graph) -> Rows:
     return Rows(tuple({inputs[0].input: v} for v in values), np.asarray(labels) if labels else None)
 
 
-def _text_lines(data: DataSet) -> Iterator[str]:
-    for number, raw in _lines(data):
-        where = f"{data.written}:{number}"
-        if b"\0" in raw:
-            raise InfcError(f"{where} has a NUL byte: it is no csv")
-        try:
-            yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise InfcError(f"{where} is not UTF-8 at byte {error.start}") from None
+class _Feed:
+    """The lines of a csv file as text. `unread`: lines since the last row, which may be over many lines, was complete."""
+
+    def __init__(self, data: DataSet) -> None:
+        self.data = data
+        self.unread = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for number, raw in _lines(self.data):
+            where = f"{self.data.written}:{number}"
+            self.unread += 1
+            if self.unread > MOST_LINES:
+                raise InfcError(f"{where}: the last {MOST_LINES:,} lines hold no whole row")
+            if b"\0" in raw:
+                raise InfcError(f"{where} has a NUL byte: it is no csv")
+            try:
+                yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise InfcError(f"{where} is not UTF-8 at byte {error.start}") from None
 
 
 def _columns(header: Sequence[str], data: DataSet, op: Input) -> tuple[Mapping[str, int], list[str]]:
@@ -389,10 +461,9 @@ def _columns(header: Sequence[str], data: DataSet, op: Input) -> tuple[Mapping[s
 
 
 def _number(text: str, where: str, column: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise InfcError(f"{where} has {text[:40]!r} under {column[:40]!r}, which is no number") from None
+    if _NUMBER.fullmatch(text.strip(" \t")) is None:
+        raise InfcError(f"{where} has {text[:40]!r} under {column[:40]!r}, which is no number")
+    return float(text)
 
 
 def _as_kind(numbers: Array, op: Input, where: str) -> Array:

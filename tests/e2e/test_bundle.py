@@ -278,6 +278,13 @@ def test_infc_run_refuses_a_damaged_bundle(fraud: Path, tmp_path: Path, name: st
     refused(done, Exit.DAMAGED, name)
 
 
+def test_batches_that_no_memory_holds_are_6(fraud: Path) -> None:
+    env = environment({"INFC__BATCH__MAX_REQUESTS": "2147483647"})
+    done = subprocess.run([fraud / "serve", "check"], capture_output=True, text=True, env=env, timeout=60, check=False)
+    assert done.returncode == Exit.MISSING, done.stderr
+    assert "workspace" in done.stderr
+
+
 def test_an_output_that_is_not_finite_is_refused_in_python_too(fraud: Path, tmp_path: Path) -> None:
     rows = np.zeros((3, 64), np.float32)
     rows[1] = 3e38
@@ -396,6 +403,24 @@ def test_what_is_no_bundle_is_never_overwritten(fraud: Path, tmp_path: Path) -> 
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
     assert (tmp_path / "file").read_text() == "also dear"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "thesis"]
+    (tmp_path / "thesis" / "manifest.json").write_text('{"name": "a web app"}')
+    refused(infc("build", fraud.parent / "fraud.infer", "-o", tmp_path / "thesis"), Exit.USAGE, "thesis", "no bundle")
+
+
+def test_of_an_older_bundle_what_no_build_wrote_is_kept(fraud: Path, tmp_path: Path) -> None:
+    out = copied(fraud, tmp_path / "out.bundle")
+    (out / "serve.toml").write_text("port = 0\n")
+    (out / "models" / "notes.txt").write_text("dear")
+    for damage in (False, True):
+        if damage:
+            replace(out / "manifest.sha256", b"")
+            (out / "models" / "notes.txt").rename(out / "notes.txt")
+        done = infc("build", fraud.parent / "fraud.infer", "-o", out, "--allow-unproved")
+        refused(done, Exit.USAGE, "notes.txt", "which no build wrote")
+    (out / "notes.txt").unlink()
+    assert infc("build", fraud.parent / "fraud.infer", "-o", out, "--allow-unproved").returncode == 0
+    assert (out / "serve.toml").read_text() == "port = 0\n"
+    assert (out / "manifest.sha256").read_bytes() == (fraud / "manifest.sha256").read_bytes()
 
 
 @pytest.mark.full

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -234,6 +237,20 @@ def test_what_is_no_input_is_named(model: Model, value: object) -> None:
 )
 def test_other_layouts_are_copied(model: Model, value: object) -> None:
     assert np.array_equal(model.run(x=value)["out"], model.run(x=X)["out"])  # pyright: ignore[reportArgumentType]
+
+
+def test_a_model_is_neither_copied_nor_pickled(model: Model) -> None:
+    for make in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(InferError, match="a model is not"):
+            make(model)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [({"model": ["m"]}, "model must be a name"), ({"cpus": range(10**9)}, "at most 4096")]
+)
+def test_what_load_is_given_is_checked(bundle: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InferError, match=said):
+        load(bundle, **given)
 
 
 def test_requests_of_the_wrong_kind_are_named(model: Model) -> None:

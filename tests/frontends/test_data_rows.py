@@ -43,7 +43,8 @@ def refused(read: Callable[[], object]) -> str:
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"y": FINE}, "no array 'x'; it has y"),
+        ({"y": FINE}, "no array 'x'; it has 'y'"),
+        ({"\x1b[31m\n": FINE}, r"it has '\x1b[31m\n'"),
         ({"x": np.array([[1, "a", {}]], object)}, "no pickle is read"),
         ({"x": np.array([["a", "b", "c"]])}, "numbers are needed"),
         ({"x": np.array([[1j, 2, 3]])}, "numbers are needed"),
@@ -84,6 +85,22 @@ def test_ids_are_within_the_models_ranges(tmp_path: Path, arrays: dict[str, Any]
     assert said in refused(lambda: read_npz(source, IDS))
 
 
+def test_of_an_array_only_the_rows_that_are_asked_for_are_read(tmp_path: Path) -> None:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (600000000, 3), }\n"
+    with (
+        zipfile.ZipFile(tmp_path / "d.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("x.npy", "w") as member,
+    ):
+        member.write(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+        member.write(np.arange(12, dtype="<f4").tobytes())
+    assert "the file has" in refused(lambda: read_npz(data(tmp_path / "d.npz", "npz", rows=3), X))
+    np.savez(tmp_path / "e.npz", x=np.arange(30, dtype=np.float32).reshape(10, 3), label=np.arange(10))
+    rows = read_npz(data(tmp_path / "e.npz", "npz", rows=3), X)
+    assert [r["x"].tolist() for r in rows.requests] == [[[0, 1, 2]], [[3, 4, 5]], [[6, 7, 8]]]
+    assert rows.labels is not None
+    assert rows.labels.tolist() == [0, 1, 2]
+
+
 def test_an_input_with_a_default_may_be_left_out(tmp_path: Path) -> None:
     rows = read_npz(npz(tmp_path / "d.npz", input_ids=np.ones((2, 4), int)), IDS)
     assert [r["mask"].tolist() for r in rows.requests] == [[[1, 1, 1, 1]]] * 2
@@ -117,11 +134,20 @@ def test_what_is_no_npz_or_a_bomb_is_refused(tmp_path: Path) -> None:
     for content in (b"", b"hello", good.getvalue()[:200], good.getvalue()[:-30]):
         path.write_bytes(content)
         assert "d.npz" in refused(lambda: read_npz(data(path, "npz"), X))
-    for shape in ("(1000000000000, 3)", "(-1, 3)", "(1.5, 3)", "(3,", "__import__('os')"):
+    for shape in (
+        "(1000000000000, 3)", "(-1, 3)", "(1.5, 3)", "(3,", "__import__('os')", f"({'1, ' * 70})", f"(0, {2**62}, 1024)",
+    ):  # fmt: skip
         header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
         assert "array 'x'" in refused(lambda: read_npz(data(path, "npz"), X))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x02\x00" + (200 << 20).to_bytes(4, "little") + b" " * (1 << 20))
+    assert "a header of 209,715,200 bytes" in refused(lambda: read_npz(data(path, "npz"), X))
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(100_001):
+            archive.writestr(str(number), b"")
+    assert "100001 entries" in refused(lambda: read_npz(data(path, "npz"), X))
     path.unlink()
     os.mkfifo(path)
     assert "named pipe" in refused(lambda: read_npz(data(path, "npz"), X))
@@ -142,8 +168,9 @@ def test_what_is_no_npz_or_a_bomb_is_refused(tmp_path: Path) -> None:
         (b'{"text": "a", "x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}\n", "nested deeper"),
         (b'{"text": "a", "text": "b"}\n', "stands twice"),
         (b'{"text": "' + b"a" * (17 << 20) + b'"}\n', "longer than 16 MiB"),
+        (b"\n" * 100_001, "more than 100,000 lines are empty"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_a_jsonl_line_that_is_no_text_is_refused_by_line(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "d.jsonl"
@@ -168,8 +195,12 @@ def test_a_jsonl_line_that_is_no_text_is_refused_by_line(tmp_path: Path, content
         (b"a,b,c\n1,2,\xff\n", "d.csv:2 is not UTF-8"),
         (b"a,b,c\n1,2," + b"3" * 200_000 + b"\n", "d.csv:2 is no csv"),
         (b'a,b,c\n1,2,"3\n', "no csv"),
+        (b"a,b,c\n1,2,1_5\n", "d.csv:2 has '1_5' under 'c'"),
+        (b"a,b,c\n1,2,\xef\xbc\x91\n", "which is no number"),
+        (b"a,b,c\n1,2" + b',"\n"' * 100_001, "the last 100,000 lines hold no whole row"),
+        (b"a,b,c\n" + b"\n" * 100_001, "the last 100,000 lines hold no whole row"),
     ],
-    ids=range(14),
+    ids=range(18),
 )
 def test_a_csv_that_does_not_fit_is_refused_by_line(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "d.csv"

@@ -158,6 +158,43 @@ def test_control_flow_is_refused_by_name(tmp_path: Path) -> None:
         load(spec(path), tmp_path)
 
 
+class WritesOut(torch.nn.Module):
+    """An op whose result nobody reads, and which writes what a view shows."""
+
+    def __init__(self, op: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.op = op
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        view = y.view(-1, 4)
+        self.op(y)
+        return view
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        lambda y: torch.clamp(y, max=0.1, out=y),
+        lambda y: y.clamp_(max=0.1),
+        lambda y: torch.ops.aten._foreach_mul_.Scalar([y], 3.0),
+    ],
+    ids=["out", "in place", "foreach"],
+)
+def test_what_an_unread_op_writes_is_not_lost(tmp_path: Path, op: Callable[[torch.Tensor], object]) -> None:
+    """Refused by name, or right: never left out."""
+    path = _saved(tmp_path / "net.pt2", WritesOut(op).eval(), torch.randn(3, 4))
+    x = torch.randn(3, 4)
+    try:
+        found = load(spec(path), tmp_path)
+    except FrontendError:
+        with pytest.raises(FrontendError, match="is not supported"):
+            load(spec(path), tmp_path)
+        return
+    (got,) = run(verify(found.graph), {"x": x.numpy()}).values()
+    np.testing.assert_allclose(got, WritesOut(op)(x).numpy(), rtol=1e-6)
+
+
 def _raw(change: Callable[[bytearray], object]) -> Callable[[Path, Path], object]:
     def made(source: Path, target: Path) -> None:
         data = bytearray(source.read_bytes())

@@ -53,6 +53,24 @@ def test_wrong_words_are_exit_2_with_a_hint(
     assert out == ""
 
 
+@pytest.mark.parametrize(
+    ("redirect", "code"), [(">&-", 0), (">&- 2>&-", 0), (">/dev/full", 6), (">/dev/full 2>/dev/full", 6)]
+)
+def test_an_output_that_is_closed_or_full_shows_no_traceback(redirect: str, code: int) -> None:
+    command = f"{sys.executable} -m infc targets --json {redirect}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_what_a_file_holds_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["build", "\x1b]0;owned\x07.infer"]) == 2
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert "owned" in err
+
+
 def test_json_on_failure_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["cache", "prune", "--to", "x", "--json"]) == 2
     out, err = capsys.readouterr()

@@ -54,6 +54,8 @@ def test_no_color(tmp_path: Path) -> None:
         ("COLOR", "red"),
         ("CACHE_LIMIT", "lots"),
         ("CACHE_LIMIT", "-1"),
+        ("CACHE_LIMIT", "9" * 400),
+        ("CACHE_DIR", "~no-such-user/x"),
         ("TUNE", "-1"),
         ("TUNE", "nan"),
     ],

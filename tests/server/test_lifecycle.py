@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import socket
 import threading
@@ -109,7 +110,14 @@ def test_settings_come_in_order_and_are_printed_with_their_origin(
         ("prot = 1", {}, "unknown setting"),
         ("port = 99999", {}, "expected a port, 0 to 65535"),
         ("port = [", {}, "serve.toml"),
-        ("", {"INFC__QUEUE": "many"}, "at least 1"),
+        ("", {"INFC__QUEUE": "many"}, "1 to 2147483647"),
+        (
+            "",
+            {"INFC__BATCH__MAX_ROWS": "4294967296"},
+            "batch.max_rows = 4294967296: expected a whole number, 1 to 2147483647",
+        ),
+        ("", {"INFC__UDS": ""}, "expected a string that is not empty"),
+        ("", {"INFC__HOST": "nowhere.invalid"}, "cannot listen at nowhere.invalid:0"),
         ("", {"INFC__PROTOCOLS": "soap"}, "unknown protocol"),
     ],
 )
@@ -123,11 +131,26 @@ def test_wrong_settings_end_with_2_and_name_the_setting(
     assert part in result.stderr
 
 
+def test_a_config_that_is_no_file_of_settings_is_refused_at_once(
+    serve_binary: Path, make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    fifo, large = tmp_path / "fifo", tmp_path / "large"
+    os.mkfifo(fifo)
+    large.write_text("#" * (2 << 20))
+    for path, part in (
+        (fifo, "regular"), (Path("/dev/zero"), "regular"), (tmp_path, "regular"), (large, "more than 1048576 bytes"),
+        (tmp_path / "gone", "No such file"),
+    ):  # fmt: skip
+        result = run(serve_binary, make_bundle(), "--config", str(path), "--print-config")
+        assert (result.returncode, result.stdout) == (2, ""), path
+        assert part in result.stderr, path
+
+
 def test_a_port_in_use_is_said(serve_binary: Path, make_bundle: MakeBundle) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = run(serve_binary, make_bundle(), "--port", str(port))
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert f"cannot listen at 127.0.0.1:{port}" in result.stderr
 
 

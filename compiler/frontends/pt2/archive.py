@@ -80,7 +80,7 @@ def read_archive(file: Path) -> Archive:
 def _entries(descriptor: int) -> dict[str, Entry]:
     """Every entry by its full name, in the order of their bytes."""
     length = os.fstat(descriptor).st_size
-    count, start, size = _directory(descriptor, length)
+    count, start, size = find_directory(descriptor, length)
     directory = _read(descriptor, start, size)
     found: dict[str, Entry] = {}
     ranges: list[tuple[int, int, int, str]] = []
@@ -115,8 +115,9 @@ def _entries(descriptor: int) -> dict[str, Entry]:
     return found
 
 
-def _directory(descriptor: int, length: int) -> tuple[int, int, int]:
-    """(entries, offset, bytes) of the central directory."""
+def find_directory(descriptor: int, length: int) -> tuple[int, int, int]:
+    """(entries, offset, bytes) of the central directory of a zip file of `length` bytes. Raises Refused where it is not at
+    the file's end, or is larger than is ever read."""
     if length < _END.size:
         raise _broken("it is too short")
     magic, disk, other, here, count, size, start, comment = _END.unpack(

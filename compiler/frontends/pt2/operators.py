@@ -81,6 +81,20 @@ def _arguments(target: str) -> Mapping[str, str] | Refused:
     return arguments
 
 
+@functools.lru_cache(4096)
+def writes(target: str) -> bool:
+    """Whether an operator may change what it is given (in place, or through `out`), as far as torch's registry knows it."""
+    match = _TARGET.fullmatch(target)
+    if match is None:
+        return True
+    space, name, overload = match.groups()
+    suffix = "" if overload == "default" else overload
+    if f"{space}::{name}" + (f".{suffix}" if suffix else "") not in _registry():
+        return True
+    schema = torch._C._get_schema(f"{space}::{name}", suffix)
+    return any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
+
+
 def _allowed(space: str, name: str, overload: str, full: str, arguments: Mapping[str, str]) -> bool:
     """Whether an operator is imported, or becomes such, and reads and writes nothing but tensors."""
     texts = {a for a, kind in arguments.items() if "str" in kind}

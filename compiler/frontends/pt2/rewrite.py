@@ -275,14 +275,14 @@ class _Rewriter:
         )
 
     def dead(self, scope: _Scope, node: dict[str, Any]) -> bool:
-        """Whether no later node and no output uses what a node gives, and the node changes nothing in place."""
+        """Whether no later node and no output uses what a node gives, and the node changes nothing that it is given."""
         if scope.read is None:
             scope.read = set[str]()
             for each in (*(i["arg"] for n in scope.graph["nodes"] for i in n["inputs"]), *scope.graph["outputs"]):
                 _collect(each, scope.read)
         given: set[str] = set()
         _collect(node["outputs"], given)
-        return bool(given) and not given & scope.read and not node["target"].rpartition(".")[0].endswith("_")
+        return bool(given) and not given & scope.read and not operators.writes(node["target"])
 
     def operator(self, target: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
         """The arguments of an operator. Raises Refused, with the place in the source where it is called."""

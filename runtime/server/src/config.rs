@@ -13,8 +13,10 @@ enum Kind {
     Text,
     /// 0..=65535
     Port,
-    /// At least 1.
+    /// 1..=2147483647: what the C ABI counts in.
     Count,
+    /// 1..=2^40.
+    Bytes,
     /// 1..=65536
     Connections,
     /// Zero or more, in seconds.
@@ -26,9 +28,10 @@ enum Kind {
 impl Kind {
     fn expected(self) -> &'static str {
         match self {
-            Kind::Text => "a string",
+            Kind::Text => "a string that is not empty",
             Kind::Port => "a port, 0 to 65535",
-            Kind::Count => "a whole number of at least 1",
+            Kind::Count => "a whole number, 1 to 2147483647",
+            Kind::Bytes => "a number of bytes, 1 to 1099511627776",
             Kind::Connections => "a whole number, 1 to 65536",
             Kind::Seconds => "a number of seconds, 0 or more",
             Kind::Switch => "true or false",
@@ -38,9 +41,10 @@ impl Kind {
 
     fn accepts(self, value: &Value) -> bool {
         match self {
-            Kind::Text => value.is_str(),
+            Kind::Text => value.as_str().is_some_and(|s| !s.is_empty()),
             Kind::Port => value.as_integer().is_some_and(|n| (0..=65535).contains(&n)),
-            Kind::Count => value.as_integer().is_some_and(|n| n >= 1),
+            Kind::Count => value.as_integer().is_some_and(|n| (1..=i64::from(i32::MAX)).contains(&n)),
+            Kind::Bytes => value.as_integer().is_some_and(|n| (1..=1 << 40).contains(&n)),
             Kind::Connections => value.as_integer().is_some_and(|n| (1..=65536).contains(&n)),
             Kind::Seconds => float(value).is_some_and(|s| (0.0..=1e9).contains(&s)),
             Kind::Switch => value.is_bool(),
@@ -72,7 +76,7 @@ fn table() -> Vec<(&'static str, Kind, Option<Value>)> {
         ("batch.max_rows", Kind::Count, whole(64)),
         ("batch.max_tokens", Kind::Count, whole(8192)),
         ("batch.wait_s", Kind::Seconds, seconds(0.0)),
-        ("max_body_bytes", Kind::Count, whole(16 << 20)),
+        ("max_body_bytes", Kind::Bytes, whole(16 << 20)),
         ("max_connections", Kind::Connections, whole(4096)),
         ("read_timeout_s", Kind::Seconds, seconds(20.0)),
         ("idle_timeout_s", Kind::Seconds, seconds(75.0)),
@@ -206,11 +210,30 @@ pub fn manifest_layer(serve: &Serve) -> Layer {
 
 /// A `serve.toml`: tables become dotted keys.
 pub fn file_layer(path: &Path) -> Result<Layer, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let text = read_regular(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let table: toml::Table = text.parse().map_err(|e| format!("{}: {e}", path.display()))?;
     let mut values = Vec::new();
     flatten("", Value::Table(table), &mut values);
     Ok(Layer { origin: path.display().to_string(), values })
+}
+
+const MOST_CONFIG: u64 = 1 << 20;
+
+/// The text of a regular file of bounded length; opening it never waits.
+fn read_regular(path: &Path) -> std::io::Result<String> {
+    use std::io::{Error, Read as _};
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(Error::other("it must be a regular file"));
+    }
+    let mut text = String::new();
+    file.take(MOST_CONFIG + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MOST_CONFIG {
+        return Err(Error::other(format!("it has more than {MOST_CONFIG} bytes")));
+    }
+    Ok(text)
 }
 
 fn flatten(prefix: &str, value: Value, out: &mut Vec<(String, Value)>) {
@@ -290,7 +313,7 @@ mod tests {
         assert!(Settings::new(vec![layer]).unwrap_err().contains("serve.toml: unknown setting \"prot\""));
         assert!(Settings::new(vec![env(&[("INFC__PROT", "1")])]).is_ok());
         assert!(fault(&[("INFC__PORT", "70000")]).contains("expected a port"));
-        assert!(fault(&[("INFC__QUEUE", "0")]).contains("at least 1"));
+        assert!(fault(&[("INFC__QUEUE", "0")]).contains("1 to 2147483647"));
         assert!(fault(&[("INFC__DEADLINE_S", "-1")]).contains("seconds"));
         assert!(fault(&[("INFC__PROTOCOLS", "kserve,grpcx")]).contains("unknown protocol \"grpcx\""));
     }

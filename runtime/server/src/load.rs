@@ -23,7 +23,7 @@ use crate::config::Settings;
 use crate::cores;
 use crate::engine::ffi::mapped::Mapped;
 use crate::engine::ffi::native::{Library, Model, NativeEngine};
-use crate::engine::{CODE_CPU, Engine, Fault, Inputs, Limits};
+use crate::engine::{CODE_CPU, Engine, Fault, FaultKind, Inputs, Limits};
 use crate::memory::{Budgets, Ceiling};
 use crate::metrics::{Metrics, ModelLabels};
 use crate::model::{Served, engine_limits};
@@ -312,7 +312,9 @@ impl LoadModel<'_> {
 
     fn open_fault(&self, fault: &Fault) -> Damage {
         let text = format!("model {:?}: {}", self.spec.name, fault.message);
-        if fault.code == CODE_CPU { Damage::Unsuited(text) } else { Damage::Internal(text) }
+        // A workspace that does not fit into memory is the machine's as well.
+        let machine = fault.code == CODE_CPU || fault.kind == FaultKind::Capacity;
+        if machine { Damage::Unsuited(text) } else { Damage::Internal(text) }
     }
 
     fn start_fault(&self, fault: Start) -> Damage {

@@ -196,7 +196,7 @@ async fn listen(start: &Start) -> Result<Open, Failure> {
     let mut open =
         Open { listeners: vec![], line: serde_json::json!({"http": null, "uds": null, "grpc": null, "metrics": null}) };
     if let Some(path) = settings.text("uds") {
-        let listener = Listener::unix(path).map_err(|e| Failure::internal(format!("cannot listen at {path}: {e}")))?;
+        let listener = Listener::unix(path).map_err(|e| Failure::usage(format!("cannot listen at {path}: {e}")))?;
         open.listeners.push((listener, Kind::Requests));
         open.line["uds"] = path.into();
     }
@@ -207,8 +207,7 @@ async fn listen(start: &Start) -> Result<Open, Failure> {
     tcp.extend(settings.port("metrics_port").map(|port| ("metrics", port, Kind::Metrics)));
     for (name, port, kind) in tcp {
         let bound = Listener::tcp(&host, port).await;
-        let (listener, address) =
-            bound.map_err(|e| Failure::internal(format!("cannot listen at {host}:{port}: {e}")))?;
+        let (listener, address) = bound.map_err(|e| Failure::usage(format!("cannot listen at {host}:{port}: {e}")))?;
         open.listeners.push((listener, kind));
         open.line[name] = address.to_string().into();
     }

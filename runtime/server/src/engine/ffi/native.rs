@@ -180,8 +180,10 @@ impl NativeEngine {
     pub fn open(model: Arc<Model>, threads: usize, cpus: Option<&[i32]>, limits: Limits) -> Result<Self, Fault> {
         let bytes = model.workspace_bytes(limits)?;
         // Anonymous pages come zeroed, page-aligned, and take memory only once they are touched.
-        let workspace = MmapMut::map_anon(usize::try_from(bytes).unwrap_or(usize::MAX).max(64))
-            .map_err(|e| Fault::internal(format!("a workspace of {bytes} bytes: {e}")))?;
+        let workspace = MmapMut::map_anon(usize::try_from(bytes).unwrap_or(usize::MAX).max(64)).map_err(|e| Fault {
+            kind: FaultKind::Capacity,
+            ..Fault::internal(format!("a workspace of {bytes} bytes: {e}"))
+        })?;
         let args = abi::ContextArgs {
             size: size_of::<abi::ContextArgs>() as u32,
             threads: threads as u32,
