@@ -129,8 +129,11 @@ def _task(compiled: Compiled) -> m.Task:
         overflow=embed.overflow,
         truncation_side=embed.side,
         prompt=embed.prompt,
+        prompts=dict(embed.prompts),
+        include_prompt=embed.include_prompt,
         pooling=embed.pooling,
         normalize=embed.normalize,
+        dimensions=list(embed.dimensions),
     )
 
 

@@ -70,8 +70,11 @@ class Task(Record):
     overflow: Literal["reject", "truncate"] | None = None
     truncation_side: Literal["left", "right"] | None = None
     prompt: str = ""
+    prompts: dict[str, str] = {}
+    include_prompt: bool = True
     pooling: str | None = None
     normalize: bool | None = None
+    dimensions: list[int] = []
 
 
 class Variant(Record):

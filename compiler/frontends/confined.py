@@ -17,13 +17,14 @@ from ...dsl.spec import Model, Policy, Pooling
 from ..sandbox.process import Bounds, Confined, Worker, printable
 from .answers import imported_from
 from .imported import EmbedTask, Imported, Options, Side, Tokenize
+from .pooling import PARTIAL
+from .sentence import MOST_PROMPT, MOST_PROMPTS, NO_PROMPTS
 from .spec_json import model_to_json
 from .tokenizer_check import FILE
 from .tree import check_tree
 
 IDS_AT_ONCE = 1 << 17
 """Ids that one answer may have."""
-MOST_PROMPT = 10_000
 """Characters."""
 SECONDS_PER_BYTE = 1 / (20 << 20)
 """What a source's size adds to the time that its import may take."""
@@ -120,17 +121,13 @@ def _tokenize(worker: Worker, limit: int) -> Tokenize:
 
 
 def _is_row(row: Any, limit: int) -> bool:
-    """Whether a row is three lists of as many ids, no more than the limit."""
-    if not isinstance(row, dict) or set(cast("dict[str, Any]", row)) != {
-        "input_ids",
-        "attention_mask",
-        "token_type_ids",
-    }:
+    """Whether a row is lists of as many ids, no more than the limit."""
+    columns = {"input_ids", "attention_mask", "token_type_ids"}
+    if not isinstance(row, dict) or set(cast("dict[str, Any]", row)) - {PARTIAL} != columns:
         return False
-    columns = list(cast("dict[str, Any]", row).values())
-    if not all(isinstance(c, list) for c in columns):
+    lists = list(cast("dict[str, list[Any]]", row).values())
+    if not all(type(c) is list for c in lists):
         return False
-    lists = cast("list[list[Any]]", columns)
     fits = len(lists[0]) <= limit and all(len(c) == len(lists[0]) for c in lists)
     return fits and all(type(n) is int and 0 <= n < 1 << 63 for c in lists for n in c)
 
@@ -145,8 +142,19 @@ def _embed(said: Mapping[str, Any], place: Path) -> EmbedTask | None:
         raise ValueError("the tokenizer cannot be used")
     if type(limit) is not int or not 0 < limit < 1 << 31 or embed["overflow"] not in get_args(Policy):
         raise ValueError("the limit of tokens cannot be used")
-    if not isinstance(prompt, str) or len(prompt) > MOST_PROMPT or embed["pooling"] not in get_args(Pooling):
-        raise ValueError("the prompt or the pooling cannot be used")
+    prompts: object = embed["prompts"]
+    if not isinstance(prompts, dict) or len(cast("dict[str, Any]", prompts)) > MOST_PROMPTS + len(NO_PROMPTS):
+        raise ValueError("the prompts cannot be used")
+    texts: list[object] = [prompt, *cast("dict[str, object]", prompts).values()]
+    if not all(isinstance(t, str) and len(t) <= MOST_PROMPT for t in texts) or embed["pooling"] not in get_args(
+        Pooling
+    ):
+        raise ValueError("a prompt or the pooling cannot be used")
+    dimensions: object = embed["dimensions"]
+    if type(dimensions) is not list or not all(
+        type(n) is int and 0 < n < 1 << 31 for n in cast("list[Any]", dimensions)
+    ):
+        raise ValueError("the dimensions cannot be used")
     place.mkdir(parents=True, exist_ok=True)
     (place / FILE).write_text(tokenizer, encoding="utf-8")
     return EmbedTask(
@@ -155,6 +163,9 @@ def _embed(said: Mapping[str, Any], place: Path) -> EmbedTask | None:
         overflow=embed["overflow"],
         side=embed["side"],
         prompt=prompt,
+        prompts=cast("dict[str, str]", prompts),
+        include_prompt=bool(embed["include_prompt"]),
         pooling=embed["pooling"],
         normalize=bool(embed["normalize"]),
+        dimensions=tuple(cast("list[int]", dimensions)),
     )

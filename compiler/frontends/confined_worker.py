@@ -66,8 +66,11 @@ def _said(imported: Imported, folder: Path) -> dict[str, Any]:
             "overflow": embed.overflow,
             "side": embed.side,
             "prompt": embed.prompt,
+            "prompts": dict(embed.prompts),
+            "include_prompt": embed.include_prompt,
             "pooling": embed.pooling,
             "normalize": embed.normalize,
+            "dimensions": list(embed.dimensions),
         },
     }
 

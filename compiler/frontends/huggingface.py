@@ -8,12 +8,9 @@ is run, nothing is downloaded. Inputs come from the architecture.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
-import contextlib
 import difflib
-import logging
 import traceback
-import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,10 +38,10 @@ from .import_mlir import import_program, tensor_weight
 from .imported import EmbedTask, Imported, Options, Reference
 from .layers import recorded
 from .places import placed_weight
-from .pooling import append_pooling, pool
-from .sentence import Settings, read_json, read_settings
+from .pooling import PARTIAL, append_pooling, pool
+from .sentence import Settings, read_json, read_settings, shorter
 from .sources import model_source
-from .text import library_text
+from .text import library_text, silent
 from .to_mlir import Program, to_mlir
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -80,15 +77,18 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     task: EmbedTask | None = None
     policies: list[Policy] = [i.policy for i in model.inputs if i.kind == "text"]
     if text is not None:
-        graph = append_pooling(graph, settings.pooling, settings.normalize)
+        graph = append_pooling(graph, settings.pooling, settings.normalize, partial=not settings.include_prompt)
         task = EmbedTask(
             tokenizer=text.tokenizer,
             limit=graph.dims["tokens"][1],
             overflow=policies[0] if policies else "reject",
             side=text.side,
             prompt=settings.prompt,
+            prompts=settings.prompts,
+            include_prompt=settings.include_prompt,
             pooling=settings.pooling,
             normalize=settings.normalize,
+            dimensions=shorter(config, graph.outputs[0][1].type.shape[-1], source.name),
         )
     used = {
         source / "config.json",
@@ -456,7 +456,8 @@ def _reference(
         if settings is None:
             return {name: found[key].numpy() for name, key in zip(names, outputs, strict=False)}
         mask = tensors["attention_mask"].numpy()
-        return {"embedding": pool(found[HIDDEN].numpy(), mask, settings.pooling, settings.normalize)}
+        pooled = None if settings.include_prompt else inputs.get(PARTIAL, np.ones_like(mask))
+        return {"embedding": pool(found[HIDDEN].numpy(), mask, settings.pooling, settings.normalize, pooled)}
 
     return run
 
@@ -479,21 +480,3 @@ def _tensor(inputs: Mapping[str, Array], field: Field, fields: list[Field]) -> t
         return torch.from_numpy(np.ascontiguousarray(inputs[field.name]).astype(field.dtype, copy=True))
     shape = next(inputs[f.name].shape for f in fields if f.name in inputs)
     return torch.full(tuple(shape), field.spec.default or 0, dtype=getattr(torch, field.dtype))
-
-
-@contextlib.contextmanager
-def silent() -> Generator[None]:
-    """transformers' progress bars, log lines and warnings held back."""
-    from transformers.utils import logging as hf_logging
-
-    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity(logging.CRITICAL)
-    hf_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bars:
-            hf_logging.enable_progress_bar()

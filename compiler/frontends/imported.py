@@ -12,7 +12,7 @@ from ..ir.graph import Array, Graph
 
 Side = Literal["left", "right"]
 Tokenize = Callable[[Sequence[str], bool], list[dict[str, list[int]]]]
-"""Texts, and whether they are cut at the limit -> input_ids, attention_mask and token_type_ids of each."""
+"""Texts, and whether they are cut at the limit -> input_ids, attention_mask, token_type_ids and pooling_mask of each."""
 Reference = Callable[[Mapping[str, Array]], dict[str, Array]]
 """Runs the original model: inputs by name (one whole batch) -> outputs by the Graph's names. float32, as torch computes."""
 
@@ -20,15 +20,20 @@ Reference = Callable[[Mapping[str, Array]], dict[str, Array]]
 @dataclass(frozen=True)
 class EmbedTask:
     """`task embed`, resolved. `limit` counts special tokens too; `tokenizer` is the tokenizer.json that the folder's library
-    made, `side` where a text that is too long is cut."""
+    made, `side` where a text that is too long is cut; `prompt` stands before each text, unless a request asks for another,
+    one of `prompts` by its name, say; without `include_prompt` its tokens are not pooled."""
 
     tokenizer: Path
     limit: int
     overflow: Policy
     side: Side
     prompt: str
+    prompts: Mapping[str, str]
+    include_prompt: bool
     pooling: Pooling
     normalize: bool
+    dimensions: tuple[int, ...] = ()
+    """Fewer than it has, to which an embedding may be cut (Matryoshka)."""
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,24 @@ from typing import Any
 import numpy as np
 
 from ...dsl.spec import Pooling
-from ..ir.graph import Array, Graph, Node, Origin, make
+from ..ir.graph import Array, Graph, InputSpec, Node, Origin, make
 from ..ir.ops import known
 from ..ir.ops.l2_normalize import L2Normalize
-from ..ir.ops.leaf import Input, constant
+from ..ir.ops.leaf import Input, constant, input_node
+from ..ir.types import TensorType
 
 EPS = 1e-12
 """torch.nn.functional.normalize's least norm."""
 
 
-def append_pooling(graph: Graph, pooling: Pooling, normalize: bool) -> Graph:
+PARTIAL = "pooling_mask"
+"""The input that says which tokens are pooled, of a model that leaves its prompt's out; ones where it is not given."""
+
+
+def append_pooling(graph: Graph, pooling: Pooling, normalize: bool, partial: bool = False) -> Graph:
     """graph with its one output [batch, tokens, H] turned into `embedding` [batch, H]; its mask is the input that is
-    marked as one. Rows whose mask is all zero give zeros under mean, max and last."""
+    marked as one, and with `partial` a new input PARTIAL int64 [batch, tokens] as well. Rows of which nothing is kept give
+    zeros under mean, max and last, and the first token under cls."""
     ((_, hidden),) = graph.outputs
     origin = Origin(f"pooling.{pooling}")
     masks = {name for name, spec in graph.input_specs.items() if spec.mask}
@@ -28,11 +34,16 @@ def append_pooling(graph: Graph, pooling: Pooling, normalize: bool) -> Graph:
         return make(known()[mnemonic](**attributes), *operands, origin=origin)
 
     mask = op("cast", mask_input, dtype="bool")
+    if partial:
+        more = input_node(PARTIAL, TensorType("int64", mask_input.type.shape), origin)
+        specs = {**graph.input_specs, PARTIAL: InputSpec(1, 0, 1)}
+        graph = graph.replace(inputs=(*graph.inputs, more), input_specs=specs)
+        mask = op("map", mask, op("cast", more, dtype="bool"), fn="and")
     batch, tokens, width = hidden.type.shape
     zero = constant(0.0, "float32", origin)
     if pooling == "mean":
         out = op("masked_mean", hidden, mask)
-    elif pooling == "cls":
+    elif pooling == "cls" and not partial:
         out = op("reshape", op("slice", hidden, axis=1, start=0, stop=1), shape=(batch, width))
     elif pooling == "max":
         per_token = op("reshape", mask, shape=(batch, tokens, 1))
@@ -42,26 +53,33 @@ def append_pooling(graph: Graph, pooling: Pooling, normalize: bool) -> Graph:
         out = op("map", some, top, zero, fn="where")
     else:
         line = op("iota", shape=(1, tokens), axis=1, start=0, step=1, dtype="int64")
-        kept = op("map", mask, line, constant(0, "int64", origin), fn="where")
-        last = op("reduce", kept, kind="max", axes=(1,), keepdims=True)
-        index = op("expand", op("reshape", last, shape=(batch, 1, 1)), shape=(batch, 1, width))
-        picked = op("reshape", op("gather", hidden, index, axis=1), shape=(batch, width))
         some = op("reduce", mask, kind="any", axes=(1,), keepdims=True)
-        out = op("map", some, picked, zero, fn="where")
+        nothing = constant(0, "int64", origin)
+        if pooling == "cls":
+            kept = op("map", mask, line, constant(1 << 40, "int64", origin), fn="where")
+            first = op("reduce", kept, kind="min", axes=(1,), keepdims=True)
+            at = op("map", some, first, nothing, fn="where")
+        else:
+            at = op("reduce", op("map", mask, line, nothing, fn="where"), kind="max", axes=(1,), keepdims=True)
+        index = op("expand", op("reshape", at, shape=(batch, 1, 1)), shape=(batch, 1, width))
+        out = op("reshape", op("gather", hidden, index, axis=1), shape=(batch, width))
+        if pooling == "last":
+            out = op("map", some, out, zero, fn="where")
     if normalize:
         out = make(L2Normalize(eps=EPS), out, origin=Origin("normalize"))
     return graph.replace(outputs=(("embedding", out),))
 
 
-def pool(hidden: Array, mask: Array, pooling: Pooling, normalize: bool) -> Array:
-    """The same in NumPy, double precision inside: hidden [B, T, H], mask [B, T] -> [B, H] float32."""
+def pool(hidden: Array, mask: Array, pooling: Pooling, normalize: bool, pooled: Array | None = None) -> Array:
+    """The same in NumPy, double precision inside: hidden [B, T, H], mask [B, T], of a `partial` one also pooled [B, T] ->
+    [B, H] float32."""
     x: Array = hidden.astype(np.float64)
-    kept: Array = mask.astype(bool)
+    kept: Array = mask.astype(bool) if pooled is None else mask.astype(bool) & pooled.astype(bool)
     if pooling == "mean":
         weights = kept[:, :, None].astype(np.float64)
         out = (x * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1)
     elif pooling == "cls":
-        out = x[:, 0]
+        out = x[:, 0] if pooled is None else x[np.arange(x.shape[0]), kept.argmax(axis=1)]
     elif pooling == "max":
         top: Array = np.max(np.where(kept[:, :, None], x, -np.inf), axis=1)
         some: Any = np.max(kept, axis=1, keepdims=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +22,11 @@ _WORDS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "max": "max", "lastt
 
 
 MOST_TOKENS = 1 << 31
+MOST_PROMPTS = 256
+MOST_PROMPT = 1 << 16
+"""Most prompts of a model, and most characters of one."""
+NO_PROMPTS = {"query": "", "document": ""}
+"""What sentence-transformers takes for a model that says nothing of them."""
 _ANY: tuple[Any, ...] = ()
 _NOTHING: tuple[Any, ...] = (None, {})
 _TRANSFORMER: dict[str, tuple[Any, ...]] = {
@@ -47,11 +52,15 @@ _NORMALIZE: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How hidden states become one embedding. `limit`: tokens, special ones included (None: the folder says nothing)."""
+    """How hidden states become one embedding. `limit`: tokens, special ones included (None: the folder says nothing);
+    `prompt`: what stands before a text that no request says more of; `prompts`: those that a request may name;
+    `include_prompt`: whether their tokens are pooled."""
 
     pooling: Pooling = "mean"
     normalize: bool = True
     prompt: str = ""
+    prompts: Mapping[str, str] = field(default_factory=lambda: dict(NO_PROMPTS))
+    include_prompt: bool = True
     limit: int | None = None
     lower: bool = False
     files: tuple[Path, ...] = ()
@@ -64,7 +73,7 @@ def read_settings(folder: Path, task: Task) -> Settings:
     normalize: bool | None = None
     limit: int | None = None
     lower = False
-    prompt: str | None = None
+    prompts, prompt = dict(NO_PROMPTS), ""
     include_prompt = True
     modules = folder / "modules.json"
     if modules.is_file():
@@ -103,30 +112,59 @@ def read_settings(folder: Path, task: Task) -> Settings:
             if found is not None and (type(found) is not int or not 0 <= found <= MOST_TOKENS):
                 raise FrontendError(f"{folder.name}/{name}: max_seq_length is {found!r:.60}, and a count is needed")
             limit = found or None
-    prompts = folder / "config_sentence_transformers.json"
-    if prompts.is_file():
-        files.append(prompts)
-        said = read_json(prompts)
-        _check_known(folder, prompts, said, _WHOLE)
-        chosen = said.get("default_prompt_name")
-        table = cast(dict[str, Any], said.get("prompts") or {})
-        if not isinstance(said.get("prompts") or {}, dict) or not all(isinstance(v, str) for v in table.values()):
-            raise FrontendError(f"{folder.name}/{prompts.name}: prompts should map names to texts")
-        prompt = str(table.get(str(chosen), "")) if chosen else None
-    prompt = task.prompt if task.prompt is not None else prompt or ""
-    if prompt and not include_prompt:
-        raise FrontendError(
-            f"{folder.name} leaves the prompt's tokens out of pooling (include_prompt false), which is not supported",
-            hint='write `task embed(prompt = "")` and put the prompt into each text',
-        )
+    path = folder / "config_sentence_transformers.json"
+    if path.is_file():
+        files.append(path)
+        said = read_json(path)
+        _check_known(folder, path, said, _WHOLE)
+        prompts, prompt = _prompts(f"{folder.name}/{path.name}", said)
     return Settings(
         pooling=task.pooling or pooling or "mean",
         normalize=task.normalize if task.normalize is not None else True if normalize is None else normalize,
-        prompt=prompt,
+        prompt=task.prompt if task.prompt is not None else prompt,
+        prompts=prompts,
+        include_prompt=include_prompt,
         limit=limit,
         lower=lower,
         files=tuple(files),
     )
+
+
+def _prompts(where: str, said: Mapping[str, Any]) -> tuple[dict[str, str], str]:
+    """The prompts by name, and the default one. Raises FrontendError."""
+    table: object = said.get("prompts")
+    chosen: object = said.get("default_prompt_name")
+    prompts = dict(NO_PROMPTS)
+    if table is not None and not isinstance(table, dict):
+        raise FrontendError(f"{where}: prompts should map names to texts")
+    for name, text in cast("dict[str, Any]", table or {}).items():
+        if text is not None and not isinstance(text, str):
+            raise FrontendError(f"{where}: the prompt {name!r:.80} is no text")
+        if len(name) > 128 or len(text or "") > MOST_PROMPT or len(prompts) > MOST_PROMPTS:
+            raise FrontendError(
+                f"{where}: more than {MOST_PROMPTS} prompts, or one of more than {MOST_PROMPT} characters"
+            )
+        prompts[name] = text or ""
+    if chosen is None:
+        return prompts, ""
+    if not isinstance(chosen, str) or chosen not in prompts:
+        raise FrontendError(
+            f"{where}: default_prompt_name is {chosen!r:.80}, and the prompts are {', '.join(prompts)[:200]}"
+        )
+    return prompts, prompts[chosen]
+
+
+def shorter(config: Mapping[str, Any], width: Any, name: str) -> tuple[int, ...]:
+    """config.json's `matryoshka_dimensions` below the embedding's own width. Raises FrontendError."""
+    said: Any = config.get("matryoshka_dimensions")
+    if said is None:
+        return ()
+    counts: list[Any] = cast("list[Any]", said) if isinstance(said, list) else []
+    if not 0 < len(counts) <= 64 or not all(type(n) is int and 0 < n <= width for n in counts):
+        raise FrontendError(
+            f"{name}/config.json: matryoshka_dimensions is {said!r:.80}, and counts up to {width} are needed"
+        )
+    return tuple(sorted({int(n) for n in counts if n < width}))
 
 
 def _module_rows(folder: Path, items: list[Any]) -> list[tuple[str, str]]:
@@ -182,7 +220,11 @@ def _pooling(folder: Path, path: str, files: list[Path], task: Task) -> tuple[Po
     files.append(config)
     said = read_json_file(config, dict)
     _check_known(folder, config, {k: v for k, v in said.items() if not k.startswith("pooling_mode_")}, _POOLING)
-    include = bool(said.get("include_prompt", True))
+    include = said.get("include_prompt", True)
+    if type(include) is not bool:
+        raise FrontendError(
+            f"{folder.name}/{path[:120]}/config.json: include_prompt is {include!r:.60}, and true or false is needed"
+        )
     if task.pooling is not None:
         return task.pooling, include
     word = said.get("pooling_mode")

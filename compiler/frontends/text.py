@@ -10,9 +10,12 @@ limit and the side that an over-long text loses. Texts of many kinds are tokeniz
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
+import contextlib
+import logging
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,3 +151,21 @@ def texts(vocabulary: list[str], limit: int | None) -> Iterator[str]:
         longer = min(limit or 64, 2048) + 8 if number % 40 == 0 else 0
         parts = [chance.choice(words if chance.random() < 0.5 and words else _PIECES) for _ in range(few + longer)]
         yield "".join(part + chance.choice(("", " ", " ", " ")) for part in parts)
+
+
+@contextlib.contextmanager
+def silent() -> Generator[None]:
+    """transformers' progress bars, log lines and warnings held back."""
+    from transformers.utils import logging as hf_logging
+
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity(logging.CRITICAL)
+    hf_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()

@@ -21,6 +21,7 @@ from ...dsl.spec import DataSet, Model
 from ..errors import InfcError
 from ..frontends import EmbedTask, Imported
 from ..frontends.files import open_regular, parse_json
+from ..frontends.pooling import PARTIAL
 from ..frontends.pt2 import Refused
 from ..frontends.pt2.archive import find_directory
 from ..frontends.pt2.refused import shown
@@ -126,12 +127,14 @@ def read_texts(data: DataSet) -> list[str]:
 
 
 def tokenize_rows(embed: EmbedTask, texts: Sequence[str], truncate: bool, first: int = 1) -> list[dict[str, list[int]]]:
-    """input_ids, attention_mask and token_type_ids of each text behind the prompt. `first` is the number of the first text.
+    """input_ids, attention_mask and token_type_ids of each text behind the prompt, and pooling_mask where the prompt's tokens
+    are not pooled. `first` is the number of the first text.
 
     Raises InfcError where a text has more tokens than the limit and is not to be truncated.
     """
     limit = embed.limit
     tokenizer = open_tokenizer(embed.tokenizer, limit if truncate else None, embed.side)
+    left_out = 0 if embed.include_prompt else prompt_tokens(tokenizer, embed.prompt)
     found: list[dict[str, list[int]]] = []
     for number, text in enumerate(texts, first):
         encoded = tokenizer.encode(embed.prompt + text)
@@ -147,7 +150,19 @@ def tokenize_rows(embed: EmbedTask, texts: Sequence[str], truncate: bool, first:
                 "token_type_ids": list(encoded.type_ids),
             }
         )
+        if not embed.include_prompt:
+            found[-1][PARTIAL] = [int(at >= left_out) for at in range(len(encoded.ids))]
     return found
+
+
+def prompt_tokens(tokenizer: Any, prompt: str) -> int:
+    """How many tokens at the front of a text are its prompt's, as sentence-transformers counts them: all that the prompt has
+    alone, without a special token at its end."""
+    if not prompt:
+        return 0
+    ids: list[int] = tokenizer.encode(prompt).ids
+    special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    return len(ids) - (bool(ids) and ids[-1] in special)
 
 
 def _as_requests(found: list[dict[str, list[int]]], graph: Graph) -> Iterator[dict[str, Array]]:

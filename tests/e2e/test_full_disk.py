@@ -64,8 +64,9 @@ def names(folder: Path) -> list[str]:
 def test_a_full_output_disk_is_named_and_left_as_it_was(tmp_path: Path) -> None:
     with small_disk(tmp_path / "out", "1m") as out:
         old = out / "m.bundle"
-        (old / "evidence").mkdir(parents=True)
-        (old / "manifest.json").write_text("{}", encoding="utf-8")
+        (old / "models").mkdir(parents=True)
+        (old / "serve").touch()
+        (old / "manifest.json").write_text("{}", encoding="utf-8")  # of another format, say
         done = build(tmp_path, "-o", str(old), "--cache-dir", str(tmp_path / "cache"))
         assert done.returncode == 6, done.stderr
         assert str(out) in done.stderr

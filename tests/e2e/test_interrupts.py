@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +92,17 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@contextmanager
+def default_signals() -> Generator[None]:
+    """Under nohup, or in the background of a script, signals are ignored, and so they would be by what is started here."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def start(folder: Path, exported: Path) -> Running:
     """A build of a program that a locked-in worker imports, zig compiles and the server measures."""
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
@@ -98,11 +110,12 @@ def start(folder: Path, exported: Path) -> Running:
     (folder / "m.infer").write_text(SPEC, encoding="utf-8")
     mark = f"mark-{uuid.uuid4().hex}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "tmp"), "LC_INFC_TEST": mark}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "infc", "build", "-q", "m.infer", "--cache-dir", str(folder / "cache")],
-        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env=environment,
-    )  # fmt: skip
+    with default_signals():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "infc", "build", "-q", "m.infer", "--cache-dir", str(folder / "cache")],
+            cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            env=environment,
+        )  # fmt: skip
     return Running(process, folder, mark)
 
 
@@ -179,7 +192,10 @@ except KeyboardInterrupt:
     sys.exit(130)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    with default_signals():
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+        )
     assert (done.returncode, done.stderr) == (130, "")
 
 

@@ -300,6 +300,7 @@ def test_many_mutated_answers_are_refused_or_are_graphs(answer: tuple[Path, dict
 
 EMBED: dict[str, Any] = {
     "tokenizer": "{}", "limit": 16, "overflow": "reject", "side": "right", "prompt": "", "pooling": "mean", "normalize": True,
+    "prompts": {"query": "q: "}, "include_prompt": True, "dimensions": [8],
 }  # fmt: skip
 
 
@@ -307,7 +308,9 @@ EMBED: dict[str, Any] = {
     ("key", "value"),
     [
         ("tokenizer", 7), ("tokenizer", "\ud800"), ("limit", 0), ("limit", True), ("overflow", "x"), ("side", "up"),
-        ("side", None), ("prompt", 1), ("prompt", "x" * 20_000), ("pooling", "x"), ("pooling", []),
+        ("side", None), ("prompt", 1), ("prompt", "x" * 70_000), ("pooling", "x"), ("pooling", []),
+        ("prompts", None), ("prompts", ["a"]), ("prompts", {"a": 5}), ("prompts", {"a": "x" * 70_000}),
+        ("prompts", {str(n): "" for n in range(300)}), ("dimensions", None), ("dimensions", [0]), ("dimensions", ["a"]),
     ],
 )  # fmt: skip
 def test_a_task_that_cannot_be_used_is_refused(tmp_path: Path, key: str, value: Any) -> None:

@@ -375,12 +375,23 @@ def test_settings_that_are_not_supported_are_refused(sentence: Path, tmp_path: P
     assert message in refused(embed_model(sentence), tmp_path).message
 
 
-def test_a_prompt_left_out_of_pooling_is_refused(sentence: Path, tmp_path: Path) -> None:
-    edit_json(sentence / "1_Pooling" / "config.json", include_prompt=False)
-    prompts = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
-    (sentence / "config_sentence_transformers.json").write_text(json.dumps(prompts))
-    assert "leaves the prompt's tokens out of pooling" in refused(embed_model(sentence), tmp_path).message
-    assert load(embed_model(sentence, Task(kind="embed", prompt="")), tmp_path).embed is not None
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("config_sentence_transformers.json", {"prompts": {"query": 5}}, "the prompt 'query' is no text"),
+        ("config_sentence_transformers.json", {"prompts": ["query"]}, "should map names to texts"),
+        ("config_sentence_transformers.json", {"default_prompt_name": "nope"}, "default_prompt_name is 'nope'"),
+        ("config_sentence_transformers.json", {"prompts": {str(n): "" for n in range(300)}}, "more than 256 prompts"),
+        ("1_Pooling/config.json", {"pooling_mode": "mean", "include_prompt": 0}, "include_prompt is 0"),
+        ("config.json", {"matryoshka_dimensions": [8, 64]}, "matryoshka_dimensions is [8, 64], and counts up to 32"),
+    ],
+)
+def test_prompts_and_dimensions_that_are_none_are_refused(
+    sentence: Path, tmp_path: Path, file: str, content: dict[str, Any], said: str
+) -> None:
+    path = sentence / file
+    path.write_text(json.dumps((json.loads(path.read_text()) if file == "config.json" else {}) | content))
+    assert said in refused(embed_model(sentence), tmp_path).message
 
 
 def test_a_pooling_file_that_is_missing_is_named(sentence: Path, tmp_path: Path) -> None:

@@ -45,7 +45,11 @@ MODEL, POOLING, NORMALIZE = (f"sentence_transformers.models.{kind}" for kind in 
         ("sentence_bert_config.json", {"max_seq_length": -1}, "max_seq_length is -1"),
         ("sentence_bert_config.json", {"max_seq_length": [1]}, "max_seq_length"),
         ("config_sentence_transformers.json", {"prompts": [1], "default_prompt_name": "a"}, "names to texts"),
-        ("config_sentence_transformers.json", {"prompts": {"a": 1}, "default_prompt_name": "a"}, "names to texts"),
+        (
+            "config_sentence_transformers.json",
+            {"prompts": {"a": 1}, "default_prompt_name": "a"},
+            "the prompt 'a' is no text",
+        ),
     ],
 )
 def test_a_settings_file_with_a_wrong_value_is_refused(tmp_path: Path, file: str, content: Any, said: str) -> None:

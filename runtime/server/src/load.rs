@@ -110,7 +110,7 @@ pub fn load(folder: &Folder, manifest: &Manifest, settings: &Settings, metrics: 
     };
     let weights = sum(&mut chosen.iter().flat_map(|v| [&v.weights, &v.library]));
     let tokenizers = sum(&mut manifest.models.iter().filter_map(|m| match &m.task {
-        Task::Embed { tokenizer, .. } => Some(tokenizer),
+        Task::Embed(says) => Some(&says.tokenizer),
         Task::Tensor => None,
     }));
     loaded.ceiling = Ceiling::new(weights, tokenizers, workspaces, Budgets::of(settings));
@@ -142,10 +142,11 @@ fn choose_variant(model: &ModelSpec) -> Result<&Variant, Damage> {
 }
 
 fn load_text(files: &Files, model: &ModelSpec) -> Result<Option<TextTask>, String> {
-    let Task::Embed { tokenizer, limit, overflow, truncation_side, prompt } = &model.task else { return Ok(None) };
-    let file = files.get(tokenizer).ok_or_else(|| format!("{tokenizer} is not there"))?;
-    let bytes = file.read().map_err(|e| format!("{tokenizer}: {e}"))?;
-    let load = AssertUnwindSafe(|| TextTask::load(&bytes, *limit, *overflow, *truncation_side, prompt));
+    let Task::Embed(says) = &model.task else { return Ok(None) };
+    let path = &says.tokenizer;
+    let file = files.get(path).ok_or_else(|| format!("{path} is not there"))?;
+    let bytes = file.read().map_err(|e| format!("{path}: {e}"))?;
+    let load = AssertUnwindSafe(|| TextTask::load(&bytes, says));
     catch_unwind(load).unwrap_or_else(|_| Err("it makes its reader panic".into())).map(Some)
 }
 

@@ -13,7 +13,7 @@ use crate::metrics::Meters;
 use crate::refusal::{Reason, Refusal};
 use crate::scheduler::{Scheduler, Ticket};
 use crate::tensor::{Data, Dim, Tensor, elements};
-use crate::tokenize::{TextTask, TokenizeError, Tokens};
+use crate::tokenize::{Asked, TextTask, TokenizeError, Tokens};
 
 pub struct Served {
     pub spec: Model,
@@ -114,10 +114,17 @@ impl Served {
         parts
     }
 
-    /// Tokenizes texts. `field` names each text in refusals (`input[3]`). Takes time in proportion to the texts; between
-    /// two of them it ends where `due` has passed.
-    pub fn encode(&self, texts: Vec<Text>, due: Instant, field: impl Fn(usize) -> String) -> Result<Encoded, Refusal> {
+    /// Tokenizes texts as the request `asked`. `field` names each text in refusals (`input[3]`). Takes time in proportion to
+    /// the texts; between two of them it ends where `due` has passed.
+    pub fn encode(
+        &self,
+        texts: Vec<Text>,
+        asked: &Asked,
+        due: Instant,
+        field: impl Fn(usize) -> String,
+    ) -> Result<Encoded, Refusal> {
         let task = self.text.as_ref().ok_or_else(|| Refusal::malformed("this model does not take text"))?;
+        let how = task.how(asked).map_err(|(field, text)| Refusal::invalid(field, text))?;
         let start = Instant::now();
         let mut parts = Vec::with_capacity(texts.len());
         let mut total = 0;
@@ -126,8 +133,14 @@ impl Served {
                 return Err(Refusal::new(Reason::Deadline, "the deadline passed before all texts were tokenized"));
             }
             let tokens = match text {
-                Text::Text(text) => task.encode(&text),
-                Text::Ids(ids) => task.accept(ids),
+                Text::Text(text) => task.encode(&text, &how),
+                Text::Ids(_) if asked.prompt.is_some() => {
+                    return Err(Refusal::invalid(
+                        field(index),
+                        "token ids are taken as they are, and no prompt before them",
+                    ));
+                }
+                Text::Ids(ids) => task.accept(ids, &how),
             };
             let tokens = tokens.map_err(|error| match error {
                 TokenizeError::TooLong { .. } | TokenizeError::TooMuch { .. } => {
@@ -148,13 +161,16 @@ impl Served {
         Ok(Encoded { parts, tokens: total })
     }
 
-    /// One row: ids and, where the model has them, segment ids; every other input is left to its default.
+    /// One row: ids and, where the model has them, segment ids and which tokens are pooled; every other input is left to its
+    /// default.
     fn token_inputs(&self, tokens: Tokens) -> Inputs {
         let row = |ids: Vec<i64>| Tensor { shape: vec![1, ids.len()], data: Data::Int64(ids) };
+        let mut mask = Some((0..tokens.ids.len()).map(|at| i64::from(at >= tokens.left_out)).collect());
         let (mut ids, mut types) = (Some(tokens.ids), Some(tokens.types));
         let inputs = self.spec.inputs.iter().map(|spec| match spec.name.as_str() {
             "input_ids" => ids.take().map(row),
             "token_type_ids" => types.take().map(row),
+            "pooling_mask" => mask.take().map(row),
             _ => None,
         });
         inputs.collect()
@@ -205,7 +221,7 @@ pub fn splits_by_rows(spec: &Model) -> bool {
 pub fn engine_limits(spec: &Model, requests: usize, rows: usize, tokens: usize) -> Limits {
     let greatest = |dim: &Option<String>| dim.as_ref().and_then(|d| spec.dims.get(d)).map(|(_, high)| *high);
     let longest = match &spec.task {
-        Task::Embed { limit, .. } => greatest(&spec.length_dim).map(|high| high.min(*limit)).unwrap_or(0),
+        Task::Embed(says) => greatest(&spec.length_dim).map(|high| high.min(says.limit)).unwrap_or(0),
         Task::Tensor => greatest(&spec.length_dim).unwrap_or(0),
     };
     let unsplit = if splits_by_rows(spec) { 1 } else { greatest(&spec.batch_dim).unwrap_or(1) };

@@ -1,10 +1,11 @@
 //! Text → token ids, by the model's own `tokenizer.json`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use tokenizers::{Tokenizer, TruncationDirection};
 
-use crate::bundle::manifest::{Overflow, Side};
+use crate::bundle::manifest::{Embed, Overflow, Side};
 
 mod cut;
 
@@ -13,6 +14,35 @@ mod cut;
 pub struct Tokens {
     pub ids: Vec<i64>,
     pub types: Vec<i64>,
+    /// So many at the front are the prompt's, and not pooled.
+    pub left_out: usize,
+}
+
+/// What a request says of its texts; None: as the model says.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    pub prompt: Option<Prompt>,
+    pub overflow: Option<Overflow>,
+    pub side: Option<Side>,
+    pub normalize: Option<bool>,
+    pub dimensions: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Prompt {
+    Text(String),
+    Named(String),
+    /// What the texts are for, in the words of several services.
+    InputType(String),
+}
+
+/// How the texts of one request are tokenized.
+#[derive(Clone, Debug)]
+pub struct How {
+    prompt: String,
+    left_out: usize,
+    overflow: Overflow,
+    side: Side,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -57,21 +87,21 @@ const ALWAYS: usize = 1 << 16;
 
 pub struct TextTask {
     tokenizer: Tokenizer,
-    pub limit: usize,
-    overflow: Overflow,
-    side: Side,
-    prompt: String,
+    says: Embed,
+    /// Ids of special tokens.
+    special: BTreeSet<u32>,
     /// Most characters of one text that are ever tokenized.
     most: usize,
     /// Whether a text may be cut at white space (see [`cut`]).
-    cuts: bool,
+    local: bool,
     /// Special tokens before and after a text.
     frame: (Vec<i64>, Vec<i64>),
 }
 
 impl TextTask {
     /// Loads the tokenizer. Its file's own truncation and padding are not used: the bundle's limit is the only one.
-    pub fn load(bytes: &[u8], limit: usize, overflow: Overflow, side: Side, prompt: &str) -> Result<Self, String> {
+    pub fn load(bytes: &[u8], says: &Embed) -> Result<Self, String> {
+        let limit = says.limit;
         let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| e.to_string())?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
@@ -83,39 +113,96 @@ impl TextTask {
         // characters that the tokenizer drops).
         let longest = tokenizer.get_vocab(true).keys().map(|t| t.chars().count()).max().unwrap_or(1);
         let most = limit.saturating_mul(longest).clamp(ALWAYS, 16 * ALWAYS);
-        // What is kept from the left must be known from the left: whether the text is too long is decided by a part.
-        let cuts = (side == Side::Right || overflow == Overflow::Reject) && cut::is_local(bytes);
-        Ok(TextTask { tokenizer, limit, overflow, side, prompt: prompt.to_owned(), most, cuts, frame })
+        let added = tokenizer.get_added_tokens_decoder();
+        let special = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
+        let local = cut::is_local(bytes);
+        Ok(TextTask { tokenizer, says: says.clone(), special, most, local, frame })
     }
 
-    /// Tokens of a text with the task's prompt in front; cut to the limit, or refused, where it is longer.
-    pub fn encode(&self, text: &str) -> Result<Tokens, TokenizeError> {
+    /// What a request's own words come to. Fails with the field at fault.
+    pub fn how(&self, asked: &Asked) -> Result<How, (&'static str, String)> {
+        let says = &self.says;
+        let absent = |what: String| {
+            let names: Vec<&str> = says.prompts.keys().map(String::as_str).collect();
+            format!("{what}; the model's prompts are {}", names.join(", "))
+        };
+        let prompt = match &asked.prompt {
+            None => &says.prompt,
+            Some(Prompt::Text(text)) => text,
+            Some(Prompt::Named(name)) => says
+                .prompts
+                .get(name)
+                .ok_or_else(|| ("prompt_name", absent(format!("there is no prompt {:?}", short(name)))))?,
+            Some(Prompt::InputType(word)) => self
+                .prompt_for(word)
+                .ok_or_else(|| ("input_type", absent(format!("{:?} names no prompt", short(word)))))?,
+        };
+        if !self.is_short(prompt) {
+            return Err(("prompt", self.too_much(prompt).to_string()));
+        }
+        let mut how = How {
+            prompt: prompt.clone(),
+            left_out: 0,
+            overflow: asked.overflow.unwrap_or(says.overflow),
+            side: asked.side.unwrap_or(says.truncation_side),
+        };
+        if !says.include_prompt && !prompt.is_empty() {
+            how.left_out = self.count_prompt(prompt).map_err(|e| ("prompt", e.to_string()))?;
+        }
+        Ok(how)
+    }
+
+    /// The prompt for a kind of text: of its own name, else of the names that go with it; one that says something first.
+    fn prompt_for(&self, word: &str) -> Option<&String> {
+        const QUERY: [&str; 1] = ["query"];
+        const DOCUMENT: [&str; 3] = ["document", "passage", "corpus"];
+        let others: &[&str] = match word {
+            "query" | "search_query" => &QUERY,
+            "document" | "passage" | "corpus" | "search_document" => &DOCUMENT,
+            _ => &[],
+        };
+        let found =
+            || std::iter::once(word).chain(others.iter().copied()).filter_map(|name| self.says.prompts.get(name));
+        found().find(|text| !text.is_empty()).or_else(|| found().next())
+    }
+
+    /// How many tokens at the front of a text are its prompt's, as sentence-transformers counts them: all that the prompt
+    /// has alone, without a special token at its end.
+    fn count_prompt(&self, prompt: &str) -> Result<usize, TokenizeError> {
+        let alone = self.tokenizer.encode_fast(prompt, true).map_err(|e| TokenizeError::Failed(e.to_string()))?;
+        let ends = alone.get_ids().last().is_some_and(|id| self.special.contains(id));
+        Ok(alone.len().min(self.says.limit) - usize::from(ends))
+    }
+
+    /// Tokens of a text with its prompt in front; cut to the limit, or refused, where it is longer.
+    pub fn encode(&self, text: &str, how: &How) -> Result<Tokens, TokenizeError> {
         let joined;
-        let text = if self.prompt.is_empty() {
+        let text = if how.prompt.is_empty() {
             text
         } else {
-            joined = format!("{}{text}", self.prompt);
+            joined = format!("{}{text}", how.prompt);
             joined.as_str()
         };
+        let limit = self.says.limit;
+        // What is kept from the left must be known from the left: whether the text is too long is decided by a part.
+        let cuts = self.local && (how.side == Side::Right || how.overflow == Overflow::Reject);
         // Words do not change those before them, so a part that goes beyond the limit decides as the whole would.
-        let mut bytes = self.limit.saturating_mul(BYTES_PER_TOKEN);
-        while self.cuts && bytes < text.len() && bytes < self.most {
+        let mut bytes = limit.saturating_mul(BYTES_PER_TOKEN);
+        while cuts && bytes < text.len() && bytes < self.most {
             if let Some(part) = cut::before_white_space(text, bytes) {
-                let (tokens, counted) = self.encode_part(part, true)?;
-                if counted > self.limit {
+                let (tokens, counted) = self.encode_part(part, true, how)?;
+                if counted > limit {
                     return Ok(tokens);
                 }
             }
             bytes = bytes.saturating_mul(4);
         }
         if self.is_short(text) {
-            return Ok(self.encode_part(text, false)?.0);
+            return Ok(self.encode_part(text, false, how)?.0);
         }
-        if self.cuts
-            && let Some(part) = cut::before_white_space(text, self.most)
-        {
-            let (tokens, counted) = self.encode_part(part, true)?;
-            if counted > self.limit {
+        if cuts && let Some(part) = cut::before_white_space(text, self.most) {
+            let (tokens, counted) = self.encode_part(part, true, how)?;
+            if counted > limit {
                 return Ok(tokens);
             }
         }
@@ -132,46 +219,49 @@ impl TextTask {
     }
 
     /// Tokens of a text cut to the limit, and how many there were.
-    fn encode_part(&self, text: &str, more: bool) -> Result<(Tokens, usize), TokenizeError> {
+    fn encode_part(&self, text: &str, more: bool, how: &How) -> Result<(Tokens, usize), TokenizeError> {
+        let limit = self.says.limit;
         let failed = |e: tokenizers::Error| TokenizeError::Failed(e.to_string());
         let mut encoding = self.tokenizer.encode_fast(text, true).map_err(failed)?;
         let counted = encoding.len();
-        if counted > self.limit {
-            if self.overflow == Overflow::Reject {
-                return Err(TokenizeError::TooLong { tokens: counted, more, limit: self.limit });
+        if counted > limit {
+            if how.overflow == Overflow::Reject {
+                return Err(TokenizeError::TooLong { tokens: counted, more, limit });
             }
             // Cut the text's own tokens and frame the rest, as the tokenizers library does with a truncation set.
             let mut bare = self.tokenizer.encode_fast(text, false).map_err(failed)?;
-            let room = self.limit - self.frame.0.len() - self.frame.1.len();
-            let direction = match self.side {
+            let room = limit - self.frame.0.len() - self.frame.1.len();
+            let direction = match how.side {
                 Side::Left => TruncationDirection::Left,
                 Side::Right => TruncationDirection::Right,
             };
             bare.truncate(room, 0, direction);
             encoding = self.tokenizer.post_process(bare, None, true).map_err(failed)?;
         }
-        Ok((Tokens { ids: widen(encoding.get_ids()), types: widen(encoding.get_type_ids()) }, counted))
+        let left_out = how.left_out.min(encoding.len());
+        Ok((Tokens { ids: widen(encoding.get_ids()), types: widen(encoding.get_type_ids()), left_out }, counted))
     }
 
     /// Ids that the caller tokenized, taken as they are. Where they are cut, special tokens around them are kept.
-    pub fn accept(&self, mut ids: Vec<i64>) -> Result<Tokens, TokenizeError> {
-        if ids.len() > self.limit {
-            if self.overflow == Overflow::Reject {
-                return Err(TokenizeError::TooLong { tokens: ids.len(), more: false, limit: self.limit });
+    pub fn accept(&self, mut ids: Vec<i64>, how: &How) -> Result<Tokens, TokenizeError> {
+        let limit = self.says.limit;
+        if ids.len() > limit {
+            if how.overflow == Overflow::Reject {
+                return Err(TokenizeError::TooLong { tokens: ids.len(), more: false, limit });
             }
             let (head, tail) = &self.frame;
-            match self.side {
+            match how.side {
                 Side::Right => {
                     let keep = if ids.ends_with(tail) { tail.len() } else { 0 };
-                    ids.drain(self.limit - keep..ids.len() - keep);
+                    ids.drain(limit - keep..ids.len() - keep);
                 }
                 Side::Left => {
                     let keep = if ids.starts_with(head) { head.len() } else { 0 };
-                    ids.drain(keep..keep + ids.len() - self.limit);
+                    ids.drain(keep..keep + ids.len() - limit);
                 }
             }
         }
-        Ok(Tokens { types: vec![0; ids.len()], ids })
+        Ok(Tokens { types: vec![0; ids.len()], ids, left_out: 0 })
     }
 
     /// All tokens of a text, without prompt and limit: ids and their spelling.
@@ -199,6 +289,11 @@ fn frame(tokenizer: &Tokenizer) -> tokenizers::Result<(Vec<i64>, Vec<i64>)> {
     Ok((ids[..from].to_vec(), ids[ids.len() - to..].to_vec()))
 }
 
+/// A name for messages.
+fn short(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
 fn widen(ids: &[u32]) -> Vec<i64> {
     ids.iter().map(|id| i64::from(*id)).collect()
 }
@@ -221,8 +316,33 @@ mod tests {
         "model": {"type": "WordLevel", "unk_token": "[UNK]",
                   "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "b": 4, "c": 5, "d": 6}}}"###;
 
-    fn task(overflow: Overflow, limit: usize, prompt: &str) -> TextTask {
-        TextTask::load(FILE.as_bytes(), limit, overflow, Side::Right, prompt).unwrap()
+    struct Tried(TextTask);
+
+    impl Tried {
+        fn encode(&self, text: &str) -> Result<Tokens, TokenizeError> {
+            self.0.encode(text, &self.0.how(&Asked::default()).unwrap())
+        }
+
+        fn accept(&self, ids: Vec<i64>) -> Result<Tokens, TokenizeError> {
+            self.0.accept(ids, &self.0.how(&Asked::default()).unwrap())
+        }
+    }
+
+    fn says(overflow: Overflow, limit: usize, prompt: &str) -> Embed {
+        let prompts =
+            [("query", "d "), ("passage", "b c "), ("document", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        Embed {
+            limit,
+            overflow,
+            prompt: prompt.into(),
+            prompts: prompts.into(),
+            include_prompt: false,
+            ..Embed::default()
+        }
+    }
+
+    fn task(overflow: Overflow, limit: usize, prompt: &str) -> Tried {
+        Tried(TextTask::load(FILE.as_bytes(), &says(overflow, limit, prompt)).unwrap())
     }
 
     #[test]
@@ -242,7 +362,10 @@ mod tests {
 
     #[test]
     fn a_text_may_be_cut_on_its_left() {
-        let task = |overflow| TextTask::load(FILE.as_bytes(), 4, overflow, Side::Left, "").unwrap();
+        let task = |overflow| {
+            let says = Embed { truncation_side: Side::Left, ..says(overflow, 4, "") };
+            Tried(TextTask::load(FILE.as_bytes(), &says).unwrap())
+        };
         assert_eq!(task(Overflow::Truncate).encode("a b c d").unwrap().ids, [1, 5, 6, 2]);
         let long = "a b ".repeat(5_000) + "c d";
         assert_eq!(task(Overflow::Truncate).encode(&long).unwrap().ids, [1, 5, 6, 2]);
@@ -274,8 +397,37 @@ mod tests {
 
     #[test]
     fn tokenize_has_no_limit_and_a_limit_below_the_special_tokens_is_refused() {
-        let (ids, pieces) = task(Overflow::Truncate, 3, "").tokenize("a b c", true).unwrap();
+        let (ids, pieces) = task(Overflow::Truncate, 3, "").0.tokenize("a b c", true).unwrap();
         assert_eq!((ids.as_slice(), pieces[0].as_str()), ([1, 3, 4, 5, 2].as_slice(), "[CLS]"));
-        assert!(TextTask::load(FILE.as_bytes(), 1, Overflow::Truncate, Side::Right, "").is_err());
+        assert!(TextTask::load(FILE.as_bytes(), &says(Overflow::Truncate, 1, "")).is_err());
+    }
+
+    #[test]
+    fn a_request_chooses_prompt_side_and_what_becomes_of_a_long_text() {
+        let task = task(Overflow::Reject, 5, "").0;
+        let ids = |asked: Asked, text: &str| {
+            let tokens = task.encode(text, &task.how(&asked).unwrap()).unwrap();
+            (tokens.ids, tokens.left_out)
+        };
+        let asked = |prompt| Asked { prompt: Some(prompt), ..Asked::default() };
+        assert_eq!(ids(Asked::default(), "a"), (vec![1, 3, 2], 0));
+        assert_eq!(ids(asked(Prompt::Named("query".into())), "a"), (vec![1, 6, 3, 2], 2));
+        assert_eq!(ids(asked(Prompt::Text("c ".into())), "a"), (vec![1, 5, 3, 2], 2));
+        for word in ["query", "search_query"] {
+            assert_eq!(ids(asked(Prompt::InputType(word.into())), "a").0, [1, 6, 3, 2], "{word}");
+        }
+        for word in ["document", "passage", "search_document", "corpus"] {
+            assert_eq!(ids(asked(Prompt::InputType(word.into())), "a"), (vec![1, 4, 5, 3, 2], 3), "{word}");
+        }
+        let left = Asked { side: Some(Side::Left), overflow: Some(Overflow::Truncate), ..Asked::default() };
+        assert_eq!(ids(left, "a b c d").0, [1, 4, 5, 6, 2]);
+        for (prompt, field) in
+            [(Prompt::Named("nope".into()), "prompt_name"), (Prompt::InputType("image".into()), "input_type")]
+        {
+            let (at, text) = task.how(&asked(prompt)).unwrap_err();
+            assert_eq!(at, field);
+            assert!(text.ends_with("the model's prompts are document, passage, query"), "{text}");
+        }
+        assert_eq!(task.how(&asked(Prompt::Text("x".repeat(70_000)))).unwrap_err().0, "prompt");
     }
 }

@@ -1,8 +1,8 @@
-//! `manifest.json`, format 2, and `manifest.sha256` beside it.
+//! `manifest.json`, format 3, and `manifest.sha256` beside it.
 //!
 //! **Rule**: a key that is not known is refused, so a key is only ever added (or its meaning changed) together with a new
 //! `FORMAT`, here and in `compiler/bundle/manifest.py`. Format 2 added `nan_allowed` to outputs, and
-//! `manifest.sha256`. Fields with an underscore are of the format, but of no use here.
+//! `manifest.sha256`; format 3 a task's prompts and dimensions. Fields with an underscore are of the format, but of no use here.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use super::sense::check;
 use crate::tensor::{InputSpec, OutputSpec};
 
 /// The format that this server reads.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Bytes of one chunk of a file's digest.
 pub const CHUNK: u64 = 4 << 20;
@@ -95,14 +95,26 @@ fn first_version() -> String {
 #[serde(try_from = "TaskFields")]
 pub enum Task {
     Tensor,
-    Embed {
-        tokenizer: String,
-        /// Most tokens of one text, special tokens included.
-        limit: usize,
-        overflow: Overflow,
-        truncation_side: Side,
-        prompt: String,
-    },
+    Embed(Embed),
+}
+
+/// What stands around a model of text.
+#[derive(Clone, Debug, Default)]
+pub struct Embed {
+    pub tokenizer: String,
+    /// Most tokens of one text, special tokens included.
+    pub limit: usize,
+    pub overflow: Overflow,
+    pub truncation_side: Side,
+    /// What stands before each text, unless its request asks for another prompt, one of `prompts` by its name, say.
+    pub prompt: String,
+    pub prompts: BTreeMap<String, String>,
+    /// Whether the tokens of a prompt are pooled.
+    pub include_prompt: bool,
+    /// Whether the compiled model makes its embeddings 1 long.
+    pub normalize: bool,
+    /// Fewer dimensions that an embedding may be cut to.
+    pub dimensions: Vec<usize>,
 }
 
 /// A task as it is written: which fields belong to it depends on its kind.
@@ -120,11 +132,17 @@ struct TaskFields {
     truncation_side: Option<Side>,
     #[serde(default)]
     prompt: String,
-    /// For people: both are part of the compiled model.
+    #[serde(default)]
+    prompts: BTreeMap<String, String>,
+    #[serde(default)]
+    include_prompt: Option<bool>,
+    #[serde(default)]
+    normalize: Option<bool>,
+    #[serde(default)]
+    dimensions: Vec<usize>,
+    /// For people: it is part of the compiled model.
     #[serde(default, rename = "pooling")]
     _pooling: Option<String>,
-    #[serde(default, rename = "normalize")]
-    _normalize: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -141,11 +159,17 @@ impl TryFrom<TaskFields> for Task {
         match (fields.kind, fields.tokenizer, fields.limit) {
             (TaskKind::Tensor, None, None) => Ok(Task::Tensor),
             (TaskKind::Tensor, ..) => Err("a task of kind \"tensor\" has no tokenizer and no limit".into()),
-            (TaskKind::Embed, Some(tokenizer), Some(limit)) => {
-                let overflow = fields.overflow.unwrap_or_default();
-                let truncation_side = fields.truncation_side.unwrap_or_default();
-                Ok(Task::Embed { tokenizer, limit, overflow, truncation_side, prompt: fields.prompt })
-            }
+            (TaskKind::Embed, Some(tokenizer), Some(limit)) => Ok(Task::Embed(Embed {
+                tokenizer,
+                limit,
+                overflow: fields.overflow.unwrap_or_default(),
+                truncation_side: fields.truncation_side.unwrap_or_default(),
+                prompt: fields.prompt,
+                prompts: fields.prompts,
+                include_prompt: fields.include_prompt.unwrap_or(true),
+                normalize: fields.normalize.unwrap_or(false),
+                dimensions: fields.dimensions,
+            })),
             (TaskKind::Embed, ..) => Err("a task of kind \"embed\" needs a tokenizer and a limit".into()),
         }
     }
@@ -314,9 +338,10 @@ pub mod tests {
     /// A manifest that has every key once.
     pub fn whole() -> String {
         format!(
-            r#"{{"format": 2, "infc": "0.1.0", "platform": {{"os": "linux", "arch": "x86_64", "glibc": "2.28"}},
+            r#"{{"format": 3, "infc": "0.1.0", "platform": {{"os": "linux", "arch": "x86_64", "glibc": "2.28"}},
             "models": [{{"name": "m", "version": "1", "aliases": ["n"],
-              "task": {{"kind": "embed", "tokenizer": "t", "limit": 16, "overflow": "reject", "prompt": "", "pooling": "mean", "normalize": true}},
+              "task": {{"kind": "embed", "tokenizer": "t", "limit": 16, "overflow": "reject", "truncation_side": "left", "prompt": "", "prompts": {{"query": "q: "}}, "include_prompt": true,
+                "pooling": "mean", "normalize": true, "dimensions": [2]}},
               "inputs": [{{"name": "ids", "dtype": "int64", "shape": ["batch", "tokens"], "default": null, "min": 0, "max": 9, "nan": false, "mask": false}},
                          {{"name": "x", "dtype": "float32", "shape": ["batch", 4], "default": 0.5, "min": -1.5, "max": null, "nan": true, "mask": false}}],
               "outputs": [{{"name": "y", "dtype": "float32", "shape": ["batch", "2*tokens"], "nan_allowed": true}}],
@@ -360,7 +385,7 @@ pub mod tests {
 
     /// Whether the object that begins here has names of the user's as its keys.
     fn is_map(before: &str) -> bool {
-        before.ends_with("\"dims\": ")
+        before.ends_with("\"dims\": ") || before.ends_with("\"prompts\": ")
     }
 
     #[test]

@@ -71,9 +71,9 @@ fn check_model(model: &Model, listed: &BTreeSet<&str>) -> Result<(), String> {
         return Err("it has no variants".into());
     }
     let mut needed = vec![&model.golden];
-    if let Task::Embed { tokenizer, limit, .. } = &model.task {
-        check_count("the limit of tokens", *limit)?;
-        needed.push(tokenizer);
+    if let Task::Embed(says) = &model.task {
+        check_count("the limit of tokens", says.limit)?;
+        needed.push(&says.tokenizer);
     }
     let mut ids = BTreeSet::new();
     for variant in &model.variants {

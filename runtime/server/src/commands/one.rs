@@ -47,7 +47,9 @@ pub fn run_one(start: &Start, arguments: &RunArguments) -> Result<(), Failure> {
 
 fn run_texts(model: &Served, texts: &[String]) -> Result<Vec<Tensor>, Refusal> {
     let texts = texts.iter().cloned().map(Text::Text).collect();
-    model.embed_blocking(model.encode(texts, Instant::now() + PATIENCE, |index| format!("text[{index}]"))?)
+    model.embed_blocking(
+        model.encode(texts, &Default::default(), Instant::now() + PATIENCE, |index| format!("text[{index}]"))?,
+    )
 }
 
 fn run_stdin(model: &Arc<Served>) -> Result<Result<Vec<Tensor>, Refusal>, Failure> {

@@ -219,7 +219,7 @@ fn parse_texts(model: &Served, body: &str, extra: &mut Extra, due: Instant) -> R
         .ok_or_else(|| Refusal::invalid("text", "the input is missing; expected a string or a list of strings"))?;
     let texts = texts.into_iter().map(Text::Text).collect();
     let field = |index: usize| if single { "text".into() } else { format!("text[{index}]") };
-    model.encode(texts, due, field).map(Asked::Texts)
+    model.encode(texts, &Default::default(), due, field).map(Asked::Texts)
 }
 
 /// Most texts of one request, as in OpenAI's own service: a body can name a million empty ones.

@@ -15,10 +15,12 @@ use super::native::{MOST_TEXTS, named_string, too_many_texts, within};
 use super::once::Once;
 use crate::answer::{Form, Plan};
 use crate::app::App;
+use crate::bundle::manifest::{Overflow, Side, Task};
 use crate::json::{Fault, Reader, writer};
 use crate::model::{Encoded, Served, Text};
 use crate::refusal::{Reason, Refusal};
-use crate::tensor::{Data, Tensor};
+use crate::tensor::{Data, Dim, Tensor};
+use crate::tokenize::{Asked, Prompt};
 
 pub async fn models(State(app): State<Arc<App>>, request: Request) -> Response {
     let mut call = match Call::begin(&app, Style::OpenAi, request.headers()) {
@@ -65,13 +67,14 @@ async fn answer_embeddings(call: &mut Call, request: Request) -> Result<Bytes, R
     let body = call.body(request).await?;
     let app = Arc::clone(&call.app);
     let due = call.due();
-    let (model, form, texts) = call.offload(body.len(), move || parse(&app, &body, due)).await?;
+    let (model, form, shape, texts) = call.offload(body.len(), move || parse(&app, &body, due)).await?;
     call.is_for(&model);
     let tokens = texts.tokens;
     let index = model.spec.outputs.iter().position(|o| o.name == "embedding").unwrap_or(0);
     let symbols = model.symbols_of_texts(&texts);
     let plan = Plan::new(&call.app.answers, &model.spec.outputs, vec![(index, form)], &symbols)?;
-    let outputs = model.embed(texts, due).await?;
+    let mut outputs = model.embed(texts, due).await?;
+    outputs.get_mut(index).into_iter().for_each(|output| shape.apply(output));
     let share = plan.share(&outputs)?;
     let body = render(&model.spec.name, outputs.get(index).ok_or_else(Refusal::internal)?, form, tokens)?;
     drop(outputs);
@@ -84,10 +87,21 @@ pub struct Read {
     texts: Option<Vec<Text>>,
     single: bool,
     form: Form,
-    dimensions: Option<i64>,
+    asked: Asked,
 }
 
-const FIELDS: [&str; 4] = ["model", "input", "encoding_format", "dimensions"];
+const FIELDS: [&str; 10] = [
+    "model",
+    "input",
+    "encoding_format",
+    "dimensions",
+    "prompt",
+    "prompt_name",
+    "input_type",
+    "truncate",
+    "truncation_direction",
+    "normalize",
+];
 
 /// Fields that OpenAI's clients send and that change no embedding. Any other could, and is refused.
 const INERT: [&str; 6] = ["user", "metadata", "safety_identifier", "service_tier", "store", "priority"];
@@ -98,7 +112,7 @@ pub fn read(body: &Bytes) -> Result<Read, Refusal> {
     let mut texts = None;
     let mut single = false;
     let mut form = Form::Json;
-    let mut dimensions = None;
+    let mut asked = Asked::default();
     let mut reader = Reader::new(utf8(body)?);
     let mut once = Once::default();
     let read = reader.object(|reader, key| {
@@ -115,13 +129,39 @@ pub fn read(body: &Bytes) -> Result<Read, Refusal> {
                     _ => return Err(fault("encoding_format", "expected \"float\" or \"base64\"")),
                 }
             }
-            "dimensions" if !reader.null() => {
-                let number = reader.number()?.int.filter(|n| *n > 0);
-                dimensions = Some(number.ok_or_else(|| fault("dimensions", "expected a whole number of at least 1"))?);
-            }
-            // Null for the two above was just taken; null stands for a field that is not there.
-            "encoding_format" | "dimensions" => {}
+            // Null stands for a field that is not there; for the one above it was just taken.
+            "encoding_format" => {}
             _ if reader.null() => {}
+            "dimensions" => {
+                let number = reader.number()?.int.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+                asked.dimensions =
+                    Some(number.ok_or_else(|| fault("dimensions", "expected a whole number of at least 1"))?);
+            }
+            "prompt" | "prompt_name" | "input_type" => {
+                let text = named_string(reader, &key)?.into_owned();
+                let prompt = match &*key {
+                    "prompt" => Prompt::Text(text),
+                    "prompt_name" => Prompt::Named(text),
+                    _ => Prompt::InputType(text),
+                };
+                if asked.prompt.replace(prompt).is_some() {
+                    return Err(fault(&key, "only one of prompt, prompt_name and input_type is taken"));
+                }
+            }
+            "truncate" => {
+                let (overflow, side) = read_truncate(reader)?;
+                asked.overflow = Some(overflow);
+                set_side(&mut asked, side, "truncate")?;
+            }
+            "truncation_direction" => {
+                let side = match &*named_string(reader, "truncation_direction")?.to_ascii_lowercase() {
+                    "left" => Side::Left,
+                    "right" => Side::Right,
+                    _ => return Err(fault("truncation_direction", "expected \"left\" or \"right\"")),
+                };
+                set_side(&mut asked, Some(side), "truncation_direction")?;
+            }
+            "normalize" => asked.normalize = Some(read_switch(reader, "normalize")?),
             inert if INERT.contains(&inert) => drop(reader.skip()?),
             other => {
                 let path = other.chars().take(64).collect::<String>();
@@ -132,40 +172,113 @@ pub fn read(body: &Bytes) -> Result<Read, Refusal> {
         Ok(())
     });
     read.and_then(|()| reader.end()).map_err(|fault| Refusal::json("", fault))?;
-    Ok(Read { name, texts, single, form, dimensions })
+    Ok(Read { name, texts, single, form, asked })
 }
 
 /// Reads and tokenizes a request.
-fn parse(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, Form, Encoded), Refusal> {
-    let Read { name, texts, single, form, dimensions } = read(body)?;
+fn parse(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, Form, Shape, Encoded), Refusal> {
+    let Read { name, texts, single, form, asked } = read(body)?;
     let name = name.ok_or_else(|| Refusal::invalid("model", "the field is missing; expected a model's name"))?;
     let model = app.model(Some(&name))?;
     if !model.is_text() {
         return Err(Refusal::invalid("model", "this model gives no embeddings of text"));
     }
-    check_dimensions(model, dimensions)?;
+    let shape = Shape::of(model, &asked)?;
     let texts = texts.ok_or_else(|| Refusal::invalid("input", "the field is missing; expected text or token ids"))?;
-    let encoded = model.encode(texts, due, |index| if single { "input".into() } else { format!("input[{index}]") })?;
-    Ok((Arc::clone(model), form, encoded))
+    let field = |index| if single { "input".into() } else { format!("input[{index}]") };
+    let encoded = model.encode(texts, &asked, due, field)?;
+    Ok((Arc::clone(model), form, shape, encoded))
 }
 
 fn fault(path: &str, message: &str) -> Fault {
     Fault::Value { path: path.into(), message: message.into() }
 }
 
-/// An embedding is as long as the model makes it.
-fn check_dimensions(model: &Served, asked: Option<i64>) -> Result<(), Refusal> {
-    let Some(asked) = asked else { return Ok(()) };
-    let has =
-        model.spec.outputs.iter().find(|o| o.name == "embedding").and_then(|o| o.shape.last()).map(ToString::to_string);
-    if has.as_deref() == Some(&asked.to_string()) {
-        return Ok(());
+/// `true`, `false`, or the end that a long text loses: `"START"`, `"END"`, `"NONE"`.
+fn read_truncate(reader: &mut Reader) -> Result<(Overflow, Option<Side>), Fault> {
+    if reader.peek() != Some(b'"') {
+        let truncate = read_switch(reader, "truncate")?;
+        return Ok((if truncate { Overflow::Truncate } else { Overflow::Reject }, None));
     }
-    let has = has.unwrap_or_else(|| "another number of".into());
-    Err(Refusal::invalid(
-        "dimensions",
-        format!("this model's embeddings have {has} dimensions and cannot be shortened to {asked}"),
-    ))
+    match &*named_string(reader, "truncate")?.to_ascii_lowercase() {
+        "none" => Ok((Overflow::Reject, None)),
+        "start" => Ok((Overflow::Truncate, Some(Side::Left))),
+        "end" => Ok((Overflow::Truncate, Some(Side::Right))),
+        _ => Err(fault("truncate", "expected true, false, \"START\", \"END\" or \"NONE\"")),
+    }
+}
+
+fn read_switch(reader: &mut Reader, name: &str) -> Result<bool, Fault> {
+    match reader.peek() {
+        Some(b't' | b'f') => reader.boolean(),
+        _ => Err(fault(name, &format!("expected true or false, got {}", reader.kind()))),
+    }
+}
+
+fn set_side(asked: &mut Asked, side: Option<Side>, field: &str) -> Result<(), Fault> {
+    match (asked.side, side) {
+        (Some(one), Some(other)) if one != other => {
+            Err(fault(field, "truncate and truncation_direction name different ends"))
+        }
+        _ => {
+            asked.side = side.or(asked.side);
+            Ok(())
+        }
+    }
+}
+
+/// What becomes of embeddings after the model: cut to `width`, then made 1 long.
+struct Shape {
+    width: Option<usize>,
+    normalize: bool,
+}
+
+impl Shape {
+    fn of(model: &Served, asked: &Asked) -> Result<Shape, Refusal> {
+        let Task::Embed(says) = &model.spec.task else { return Err(Refusal::internal()) };
+        if says.normalize && asked.normalize == Some(false) {
+            let text = "this model's embeddings are normalized where they are computed; `embed(normalize = false)` builds one whose are not";
+            return Err(Refusal::invalid("normalize", text));
+        }
+        let has = model.spec.outputs.iter().find(|o| o.name == "embedding").and_then(|o| o.shape.last());
+        let width = match (asked.dimensions, has) {
+            (Some(asked), Some(Dim::Fixed(has))) if asked == *has => None,
+            (Some(asked), _) if says.dimensions.contains(&asked) => Some(asked),
+            (Some(asked), has) => {
+                return Err(Refusal::invalid("dimensions", cannot_shorten(asked, has, &says.dimensions)));
+            }
+            (None, _) => None,
+        };
+        let again = says.normalize && width.is_some();
+        Ok(Shape { width, normalize: again || (!says.normalize && asked.normalize == Some(true)) })
+    }
+
+    /// `embedding`: float32 [rows, width]. What has another form is left to whoever renders it.
+    fn apply(&self, embedding: &mut Tensor) {
+        let (Data::Float32(values), [_, has]) = (&mut embedding.data, embedding.shape.as_slice()) else { return };
+        let (has, width) = (*has, self.width.unwrap_or(*has).min(*has));
+        if has == 0 {
+            return;
+        }
+        if width < has {
+            let cut = values.chunks(has).flat_map(|row| &row[..width]).copied().collect();
+            *values = cut;
+        }
+        if self.normalize {
+            for row in values.chunks_mut(width) {
+                let norm = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt().max(1e-12);
+                row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+            }
+        }
+        embedding.shape[1] = width;
+    }
+}
+
+fn cannot_shorten(asked: usize, has: Option<&Dim>, list: &[usize]) -> String {
+    let has = has.map_or_else(|| "another number of".into(), ToString::to_string);
+    let only: Vec<String> = list.iter().map(ToString::to_string).collect();
+    let only = if only.is_empty() { String::new() } else { format!(", only to {}", only.join(", ")) };
+    format!("this model's embeddings have {has} dimensions and cannot be shortened to {asked}{only}")
 }
 
 /// A string, a list of strings, a list of ids, or a list of lists of ids; and whether it is a single one.

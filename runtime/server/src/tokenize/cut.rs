@@ -88,7 +88,7 @@ fn splits_at_space(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::manifest::{Overflow, Side};
+    use crate::bundle::manifest::{Embed, Overflow};
     use tokenizers::Tokenizer;
 
     fn file(normalizer: &str, split: &str, model: &str) -> String {
@@ -234,11 +234,13 @@ mod tests {
             ("Unigram, wide", nfkc, unsplit, &wide),
         ] {
             let text = file(normalizer, split, model);
-            let task = super::super::TextTask::load(text.as_bytes(), 512, Overflow::Truncate, Side::Right, "").unwrap();
+            let says = Embed { limit: 512, overflow: Overflow::Truncate, ..Embed::default() };
+            let task = super::super::TextTask::load(text.as_bytes(), &says).unwrap();
+            let how = task.how(&super::super::Asked::default()).unwrap();
             for part in ["a", "ab", "日", "a.", "e\u{301}", "\u{1f469}\u{200d}"] {
                 let text: String = part.chars().cycle().take(super::super::ALWAYS).collect();
                 let begin = std::time::Instant::now();
-                let tokens = task.encode(&text);
+                let tokens = task.encode(&text, &how);
                 println!("{name}: {part:?} {:.0} ms", begin.elapsed().as_secs_f64() * 1e3);
                 assert!(tokens.is_ok(), "{name}: {part:?}");
             }

@@ -23,8 +23,8 @@ pub fn generate(model: &Model, rows: usize, seed: u64) -> Vec<Value> {
     let mut random = Random::new(seed ^ 0x5eed);
     (0..DIFFERENT)
         .map(|_| match &model.task {
-            Task::Embed { limit, .. } => {
-                let texts: Vec<String> = (0..rows).map(|_| sentence(&mut random, *limit)).collect();
+            Task::Embed(says) => {
+                let texts: Vec<String> = (0..rows).map(|_| sentence(&mut random, says.limit)).collect();
                 named(model, if rows == 1 { json!({"text": texts[0]}) } else { json!({"text": texts}) })
             }
             Task::Tensor => named(model, tensors(model, rows, &mut random)),

@@ -337,7 +337,8 @@ fn take_texts(model: &Served, given: &[Given], due: Instant) -> Result<Encoded, 
         let text = format!("the shape is {} and the data has {} texts", shape_text(&only.shape), texts.len());
         return Err(Refusal::invalid("text", text));
     }
-    model.encode(texts.into_iter().map(Text::Text).collect(), due, |index| format!("text[{index}]"))
+    model
+        .encode(texts.into_iter().map(Text::Text).collect(), &Default::default(), due, |index| format!("text[{index}]"))
 }
 
 fn wanted_outputs(model: &Served, asked: &Asked) -> Result<Vec<Wanted>, Refusal> {
