@@ -40,6 +40,9 @@ _SPARE_ELEMENTS = 1 << 24
 _LONGEST_LIST = 1 << 16
 
 
+_INDEX = re.compile(r"\.[0-9]+(?=\.)")
+
+
 @dataclass(frozen=True)
 class Held:
     """What a checkpoint holds: how many tensors, the largest extent in any, and elements in all."""
@@ -139,6 +142,19 @@ def check_elements(sizes: Iterable[tuple[str, tuple[int, ...]]], held: Held, whe
             f"tensor is {name!r} of shape {list(shape)}",
             hint="config.json belongs to another checkpoint, or is damaged",
         )
+
+
+def check_layers(missing: Iterable[str], present: Iterable[str], where: str) -> None:
+    """Raises FrontendError where a layer is missing of whose kind the checkpoint has others: config.json counts more than
+    there are. (Tracing them first would take as long as there are layers.)"""
+    kinds = {_INDEX.sub(".#", f".{name}"): name for name in present}
+    for name in missing:
+        other = kinds.get(_INDEX.sub(".#", f".{name}"))
+        if other is not None:
+            raise FrontendError(
+                f"{where} makes more layers than the checkpoint has: there is no tensor {name!r}, and there is {other!r}",
+                hint="the checkpoint belongs to another config.json",
+            )
 
 
 def _numbers(

@@ -27,7 +27,7 @@ from ..ir.graph import Array, Graph, InputSpec, Weight
 from ..ir.types import TensorType
 from . import whole_attention
 from .checkpoint import WIDENED, Checkpoint, Locator, check_unpacked, find_checkpoint, stored_place
-from .config_check import check_config, check_elements, check_kinds, check_plain, held_by
+from .config_check import check_config, check_elements, check_kinds, check_layers, check_plain, held_by
 from .errors import FrontendError, first_line
 from .fields import Field, bounds_of, expected_outputs, field_of
 from .finite import check_module
@@ -220,7 +220,9 @@ def load_module(folder: Path, config: Mapping[str, Any], *, base: bool) -> Loade
             f"{list(expected)}{more}",
             hint="the checkpoint belongs to another config.json",
         )
-    return Loaded(module.eval(), checkpoint, tuple(sorted(info["missing_keys"])))
+    missing = tuple(sorted(info["missing_keys"]))
+    check_layers(missing, set(module.state_dict()) - set(missing), where)
+    return Loaded(module.eval(), checkpoint, missing)
 
 
 def _usual(cls: Any) -> dict[str, Any]:

@@ -60,6 +60,11 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("bert", {"hidden_size": 65_000}, "elements"),
     ("bert", {"intermediate_size": {"a": 1}}, "intermediate_size"),
     ("bert", {"num_hidden_layers": 10_000_000}, "num_hidden_layers is 10000000"),
+    (
+        "bert",
+        {"num_hidden_layers": 40},
+        "makes more layers than the checkpoint has: there is no tensor 'encoder.layer.10.",
+    ),
     ("bert", {"num_hidden_layers": -3}, "num_hidden_layers is -3"),
     ("bert", {"num_attention_heads": 0}, "num_attention_heads"),
     ("bert", {"num_attention_heads": 5}, "multiple|heads"),
