@@ -402,11 +402,11 @@ pub mod tests {
 
     #[test]
     fn other_formats_are_named_with_both_numbers() {
-        for format in ["1", "3", "4294967295"] {
-            let text = whole().replace("\"format\": 2", &format!("\"format\": {format}"));
-            assert!(fault(&text).contains(&format!("has format {format}, and this server reads format 2")));
+        for format in ["1", "2", "4", "4294967295"] {
+            let text = whole().replace("\"format\": 3", &format!("\"format\": {format}"));
+            assert!(fault(&text).contains(&format!("has format {format}, and this server reads format 3")));
         }
-        for text in ["", "{", "[]", "{}", "\0", r#"{"format": "2"}"#, r#"{"format": 4294967298}"#, r#"{"format": 2}"#] {
+        for text in ["", "{", "[]", "{}", "\0", r#"{"format": "3"}"#, r#"{"format": 4294967299}"#, r#"{"format": 3}"#] {
             assert!(fault(text).contains("manifest.json: "), "{text}");
         }
     }
