@@ -146,9 +146,8 @@ def _embed(said: Mapping[str, Any], place: Path) -> EmbedTask | None:
     if not isinstance(prompts, dict) or len(cast("dict[str, Any]", prompts)) > MOST_PROMPTS + len(NO_PROMPTS):
         raise ValueError("the prompts cannot be used")
     texts: list[object] = [prompt, *cast("dict[str, object]", prompts).values()]
-    if not all(isinstance(t, str) and len(t) <= MOST_PROMPT for t in texts) or embed["pooling"] not in get_args(
-        Pooling
-    ):
+    fits = all(isinstance(t, str) and len(t) <= MOST_PROMPT for t in texts)
+    if not fits or embed["pooling"] not in get_args(Pooling):
         raise ValueError("a prompt or the pooling cannot be used")
     dimensions: object = embed["dimensions"]
     if type(dimensions) is not list or not all(

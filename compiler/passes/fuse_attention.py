@@ -17,8 +17,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-
 from ..ir.graph import Node
 from ..ir.ops.attention import Attention
 from ..ir.ops.cast import Cast
@@ -28,13 +26,12 @@ from ..ir.ops.map import Map
 from ..ir.ops.matmul import Matmul
 from ..ir.ops.permute import Permute
 from ..ir.ops.reshape import Reshape
-from ..ir.ops.softmax import Softmax
+from ..ir.ops.softmax import LEAST, Softmax
 from .patterns import Facts, is_fn, is_splat, like, splat
 
 HEADS_INSIDE = (0, 2, 1, 3)
 """[B, H, T, D] <-> [B, T, H, D]."""
 HIDES = -1e9
-LEAST = float(np.finfo(np.float32).min)
 DROWNS = -1e30
 """A number at or below takes every trace of a score that it is added to in float32."""
 

@@ -69,12 +69,11 @@ def _arguments(target: str) -> Mapping[str, str] | Refused:
             )
         return Refused(f"the program calls {shown(target)}, which is no operator of torch", _HINT)
     space, name, overload = match.groups()
-    full = f"{space}::{name}" + ("" if overload == "default" else f".{overload}")
-    if space not in NAMESPACES or full not in _registry():
+    schema = _schema(space, name, overload)
+    if space not in NAMESPACES or schema is None:
         return Refused(f"the program calls {shown(target)}, which is no operator of torch's own", _HINT)
-    arguments = {
-        a.name: str(a.type) for a in torch._C._get_schema(f"{space}::{name}", full.partition(".")[2]).arguments
-    }
+    full = _full(space, name, overload)
+    arguments = {a.name: str(a.type) for a in schema.arguments}
     if not _allowed(space, name, overload, full, arguments):
         dotted = f"{space}.{name}" + ("" if overload == "default" else f".{overload}")
         return Refused(f"the op {dotted} is not supported", suggestion(dotted))
@@ -87,12 +86,21 @@ def writes(target: str) -> bool:
     match = _TARGET.fullmatch(target)
     if match is None:
         return True
-    space, name, overload = match.groups()
-    suffix = "" if overload == "default" else overload
-    if f"{space}::{name}" + (f".{suffix}" if suffix else "") not in _registry():
+    schema = _schema(*match.groups())
+    if schema is None:
         return True
-    schema = torch._C._get_schema(f"{space}::{name}", suffix)
     return any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
+
+
+def _full(space: str, name: str, overload: str) -> str:
+    """The name of an operator in torch's registry."""
+    return f"{space}::{name}" + ("" if overload == "default" else f".{overload}")
+
+
+def _schema(space: str, name: str, overload: str) -> Any:
+    """What torch's registry says of an operator; None where it has none of that name."""
+    full = _full(space, name, overload)
+    return torch._C._get_schema(f"{space}::{name}", full.partition(".")[2]) if full in _registry() else None
 
 
 def _allowed(space: str, name: str, overload: str, full: str, arguments: Mapping[str, str]) -> bool:
@@ -105,7 +113,7 @@ def _allowed(space: str, name: str, overload: str, full: str, arguments: Mapping
         return True
     if name.endswith("_") and not name.startswith("__"):
         own = name[:-1]  # torch writes an op in place as this one and a copy
-        pure = f"{space}::{own}" + ("" if overload == "default" else f".{overload}")
+        pure = _full(space, own, overload)
         return pure in _registry() and _allowed(space, own, overload, pure, arguments)
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key(full, "CompositeImplicitAutograd"))
 

@@ -16,6 +16,7 @@ from ..shapes import check_axis, check_count, check_dtype
 from ..types import TensorType
 
 LEAST = float(np.finfo(np.float32).min)
+"""The least finite float32."""
 
 
 @dataclass(frozen=True)
