@@ -160,6 +160,11 @@ def peak_mib(server: Server) -> float:
     return int(peak) / 1024
 
 
+def stolen_ms() -> float:
+    """What the machine under this one has taken from all processors since the start."""
+    return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK") * 1e3
+
+
 def batch_ms(server: Server) -> float:
     """The mean time of a batch."""
     total, count = (server.metric_at_side(f"infc_compute_duration_seconds_{part}") for part in ("sum", "count"))
@@ -173,21 +178,53 @@ def test_an_honest_client_gets_every_answer_beside_64_hostile_connections(
     with running(serve_binary, make_bundle(Fixture(kind="embed")), "--metrics-port", "0") as server:
         honest(server, 0.5)
         alone = honest(server, seconds / 2)
+        before, stolen = server.metric_at_side("infc_requests_total"), stolen_ms()
         with attacked(server), Health(server) as health:
             beside = honest(server, seconds)
+            stolen = stolen_ms() - stolen
             longer = honest(server, seconds / 2, LONGER)
+        answered = server.metric_at_side("infc_requests_total") - before
         peak, batch = peak_mib(server), batch_ms(server)
         assert server.metric_at_side("infc_request_bytes") <= server.metric_at_side("infc_request_bytes_max")
         assert server.stop() == 0
         ceiling = ceiling_mib(server)
         print(
-            f"honest statuses {sorted(beside.statuses | longer.statuses)}; p99 alone {alone.p99_ms:.1f} ms, "
-            f"attacked {beside.p99_ms:.1f} ms, of {len(LONGER)} bytes {longer.p99_ms:.1f} ms; a batch {batch:.2f} ms; "
+            f"honest statuses {sorted(beside.statuses | longer.statuses)}; {answered:.0f} hostile and honest requests ended; p99 alone {alone.p99_ms:.1f} ms, "
+            f"attacked {beside.p99_ms:.1f} ms ({stolen:.0f} ms of processors stolen meanwhile), of {len(LONGER)} bytes {longer.p99_ms:.1f} ms; a batch {batch:.2f} ms; "
             f"health at worst {max(health.times) * 1e3:.1f} ms; peak {peak:.0f} MiB of {ceiling} MiB"
         )
         assert alone.statuses == beside.statuses == longer.statuses == {200}
         assert health.statuses == {200}, "saturation is never unreadiness"
         assert peak <= ceiling
+
+
+def test_large_requests_are_read_by_threads_of_their_own(serve_binary: Path, make_bundle: MakeBundle) -> None:
+    with running(serve_binary, make_bundle(Fixture(kind="embed"))) as server:
+
+        def ran_ns(name: str) -> int:
+            """What the threads of this name have run so far."""
+            tasks = Path(f"/proc/{server.process.pid}/task").iterdir()
+            (task,) = [task for task in tasks if (task / "comm").read_text().strip() == name]
+            return int((task / "schedstat").read_text().split()[0])
+
+        connection = server.connect()
+
+        def post(body: bytes) -> int:
+            connection.request("POST", "/infer", body, {"content-type": "application/json"})
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()[:1]) == (200, b"{")
+            return ran_ns("http-large")
+
+        begin = ran_ns("http-large")
+        assert post(HONEST) == post(HONEST) == begin
+        large = HONEST[:-1] + b" " * (1 << 19) + b"}"
+        first = post(large)
+        assert first > begin
+        # On the same connection: what is small comes back.
+        post(HONEST)
+        last = ran_ns("http-large")
+        assert post(HONEST) == post(HONEST) == last
+        assert post(large) > last
 
 
 def test_health_answers_on_its_own_port_while_the_threads_of_http_read_large_bodies(

@@ -15,6 +15,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -22,6 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::SocketFlags;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch};
 use tower_service::Service;
 
@@ -75,6 +77,8 @@ pub struct Serving {
     pub app: Arc<App>,
     pub router: Router,
     pub slots: Arc<Semaphore>,
+    /// Where small requests are read and answered, and where large ones are.
+    pub runtimes: [Handle; 2],
     pub registry: Arc<Registry>,
     /// Turns true when the listener closes.
     pub closing: watch::Receiver<bool>,
@@ -156,10 +160,38 @@ impl Accepted {
     async fn run(self, serving: &Serving) {
         let Some(slot) = slot(serving).await else { return };
         let present = Present(serving.registry.enter());
-        match self {
-            Accepted::Tcp(stream) => drop(tokio::spawn(connection(stream, serving.clone(), present, slot))),
-            Accepted::Unix(stream) => drop(tokio::spawn(connection(stream, serving.clone(), present, slot))),
-        }
+        let (entry, runtimes) = (Arc::clone(&present.0), serving.runtimes.clone());
+        let connection: BoxFuture<'static, ()> = match self {
+            Accepted::Tcp(stream) => Box::pin(connection(stream, serving.clone(), present, slot)),
+            Accepted::Unix(stream) => Box::pin(connection(stream, serving.clone(), present, slot)),
+        };
+        Moving { connection, entry, runtimes, bulky: false }.spawn();
+    }
+}
+
+/// A connection that goes to the threads of large requests while it reads or answers one, so that no small one is behind it.
+struct Moving {
+    connection: BoxFuture<'static, ()>,
+    entry: Arc<Entry>,
+    runtimes: [Handle; 2],
+    bulky: bool,
+}
+
+impl Moving {
+    fn spawn(mut self) {
+        let runtime = self.runtimes[usize::from(self.bulky)].clone();
+        drop(runtime.spawn(async move {
+            let ended = poll_fn(|cx| {
+                if self.entry.is_bulky() != self.bulky {
+                    return Poll::Ready(false);
+                }
+                self.connection.poll_unpin(cx).map(|()| true)
+            });
+            if !ended.await {
+                self.bulky = !self.bulky;
+                self.spawn();
+            }
+        }));
     }
 }
 
@@ -257,6 +289,7 @@ where
         None => stream.shutdown().await,
     };
     if ends.unread.load(Ordering::Acquire) || refusal.is_some() || matches!(result, Err(Some(_))) {
+        entry.is_bulky_now();
         linger(&mut stream, &entry).await;
     }
     drop((present, alive));

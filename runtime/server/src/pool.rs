@@ -31,8 +31,14 @@ const BYTE_NS: u64 = 2000;
 /// How much later than it came a piece of work has its turn, in multiples of its own time.
 const YIELDS: u64 = 16;
 
-/// How nice the threads of large bodies are to all others.
+/// How nice the threads of large requests are to all others.
 const NICE: i32 = 10;
+
+/// From now on this thread gives way to others.
+pub fn give_way() {
+    // To give way more is always allowed.
+    let _ = rustix::process::setpriority_process(None, NICE);
+}
 
 pub struct Pool {
     quick: Arc<Lane>,
@@ -42,7 +48,7 @@ pub struct Pool {
 impl Pool {
     /// Starts so many threads for each lane.
     pub fn new(threads: usize) -> Self {
-        Pool { quick: Lane::start("read", threads, 0), large: Lane::start("read-large", threads, NICE) }
+        Pool { quick: Lane::start("read", threads, || {}), large: Lane::start("read-large", threads, give_way) }
     }
 
     /// Of each lane: half the cores, since the model needs the others.
@@ -117,16 +123,13 @@ struct State {
 }
 
 impl Lane {
-    fn start(name: &str, threads: usize, nice: i32) -> Arc<Self> {
+    fn start(name: &str, threads: usize, begin: fn()) -> Arc<Self> {
         let threads = threads.max(1);
         let lane = Arc::new(Lane { threads, state: Mutex::default(), wake: Condvar::new() });
         for _ in 0..threads {
             let lane = Arc::clone(&lane);
             let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-                if nice != 0 {
-                    // To give way more is always allowed.
-                    let _ = rustix::process::setpriority_process(None, nice);
-                }
+                begin();
                 lane.work();
             });
             if let Err(error) = thread {

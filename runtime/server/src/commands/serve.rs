@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -11,6 +11,7 @@ use super::{Failure, Start, emit};
 use crate::app::App;
 use crate::cores;
 use crate::http::{Listener, Serving, accept};
+use crate::pool::give_way;
 use crate::protocols::{metrics_router, router};
 use crate::wire::budget::Budget;
 use crate::wire::registry::Registry;
@@ -27,25 +28,28 @@ const OTHER_FILES: usize = 64 + METRICS_SLOTS;
 /// Serves until SIGTERM or SIGINT; ends well once every accepted request is answered. A second signal ends it at once.
 pub fn serve(start: Start, stops: watch::Receiver<u32>) -> Result<(), Failure> {
     let default_threads = (cores::usable_cores() / 4).clamp(1, 4);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(start.settings.count("http_threads").unwrap_or(default_threads))
-        .max_blocking_threads(2)
-        .thread_name("http")
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::internal(format!("the runtime: {e}")))?;
+    let threads = start.settings.count("http_threads").unwrap_or(default_threads);
+    let requests = threads_of("http", threads, || {})?;
+    // What is large holds up nothing that is small.
+    let large = threads_of("http-large", threads, give_way)?;
     // Health and metrics have a thread of their own: what the others are busy with does not hold it up.
-    let side = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .max_blocking_threads(1)
-        .thread_name("side")
+    let side = threads_of("side", 1, || {})?;
+    let result = requests.block_on(run(start, stops, [&requests, &large, &side].map(|r| r.handle().clone())));
+    for runtime in [side, large, requests] {
+        runtime.shutdown_timeout(Duration::from_millis(100));
+    }
+    result
+}
+
+fn threads_of(name: &str, threads: usize, begin: fn()) -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(2)
+        .thread_name(name)
+        .on_thread_start(begin)
         .enable_all()
         .build()
-        .map_err(|e| Failure::internal(format!("the runtime of health and metrics: {e}")))?;
-    let result = runtime.block_on(run(start, stops, side.handle().clone()));
-    side.shutdown_timeout(Duration::from_millis(100));
-    runtime.shutdown_timeout(Duration::from_millis(100));
-    result
+        .map_err(|e| Failure::internal(format!("the threads called {name}: {e}")))
 }
 
 struct Open {
@@ -59,7 +63,7 @@ enum Kind {
     Metrics,
 }
 
-async fn run(start: Start, mut stops: watch::Receiver<u32>, side: Handle) -> Result<(), Failure> {
+async fn run(start: Start, mut stops: watch::Receiver<u32>, [small, large, side]: [Handle; 3]) -> Result<(), Failure> {
     let slots = slots(start.settings.count("max_connections").unwrap_or(4096));
     let open = listen(&start).await?;
     emit(&format!("{}\n", open.line))?;
@@ -78,6 +82,7 @@ async fn run(start: Start, mut stops: watch::Receiver<u32>, side: Handle) -> Res
             app: Arc::clone(&app),
             router: if serves_requests { requests.clone() } else { metrics.clone() },
             slots: Arc::clone(if serves_requests { &for_requests } else { &for_metrics }),
+            runtimes: if serves_requests { [small.clone(), large.clone()] } else { [side.clone(), side.clone()] },
             registry: Arc::clone(&registries[usize::from(!serves_requests)]),
             closing: on_close.clone(),
             alive: alive.clone(),

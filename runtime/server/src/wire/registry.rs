@@ -54,6 +54,7 @@ pub struct Entry {
     bytes: AtomicU64,
     held: AtomicUsize,
     large: AtomicBool,
+    bulky: AtomicBool,
     verdict: AtomicU8,
     waker: AtomicWaker,
     registry: Arc<Registry>,
@@ -99,6 +100,7 @@ impl Registry {
             bytes: AtomicU64::new(0),
             held: AtomicUsize::new(0),
             large: AtomicBool::new(false),
+            bulky: AtomicBool::new(false),
             verdict: AtomicU8::new(0),
             waker: AtomicWaker::new(),
             registry: Arc::clone(self),
@@ -254,6 +256,16 @@ impl Entry {
         if self.large.load(Ordering::Relaxed) { Class::Large } else { Class::Small }
     }
 
+    /// Whether so much is read or written that others should not have to wait for it: from where a request turns out to
+    /// be large, or what is left of a refused one is read, until its answer has gone.
+    pub fn is_bulky(&self) -> bool {
+        self.bulky.load(Ordering::Relaxed)
+    }
+
+    pub fn is_bulky_now(&self) {
+        self.bulky.store(true, Ordering::Relaxed);
+    }
+
     fn begin(&self, doing: Doing) {
         self.since.store(self.registry.now_us(), Ordering::Relaxed);
         self.doing.store(doing as u8, Ordering::Release);
@@ -281,6 +293,7 @@ impl Entry {
             let small = !self.large.load(Ordering::Relaxed);
             if small && held >= SHARE && budget.reserve(Class::Large, held) {
                 self.large.store(true, Ordering::Relaxed);
+                self.is_bulky_now();
                 budget.release(Class::Small, held);
                 continue;
             }
@@ -344,6 +357,7 @@ impl Entry {
     /// Everything that was to be written is.
     pub fn is_flushed(&self) {
         if self.doing() == Doing::Writing {
+            self.bulky.store(false, Ordering::Relaxed);
             self.begin(Doing::Idle);
         }
     }
