@@ -82,7 +82,7 @@ KEYWORDS: tuple[Keyword, ...] = (
     Keyword("source", ("model",), "source:source", ("nan:nan allowed",), required=True,
         help="where the model comes from; a weight that is NaN or infinite is refused unless allowed",
         honoured="huggingface, torch, export"),
-    Keyword("task", ("model",), "task:task", default="tensor", honoured="tensor, embed",
+    Keyword("task", ("model",), "task:task", default="tensor", honoured="tensor, embed, classify, rerank",
         help="what the model is for; brings pre- and post-processing into the bundle"),
     Keyword("input", ("model",), "[foreign:string as] name:name : type:input",
         ("up to limit:limit", "policy:reject|truncate", "nan:nan allowed", "range range:number.."),
@@ -243,8 +243,8 @@ CALLS: dict[str, tuple[CallForm, ...]] = {
         CallForm("classify", (
             Option("labels", "path", help="a file with one label a line"),
             Option("top", "count", help="how many classes an answer names"),
-        ), bare=True, honoured=False, help="text or image to classes"),
-        CallForm("rerank", bare=True, honoured=False, help="query and document to a score"),
+        ), bare=True, help="text, or a pair of texts, to classes"),
+        CallForm("rerank", bare=True, help="query and document to a score"),
         CallForm("generate", bare=True, honoured=False, help="text to text, token by token"),
     ),
     "dataset": (

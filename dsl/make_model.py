@@ -266,7 +266,7 @@ def _check_inputs(making: Making, model: Model) -> None:
                 (f"add a line such as `task embed`: {tasks}",),
             )  # fmt: skip
     for thing in model.inputs:
-        if model.task.kind in ("embed", "generate") and thing.kind == "tensor" and texts:
+        if model.task.kind in ("embed", "classify", "generate") and thing.kind == "tensor" and texts:
             making.error(
                 "E0505",
                 f"with text, task {model.task.kind} has no other inputs",
@@ -279,6 +279,8 @@ def _check_inputs(making: Making, model: Model) -> None:
             making.error("E0505", "task rerank has the inputs `query` and `document`", model.inputs[0].at("name"))
     if model.task.kind == "embed" and len(texts) > 1:
         making.error("E0505", "task embed has one text input", texts[1].at("name"))
+    if model.task.kind == "classify" and len(texts) > 2:
+        making.error("E0505", "task classify has one text input, or two for pairs", texts[2].at("name"))
     if model.source.kind == "torch" and model.task.kind == "tensor" and not model.inputs:
         help = ("as in `input features: float32[batch, 64]`, one line for each parameter of forward",)
         making.error("E0306", f"model `{model.name}` has no inputs", making.collected.models[model.name], "", help)

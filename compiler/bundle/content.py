@@ -43,8 +43,8 @@ def bundle_content(
         "examples/run.c": HEADER / "examples" / "run.c",
         "examples/run.py": HEADER / "examples" / "run.py",
     }
-    if compiled.imported.embed is not None:
-        content["models/0/task/tokenizer.json"] = compiled.imported.embed.tokenizer
+    if compiled.imported.text is not None:
+        content["models/0/task/tokenizer.json"] = compiled.imported.text.tokenizer
     return content, ("serve", f"{VARIANT}/model.so")
 
 
@@ -61,10 +61,10 @@ def manifest_of(spec: Spec, model: Model, compiled: Compiled, machine: Machine, 
     graph, platform = compiled.imported.graph, machine.platform
     rows, tokens = batch_of(compiled.plan)
     batch = m.Batch(max_requests=rows, max_rows=rows, max_tokens=tokens, wait_s=0.0)
-    embed = compiled.imported.embed
+    text = compiled.imported.text
     parts = {
         "weights": compiled.weights.stat().st_size + compiled.library.stat().st_size,
-        "tokenizer": embed.tokenizer.stat().st_size if embed is not None else 0,
+        "tokenizer": text.tokenizer.stat().st_size if text is not None else 0,
         "workspaces": INSTANCES * arena_bytes(compiled.plan, batch.max_rows, batch.max_tokens),
     }
     body = largest_body(machine.hardware.memory_bytes, **parts)
@@ -119,21 +119,27 @@ def manifest_of(spec: Spec, model: Model, compiled: Compiled, machine: Machine, 
 
 
 def _task(compiled: Compiled) -> m.Task:
-    embed = compiled.imported.embed
-    if embed is None:
+    text = compiled.imported.text
+    if text is None:
         return m.Task(kind="tensor")
+    classifies = text.kind == "classify"
     return m.Task(
-        kind="embed",
+        kind=text.kind,
+        texts=list(text.texts),
         tokenizer="models/0/task/tokenizer.json",
-        limit=embed.limit,
-        overflow=embed.overflow,
-        truncation_side=embed.side,
-        prompt=embed.prompt,
-        prompts=dict(embed.prompts),
-        include_prompt=embed.include_prompt,
-        pooling=embed.pooling,
-        normalize=embed.normalize,
-        dimensions=list(embed.dimensions),
+        limit=text.limit,
+        overflow=text.overflow,
+        truncation_side=text.side,
+        segments=text.segments,
+        prompt=text.prompt,
+        prompts=dict(text.prompts),
+        include_prompt=text.include_prompt,
+        pooling=text.pooling,
+        normalize=text.normalize if text.kind == "embed" else None,
+        dimensions=list(text.dimensions),
+        labels=list(text.labels),
+        activation=text.activation,
+        top=text.top if classifies else None,
     )
 
 

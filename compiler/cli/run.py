@@ -82,7 +82,7 @@ def _run_arrays(bundle: Path, inputs: Sequence[str], model: str | None, threads:
             return loaded.run(arrays)
     except InferError as error:
         usage = error.kind == "CALLER" or error.code == CODE_NAN
-        takes_text = not inputs and any(m.task.kind == "embed" for m in manifest.models if model in (None, m.name))
+        takes_text = not inputs and any(m.task.kind != "tensor" for m in manifest.models if model in (None, m.name))
         raise InfcError(
             error.message,
             exit_code=Exit.USAGE if usage else Exit.INTERNAL,

@@ -15,9 +15,9 @@ from pathlib import Path
 from ...dsl.spec import Model
 from ..errors import missing_module
 from .errors import FrontendError
-from .imported import EmbedTask, Imported, Options, Reference
+from .imported import Imported, Options, Reference, TextTask
 
-__all__ = ["EmbedTask", "FrontendError", "Imported", "Options", "Reference", "load", "load_here"]
+__all__ = ["FrontendError", "Imported", "Options", "Reference", "TextTask", "load", "load_here"]
 
 LOADERS: dict[str, str] = {
     "huggingface": "huggingface",

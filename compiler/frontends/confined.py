@@ -6,6 +6,7 @@ The worker reads the model's own files, writes to a folder of its own, and start
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,8 @@ from typing import Any, cast, get_args
 from ...dsl.spec import Model, Policy, Pooling
 from ..sandbox.process import Bounds, Confined, Worker, printable
 from .answers import imported_from
-from .imported import EmbedTask, Imported, Options, Side, Tokenize
+from .heads import checked, read_labels
+from .imported import Activation, Imported, Options, Side, TextKind, TextTask, Tokenize
 from .pooling import PARTIAL
 from .sentence import MOST_PROMPT, MOST_PROMPTS, NO_PROMPTS
 from .spec_json import model_to_json
@@ -51,7 +53,7 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
         said = worker.ask({"do": "import", "model": model_to_json(model), "root": str(folder)})
         imported = imported_from(worker, said, owns=_under(roots), mapped=False)
         place, clean = _own_folder(options)
-        embed = _embed(said, place / path.name)
+        text = _text(said, place / path.name)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise worker.damaged(printable(str(error), 500)) from None
     except BaseException:
@@ -62,9 +64,18 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
         imported.close()
         clean()
 
-    tokenize = None if embed is None else _tokenize(worker, embed.limit)
+    tokenize = None if text is None else _tokenize(worker, text.limit)
     used = (*imported.used_files, path) if path.is_dir() else imported.used_files
-    return replace(imported, embed=embed, tokenize=tokenize, close=close, used_files=used)
+    if text is not None and model.task.labels is not None:
+        # Beside the model, where the worker does not read.
+        labels = Path(model.task.labels)
+        try:
+            text = replace(text, labels=read_labels(labels, len(text.labels)))
+        except BaseException:
+            close()
+            raise
+        used = (*used, labels)
+    return replace(imported, text=text, tokenize=tokenize, close=close, used_files=used)
 
 
 def _own_folder(options: Options) -> tuple[Path, Callable[[], None]]:
@@ -132,39 +143,50 @@ def _is_row(row: Any, limit: int) -> bool:
     return fits and all(type(n) is int and 0 <= n < 1 << 63 for c in lists for n in c)
 
 
-def _embed(said: Mapping[str, Any], place: Path) -> EmbedTask | None:
+def _text(said: Mapping[str, Any], place: Path) -> TextTask | None:
     """The task of an answer, checked; its tokenizer goes to the folder `place`. Raises ValueError, KeyError or TypeError."""
-    embed = said["embed"]
-    if embed is None:
+    text = said["text"]
+    if text is None:
         return None
-    tokenizer, limit, prompt = embed["tokenizer"], embed["limit"], embed["prompt"]
-    if not isinstance(tokenizer, str) or embed["side"] not in get_args(Side):
-        raise ValueError("the tokenizer cannot be used")
-    if type(limit) is not int or not 0 < limit < 1 << 31 or embed["overflow"] not in get_args(Policy):
-        raise ValueError("the limit of tokens cannot be used")
-    prompts: object = embed["prompts"]
+    fields = {f.name: text[f.name] for f in dataclasses.fields(TextTask)}
+    _check_words(text)
+    tokenizer, limit, top = text["tokenizer"], text["limit"], text["top"]
+    if not isinstance(tokenizer, str) or not _count(limit) or not _count(top):
+        raise ValueError("the tokenizer, the limit of tokens or the number of classes cannot be used")
+    prompts: object = text["prompts"]
     if not isinstance(prompts, dict) or len(cast("dict[str, Any]", prompts)) > MOST_PROMPTS + len(NO_PROMPTS):
         raise ValueError("the prompts cannot be used")
-    texts: list[object] = [prompt, *cast("dict[str, object]", prompts).values()]
-    fits = all(isinstance(t, str) and len(t) <= MOST_PROMPT for t in texts)
-    if not fits or embed["pooling"] not in get_args(Pooling):
-        raise ValueError("a prompt or the pooling cannot be used")
-    dimensions: object = embed["dimensions"]
-    if type(dimensions) is not list or not all(
-        type(n) is int and 0 < n < 1 << 31 for n in cast("list[Any]", dimensions)
-    ):
-        raise ValueError("the dimensions cannot be used")
+    lists: list[object] = [text["texts"], text["labels"], text["dimensions"]]
+    if not all(type(each) is list for each in lists):
+        raise ValueError("the texts, labels or dimensions cannot be used")
+    names, labels, dimensions = cast("list[list[Any]]", lists)
+    words: list[object] = [text["prompt"], *cast("dict[str, object]", prompts).values(), *names, *labels]
+    if not all(isinstance(word, str) and len(word) <= MOST_PROMPT for word in words):
+        raise ValueError("a prompt, a name or a label cannot be used")
+    if not all(map(_count, dimensions)) or not 1 <= len(names) <= 2 or top > max(1, len(labels)):
+        raise ValueError("the dimensions, the texts or the number of classes cannot be used")
+    checked(tuple(labels), "the task")
     place.mkdir(parents=True, exist_ok=True)
     (place / FILE).write_text(tokenizer, encoding="utf-8")
-    return EmbedTask(
-        tokenizer=place / FILE,
-        limit=limit,
-        overflow=embed["overflow"],
-        side=embed["side"],
-        prompt=prompt,
-        prompts=cast("dict[str, str]", prompts),
-        include_prompt=bool(embed["include_prompt"]),
-        pooling=embed["pooling"],
-        normalize=bool(embed["normalize"]),
-        dimensions=tuple(cast("list[int]", dimensions)),
-    )
+    fields |= {
+        "tokenizer": place / FILE,
+        "texts": tuple(names),
+        "dimensions": tuple(dimensions),
+        "labels": tuple(labels),
+    }
+    fields["segments"] = bool(text["segments"])
+    fields |= {"include_prompt": bool(text["include_prompt"]), "normalize": bool(text["normalize"])}
+    return TextTask(**fields)
+
+
+def _check_words(text: Mapping[str, Any]) -> None:
+    """Raises ValueError where a word is none of those that its field has."""
+    words = {"kind": TextKind, "side": Side, "overflow": Policy, "pooling": Pooling, "activation": Activation}
+    for name, known in words.items():
+        absent = name in ("pooling", "activation") and text[name] is None
+        if not absent and text[name] not in get_args(known):
+            raise ValueError(f"the {name} of the task cannot be used")
+
+
+def _count(value: object) -> bool:
+    return type(value) is int and 0 < value < 1 << 31

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,33 +46,19 @@ def open_session() -> Handle:
 def _tokenized(imported: Imported, request: Mapping[str, Any]) -> list[dict[str, list[int]]]:
     from ..measure.rows import tokenize_rows
 
-    assert imported.embed is not None
-    embed = imported.embed
-    return tokenize_rows(embed, request["texts"], request["truncate"], int(request["first"]))
+    assert imported.text is not None
+    return tokenize_rows(imported.text, request["texts"], request["truncate"], int(request["first"]))
 
 
 def _said(imported: Imported, folder: Path) -> dict[str, Any]:
-    embed = imported.embed
+    text = imported.text
     return {
         "graph": write_graph(imported.graph, folder),
         "mlir": imported.mlir,
         "used_files": [str(f.absolute()) for f in imported.used_files],
         "notes": list(imported.notes),
         "layers": imported.layers is not None,
-        "embed": None
-        if embed is None
-        else {
-            "tokenizer": embed.tokenizer.read_text(encoding="utf-8"),
-            "limit": embed.limit,
-            "overflow": embed.overflow,
-            "side": embed.side,
-            "prompt": embed.prompt,
-            "prompts": dict(embed.prompts),
-            "include_prompt": embed.include_prompt,
-            "pooling": embed.pooling,
-            "normalize": embed.normalize,
-            "dimensions": list(embed.dimensions),
-        },
+        "text": None if text is None else {**asdict(text), "tokenizer": text.tokenizer.read_text(encoding="utf-8")},
     }
 
 

@@ -20,7 +20,7 @@ import torch
 import transformers
 from torch import nn
 
-from ...dsl.spec import Model, Policy
+from ...dsl.spec import Model
 from ..errors import InfcError
 from ..ir.dims import Range
 from ..ir.graph import Array, Graph, InputSpec, Weight
@@ -35,18 +35,18 @@ from .fx_export import export_module, flatten_outputs
 from .hub import snapshot
 from .image_size import PROCESSOR, image_field
 from .import_mlir import import_program, tensor_weight
-from .imported import EmbedTask, Imported, Options, Reference
+from .imported import Imported, Options, Reference
 from .layers import recorded
 from .places import placed_weight
 from .pooling import PARTIAL, append_pooling, pool
-from .sentence import Settings, read_json, read_settings, shorter
+from .sentence import Settings, read_json
 from .sources import model_source
-from .text import library_text, silent
+from .text import Text, library_text, silent
+from .text_task import HIDDEN, pairs, picked_output, segment_notes, settings_of, task_of, text_kind
 from .to_mlir import Program, to_mlir
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 DEFAULT_TOKENS = 512
-HIDDEN = "last_hidden_state"
 
 
 @dataclass(frozen=True)
@@ -62,34 +62,28 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     """The model of a Hugging Face folder, imported. Raises FrontendError."""
     source = source_folder(model)
     config = read_config(source)
-    embed = model.task.kind == "embed"
-    settings = read_settings(source, model.task) if embed else Settings()
-    loaded = load_module(source, config, base=embed)
+    kind = text_kind(model)
+    settings = Settings() if kind is None else settings_of(model, kind, source)
+    loaded = load_module(source, config, base=kind == "embed")
     fields = fields_of(model, loaded.module, source)
-    text = library_text(source, config, settings, fields[0].spec.maximum, options.work) if embed else None
+    text: Text | None = None
+    if kind is not None:
+        text = library_text(source, config, settings, fields[0].spec.maximum, options.work, pairs=pairs(model))
     limits = bounds_of(model, tuple(fields)) | token_bounds(model, fields, loaded.module, text and text.limit)
-    program, plain = _traced(loaded.module, fields, limits, HIDDEN if embed else None, str(folder))
+    program, plain = _traced(loaded.module, fields, limits, picked_output(kind), str(folder))
     loader = _Weights(loaded.checkpoint)
-    graph = import_program(program, model.name, loader=loader, expected=() if embed else expected_outputs(model))
+    expected = () if kind else expected_outputs(model)
+    graph = import_program(program, model.name, loader=loader, expected=expected)
     _check_missing(graph, loaded, source)
     unused = check_module(loaded.module, set(program.weights), source.name, nan_allowed=model.source.nan_allowed)
     outputs = program.exported.outputs
-    task: EmbedTask | None = None
-    policies: list[Policy] = [i.policy for i in model.inputs if i.kind == "text"]
-    if text is not None:
-        graph = append_pooling(graph, settings.pooling, settings.normalize, partial=not settings.include_prompt)
-        task = EmbedTask(
-            tokenizer=text.tokenizer,
-            limit=graph.dims["tokens"][1],
-            overflow=policies[0] if policies else "reject",
-            side=text.side,
-            prompt=settings.prompt,
-            prompts=settings.prompts,
-            include_prompt=settings.include_prompt,
-            pooling=settings.pooling,
-            normalize=settings.normalize,
-            dimensions=shorter(config, graph.outputs[0][1].type.shape[-1], source.name),
-        )
+    pooled = settings if kind == "embed" else None
+    if pooled is not None:
+        graph = append_pooling(graph, pooled.pooling, pooled.normalize, partial=not pooled.include_prompt)
+    task, more = None, ()
+    if kind is not None and text is not None:
+        task = task_of(model, kind, graph, text, settings, config, source)
+        more = segment_notes(model, text, graph)
     used = {
         source / "config.json",
         *loaded.checkpoint.files,
@@ -101,12 +95,12 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     return Imported(
         graph=graph,
         mlir=program.text(),
-        reference=_reference(loaded.module, fields, outputs, graph, settings if embed else None),
+        reference=_reference(loaded.module, fields, outputs, graph, pooled),
         layers=_layers(loaded.module, fields),
         used_files=tuple(sorted(used)),
-        embed=task,
+        text=task,
         close=text.close if text is not None else lambda: None,
-        notes=(*plain, *loader.notes(), *unused),
+        notes=(*plain, *more, *loader.notes(), *unused),
     )
 
 
@@ -306,8 +300,8 @@ def fields_of(model: Model, module: Any, folder: Path) -> list[Field]:
             )
         renamed = replace(ours, name=given.name, shape=given.shape)
         fields[fields.index(ours)] = renamed
-    if model.task.kind == "embed" and main != "input_ids":
-        raise FrontendError(f"`task embed` needs a model of text, and {type(module).__name__} takes {main}")
+    if model.task.kind != "tensor" and main != "input_ids":
+        raise FrontendError(f"`task {model.task.kind}` needs a model of text, and {type(module).__name__} takes {main}")
     return fields
 
 

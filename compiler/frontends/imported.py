@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,8 @@ from ...dsl.spec import Policy, Pooling
 from ..ir.graph import Array, Graph
 
 Side = Literal["left", "right"]
+TextKind = Literal["embed", "classify", "rerank"]
+Activation = Literal["softmax", "sigmoid", "none"]
 Tokenize = Callable[[Sequence[str], bool], list[dict[str, list[int]]]]
 """Texts, and whether they are cut at the limit -> input_ids, attention_mask, token_type_ids and pooling_mask of each."""
 Reference = Callable[[Mapping[str, Array]], dict[str, Array]]
@@ -18,34 +20,44 @@ Reference = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 
 @dataclass(frozen=True)
-class EmbedTask:
-    """`task embed`, resolved. `limit` counts special tokens too; `tokenizer` is the tokenizer.json that the folder's library
-    made, `side` where a text that is too long is cut; `prompt` stands before each text, unless a request asks for another,
-    one of `prompts` by its name, say; without `include_prompt` its tokens are not pooled."""
+class TextTask:
+    """A task of texts, resolved. `texts`: the names under which a request gives its text, or a pair; `limit` counts special
+    tokens too; `tokenizer` is the tokenizer.json that the folder's library made, `side` where a text that is too long is cut (of
+    a pair, the longer one first); without `segments` the model is not told which text of a pair a token is of.
 
+    Of `embed`: `prompt` stands before each text, unless a request asks for another, one of `prompts` by its name, say; without
+    `include_prompt` its tokens are not pooled; `dimensions`: fewer than it has, to which an embedding may be cut (Matryoshka).
+    Of `classify` and `rerank`: `activation` makes scores of logits; an answer names the `top` best of `labels`.
+    """
+
+    kind: TextKind
+    texts: tuple[str, ...]
     tokenizer: Path
     limit: int
     overflow: Policy
     side: Side
-    prompt: str
-    prompts: Mapping[str, str]
-    include_prompt: bool
-    pooling: Pooling
-    normalize: bool
+    segments: bool = True
+    prompt: str = ""
+    prompts: Mapping[str, str] = field(default_factory=dict[str, str])
+    include_prompt: bool = True
+    pooling: Pooling | None = None
+    normalize: bool = False
     dimensions: tuple[int, ...] = ()
-    """Fewer than it has, to which an embedding may be cut (Matryoshka)."""
+    labels: tuple[str, ...] = ()
+    activation: Activation | None = None
+    top: int = 1
 
 
 @dataclass(frozen=True)
 class Imported:
     """A model, imported. `used_files` are those that the result depends on (for the cache key; of a folder, the names in it);
-    `embed` is None for `task tensor`; `notes` are for the build report. Call `close` when the reference is done with."""
+    `text` is None for `task tensor`; `notes` are for the build report. Call `close` when the reference is done with."""
 
     graph: Graph
     mlir: str
     reference: Reference
     used_files: tuple[Path, ...]
-    embed: EmbedTask | None = None
+    text: TextTask | None = None
     notes: tuple[str, ...] = ()
     close: Callable[[], None] = lambda: None
     layers: Reference | None = None
@@ -58,7 +70,7 @@ class Imported:
     @property
     def tokenizer(self) -> Path | None:
         """The tokenizer file that goes into the bundle."""
-        return self.embed.tokenizer if self.embed is not None else None
+        return self.text.tokenizer if self.text is not None else None
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,15 @@ _WHOLE: dict[str, tuple[Any, ...]] = {
     "__version__": _ANY, "prompts": _ANY, "default_prompt_name": _ANY, "similarity_fn_name": _ANY,
     "model_type": (None, "SentenceTransformer"), "truncate_dim": (None,),
 }  # fmt: skip
+_CROSS_TRANSFORMER = _TRANSFORMER | {
+    "transformer_task": ("sequence-classification",), "module_output_name": (None, "scores"),
+    "modality_config": (None, {"text": {"method": "forward", "method_output_name": "logits"}}),
+}  # fmt: skip
+_CROSS: dict[str, tuple[Any, ...]] = {
+    "__version__": _ANY, "activation_fn": _ANY, "prompts": _NOTHING, "default_prompt_name": (None,),
+    "model_type": (None, "CrossEncoder"), "keep_in_fp32_modules": (None, []),
+}  # fmt: skip
+"""The same of a CrossEncoder's folder."""
 _POOLING: dict[str, tuple[Any, ...]] = {
     "word_embedding_dimension": _ANY, "embedding_dimension": _ANY, "pooling_mode": _ANY, "include_prompt": _ANY,
 }  # fmt: skip
@@ -64,6 +73,8 @@ class Settings:
     limit: int | None = None
     lower: bool = False
     files: tuple[Path, ...] = ()
+    activation: object = None
+    """What a CrossEncoder's folder names, unchecked."""
 
 
 def read_settings(folder: Path, task: Task) -> Settings:
@@ -71,8 +82,6 @@ def read_settings(folder: Path, task: Task) -> Settings:
     files: list[Path] = []
     pooling: Pooling | None = None
     normalize: bool | None = None
-    limit: int | None = None
-    lower = False
     prompts, prompt = dict(NO_PROMPTS), ""
     include_prompt = True
     modules = folder / "modules.json"
@@ -98,20 +107,7 @@ def read_settings(folder: Path, task: Task) -> Settings:
                 "with Normalize behind it or not",
                 hint='write `task embed(pooling = …)`, or use `torch("file.py:factory")` with the whole model',
             )
-    for name in ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json"):
-        path = folder / name
-        if path.is_file():
-            files.append(path)
-            said = read_json_file(path, dict)
-            _check_known(folder, path, said, _TRANSFORMER)
-            found, lower = said.get("max_seq_length"), said.get("do_lower_case") or False
-            if type(lower) is not bool:
-                raise FrontendError(
-                    f"{folder.name}/{name}: do_lower_case is {lower!r:.60}, and true or false is needed"
-                )
-            if found is not None and (type(found) is not int or not 0 <= found <= MOST_TOKENS):
-                raise FrontendError(f"{folder.name}/{name}: max_seq_length is {found!r:.60}, and a count is needed")
-            limit = found or None
+    limit, lower = _transformer(folder, files, _TRANSFORMER)
     path = folder / "config_sentence_transformers.json"
     if path.is_file():
         files.append(path)
@@ -128,6 +124,52 @@ def read_settings(folder: Path, task: Task) -> Settings:
         lower=lower,
         files=tuple(files),
     )
+
+
+def read_cross_settings(folder: Path) -> Settings:
+    """What a folder of a classifier or reranker says in sentence-transformers' files, where a CrossEncoder saved it. Raises
+    FrontendError for what is not supported."""
+    files: list[Path] = []
+    activation: object = None
+    modules = folder / "modules.json"
+    if modules.is_file():
+        files.append(modules)
+        rows = _module_rows(folder, read_json_file(modules, list))
+        if rows != [("Transformer", "")]:
+            raise FrontendError(
+                f"{folder.name}/modules.json lists {', '.join(k for k, _ in rows)[:200] or 'nothing'}, and a classifier or "
+                "reranker is one Transformer in the folder itself",
+                hint="with Pooling behind it, it is an encoder: write `task embed`",
+            )
+    limit, lower = _transformer(folder, files, _CROSS_TRANSFORMER)
+    path = folder / "config_sentence_transformers.json"
+    if path.is_file():
+        files.append(path)
+        said = read_json(path)
+        _check_known(folder, path, said, _CROSS)
+        activation = said.get("activation_fn")
+    return Settings(limit=limit, lower=lower, files=tuple(files), activation=activation)
+
+
+def _transformer(folder: Path, files: list[Path], known: Mapping[str, tuple[Any, ...]]) -> tuple[int | None, bool]:
+    """max_seq_length and do_lower_case of sentence_bert_config.json, or an older name of it. Raises FrontendError."""
+    limit: int | None = None
+    lower = False
+    for name in ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json"):
+        path = folder / name
+        if path.is_file():
+            files.append(path)
+            said = read_json_file(path, dict)
+            _check_known(folder, path, said, known)
+            found, lower = said.get("max_seq_length"), said.get("do_lower_case") or False
+            if type(lower) is not bool:
+                raise FrontendError(
+                    f"{folder.name}/{name}: do_lower_case is {lower!r:.60}, and true or false is needed"
+                )
+            if found is not None and (type(found) is not int or not 0 <= found <= MOST_TOKENS):
+                raise FrontendError(f"{folder.name}/{name}: max_seq_length is {found!r:.60}, and a count is needed")
+            limit = found or None
+    return limit, lower
 
 
 def _prompts(where: str, said: Mapping[str, Any]) -> tuple[dict[str, str], str]:

@@ -42,20 +42,28 @@ TEXTS = 200
 @dataclass(frozen=True)
 class Text:
     """`tokenizer`: the file; `limit`: tokens that the library takes (None: it has no limit); `files`: what was read; `close`
-    removes the tokenizer where it lies in a temporary folder."""
+    removes the tokenizer where it lies in a temporary folder; `segments`: whether the library tells a model which text of a pair a
+    token is of."""
 
     tokenizer: Path
     limit: int | None
     side: Side
     files: tuple[Path, ...]
     close: Callable[[], None]
+    segments: bool
 
 
 def library_text(
-    folder: Path, config: Mapping[str, Any], said: Settings, maximum: float | None, work: Path | None
+    folder: Path,
+    config: Mapping[str, Any],
+    said: Settings,
+    maximum: float | None,
+    work: Path | None,
+    *,
+    pairs: bool = False,
 ) -> Text:
     """The tokenizer of the folder, written below `work` (None: a folder of its own). `maximum`: the greatest id that the
-    model has an embedding for.
+    model has an embedding for; `pairs`: whether texts come two by two.
 
     Raises FrontendError where there is none, the library refuses it, or it has no form that a server can read.
     """
@@ -64,7 +72,7 @@ def library_text(
     sources = [folder / name for name in SOURCES if (folder / name).is_file()]
     if not sources:
         raise FrontendError(
-            f"{folder.name} has no tokenizer.json, which `task embed` needs",
+            f"{folder.name} has no tokenizer.json, which a task of text needs",
             hint="save it with `AutoTokenizer.from_pretrained(...).save_pretrained(folder)`",
         )
     if sources[0].name == FILE:
@@ -107,8 +115,10 @@ def library_text(
     if type(longest) not in (int, float) or longest <= 0:
         raise FrontendError(f"{folder.name}/{SETTINGS[0]}: model_max_length is {longest!r:.60}, and a count is needed")
     most = _limit(longest, config, given=said.limit is not None)
-    _compare(made, place / FILE, side, most)
-    return Text(place / FILE, most, side, (*sources, *settings), holder.cleanup if holder else lambda: None)
+    _compare(made, place / FILE, side, most, pairs)
+    segments = "token_type_ids" in made.model_input_names
+    close = holder.cleanup if holder else lambda: None
+    return Text(place / FILE, most, side, (*sources, *settings), close, segments)
 
 
 def _limit(said: float, config: Mapping[str, Any], *, given: bool) -> int | None:
@@ -120,12 +130,22 @@ def _limit(said: float, config: Mapping[str, Any], *, given: bool) -> int | None
     return table if limit is None else min(limit, table)
 
 
-def _compare(made: Any, path: Path, side: Side, limit: int | None) -> None:
-    """Raises FrontendError naming the first text of which the file makes other ids than the library."""
+def _compare(made: Any, path: Path, side: Side, limit: int | None, pairs: bool) -> None:
+    """Raises FrontendError naming the first text of which the file makes other ids (of a pair: or segments) than the
+    library."""
     ours = open_tokenizer(path, limit, side)
     cut: dict[str, Any] = {} if limit is None else {"truncation": True, "max_length": limit}
-    for text in texts(list(ours.get_vocab(with_added_tokens=True)), limit):
-        want, got = list(made(text, **cut)["input_ids"]), list(ours.encode(text).ids)
+    every = list(texts(list(ours.get_vocab(with_added_tokens=True)), limit))
+    # Each with its neighbour: short and long ones meet.
+    for number, text in enumerate(every):
+        if pairs:
+            other = every[number - 1]
+            # In lists: alone, the library takes an empty second text for none.
+            theirs, found = made([text], [other], return_token_type_ids=True, **cut), ours.encode(text, other)
+            want = list(zip(theirs["input_ids"][0], theirs["token_type_ids"][0], strict=True))
+            got = list(zip(found.ids, found.type_ids, strict=True))
+        else:
+            want, got = list(made(text, **cut)["input_ids"]), list(ours.encode(text).ids)
         if want != got:
             raise FrontendError(
                 f"{shown(path)} makes other tokens of {text[:60]!r} than {type(made).__name__} of transformers: "

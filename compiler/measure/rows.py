@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ...dsl.spec import DataSet, Model
 from ..errors import InfcError
-from ..frontends import EmbedTask, Imported
+from ..frontends import Imported, TextTask
 from ..frontends.files import open_regular, parse_json
 from ..frontends.pooling import PARTIAL
 from ..frontends.pt2 import Refused
@@ -58,14 +58,15 @@ class Rows:
 
 def read_rows(data: DataSet, model: Model, imported: Imported) -> Rows:
     """The first `rows` rows of data. Raises InfcError (exit 2) that names the file, the line or array, and what would fit."""
-    if imported.embed is not None:
-        embed = imported.embed
+    if (task := imported.text) is not None:
+        if len(task.texts) > 1:
+            raise InfcError(f"{data.written}: data of pairs ({', '.join(task.texts)}) is not read yet")
         texts = read_texts(data)
-        truncate = embed.overflow == "truncate"
+        truncate = task.overflow == "truncate"
         found = (
             imported.tokenize(texts, truncate)
             if imported.tokenize is not None
-            else tokenize_rows(embed, texts, truncate)
+            else tokenize_rows(task, texts, truncate)
         )
         return Rows(tuple(_as_requests(found, imported.graph)))
     if data.kind == "npz":
@@ -126,18 +127,18 @@ def read_texts(data: DataSet) -> list[str]:
     return texts
 
 
-def tokenize_rows(embed: EmbedTask, texts: Sequence[str], truncate: bool, first: int = 1) -> list[dict[str, list[int]]]:
+def tokenize_rows(task: TextTask, texts: Sequence[str], truncate: bool, first: int = 1) -> list[dict[str, list[int]]]:
     """input_ids, attention_mask and token_type_ids of each text behind the prompt, and pooling_mask where the prompt's tokens
     are not pooled. `first` is the number of the first text.
 
     Raises InfcError where a text has more tokens than the limit and is not to be truncated.
     """
-    limit = embed.limit
-    tokenizer = open_tokenizer(embed.tokenizer, limit if truncate else None, embed.side)
-    left_out = 0 if embed.include_prompt else prompt_tokens(tokenizer, embed.prompt)
+    limit = task.limit
+    tokenizer = open_tokenizer(task.tokenizer, limit if truncate else None, task.side)
+    left_out = 0 if task.include_prompt else prompt_tokens(tokenizer, task.prompt)
     found: list[dict[str, list[int]]] = []
     for number, text in enumerate(texts, first):
-        encoded = tokenizer.encode(embed.prompt + text)
+        encoded = tokenizer.encode(task.prompt + text)
         if len(encoded.ids) > limit:
             raise InfcError(
                 f"text {number} has {len(encoded.ids)} tokens, and the limit is {limit}",
@@ -147,10 +148,10 @@ def tokenize_rows(embed: EmbedTask, texts: Sequence[str], truncate: bool, first:
             {
                 "input_ids": list(encoded.ids),
                 "attention_mask": list(encoded.attention_mask),
-                "token_type_ids": list(encoded.type_ids),
+                "token_type_ids": list(encoded.type_ids) if task.segments else [0] * len(encoded.ids),
             }
         )
-        if not embed.include_prompt:
+        if not task.include_prompt:
             found[-1][PARTIAL] = [int(at >= left_out) for at in range(len(encoded.ids))]
     return found
 

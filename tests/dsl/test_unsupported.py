@@ -47,7 +47,6 @@ def test_what_build_honours_is_not_refused(text: str) -> None:
     [
         (FRAUD.replace('torch("model.py:make")', 'onnx("m.onnx")'), "source onnx"),
         (FRAUD.replace('torch("model.py:make")', 'jax("m.py:f")'), "source jax"),
-        (EMBED.replace("task embed", "task classify"), "task classify"),
         (EMBED.replace("task embed", "task generate"), "task generate"),
         (FRAUD.replace("float32[batch, 64]", "image(jpeg)"), "image input"),
         (FRAUD + "traffic { rate 5 req/s, burst 2x for 1 s every 9 s }", "`burst`"),

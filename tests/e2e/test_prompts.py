@@ -73,8 +73,8 @@ def test_a_prompt_that_is_not_pooled(tmp_path: Path, pooling: str) -> None:
     checked = check_file(spec(tmp_path)).spec
     assert checked is not None
     imported = load(checked.models[0], tmp_path, Options(work=tmp_path / "work"))
-    assert imported.embed is not None
-    rows = tokenize_rows(imported.embed, TEXTS, truncate=True)
+    assert imported.text is not None
+    rows = tokenize_rows(imported.text, TEXTS, truncate=True)
     assert rows[0]["pooling_mask"][:4] == [0, 0, 0, 1], "[CLS] green a"
     for row, expected in zip(rows, want, strict=True):
         inputs = {name: np.asarray([ids]) for name, ids in row.items() if name in imported.graph.input_specs}

@@ -136,7 +136,7 @@ def answer(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     folder = tmp_path_factory.mktemp("answer")
     found = load_here(model_of("bert", bert), bert.parent)
     said = {
-        "graph": write_graph(found.graph, folder), "mlir": "module", "notes": [], "layers": True, "embed": None,
+        "graph": write_graph(found.graph, folder), "mlir": "module", "notes": [], "layers": True, "text": None,
         "used_files": [str(f) for f in found.used_files],
     }  # fmt: skip
     return folder, json.loads(json.dumps(said))
@@ -298,9 +298,11 @@ def test_many_mutated_answers_are_refused_or_are_graphs(answer: tuple[Path, dict
     assert fuzz_answers(*answer, bert, int(os.environ.get("INFC_FUZZ", "5000")), 1) > 1000
 
 
-EMBED: dict[str, Any] = {
-    "tokenizer": "{}", "limit": 16, "overflow": "reject", "side": "right", "prompt": "", "pooling": "mean", "normalize": True,
-    "prompts": {"query": "q: "}, "include_prompt": True, "dimensions": [8],
+TASK: dict[str, Any] = {
+    "kind": "embed", "texts": ["text"], "tokenizer": "{}", "limit": 16, "overflow": "reject", "side": "right", "prompt": "",
+    "pooling": "mean", "normalize": True, "prompts": {"query": "q: "}, "include_prompt": True, "dimensions": [8],
+    "labels": ["a", "b"], "activation": None, "top": 2,
+    "segments": True,
 }  # fmt: skip
 
 
@@ -311,12 +313,15 @@ EMBED: dict[str, Any] = {
         ("side", None), ("prompt", 1), ("prompt", "x" * 70_000), ("pooling", "x"), ("pooling", []),
         ("prompts", None), ("prompts", ["a"]), ("prompts", {"a": 5}), ("prompts", {"a": "x" * 70_000}),
         ("prompts", {str(n): "" for n in range(300)}), ("dimensions", None), ("dimensions", [0]), ("dimensions", ["a"]),
+        ("kind", "tensor"), ("kind", None), ("texts", []), ("texts", ["a", "b", "c"]), ("texts", [1]), ("texts", "ab"),
+        ("labels", None), ("labels", [1, 2]), ("labels", ["a", "x" * 300]), ("labels", ["a", "a"]), ("activation", "x"),
+        ("top", 0), ("top", 3), ("top", None),
     ],
 )  # fmt: skip
 def test_a_task_that_cannot_be_used_is_refused(tmp_path: Path, key: str, value: Any) -> None:
-    taken = confined._embed({"embed": EMBED}, tmp_path / "m")
+    taken = confined._text({"text": TASK}, tmp_path / "m")
     assert taken is not None
     assert taken.tokenizer.read_text() == "{}"
     assert taken.tokenizer.is_relative_to(tmp_path), "in a folder that the worker cannot write"
-    with pytest.raises((ValueError, KeyError, TypeError)):
-        confined._embed({"embed": {**EMBED, key: value}}, tmp_path / "n")
+    with pytest.raises((ValueError, KeyError, TypeError, FrontendError)):
+        confined._text({"text": {**TASK, key: value}}, tmp_path / "n")

@@ -307,8 +307,8 @@ def sentence(folder: Path) -> Path:
 
 def test_embed_takes_what_the_folder_says_and_the_spec_overrides(sentence: Path, tmp_path: Path) -> None:
     said = load(embed_model(sentence, limit=None), tmp_path)
-    assert said.embed is not None
-    assert (said.embed.pooling, said.embed.normalize, said.embed.limit, said.embed.overflow) == (
+    assert said.text is not None
+    assert (said.text.pooling, said.text.normalize, said.text.limit, said.text.overflow) == (
         "cls",
         True,
         24,
@@ -320,8 +320,8 @@ def test_embed_takes_what_the_folder_says_and_the_spec_overrides(sentence: Path,
     assert {"modules.json", "tokenizer.json", "sentence_bert_config.json"} <= {f.name for f in said.used_files}
     task = Task(kind="embed", pooling="mean", normalize=False, prompt="query: ")
     other = load(embed_model(sentence, task, limit=12), tmp_path)
-    assert other.embed is not None
-    assert (other.embed.pooling, other.embed.normalize, other.embed.limit, other.embed.prompt) == (
+    assert other.text is not None
+    assert (other.text.pooling, other.text.normalize, other.text.limit, other.text.prompt) == (
         "mean",
         False,
         12,
@@ -410,5 +410,5 @@ def test_embed_needs_a_tokenizer_and_text(folder: Path, tmp_path: Path) -> None:
 def test_a_folder_without_settings_gets_mean_and_normalize(folder: Path, tmp_path: Path) -> None:
     save_tokenizer(folder)
     found = load(embed_model(folder, limit=None), tmp_path)
-    assert found.embed is not None
-    assert (found.embed.pooling, found.embed.normalize, found.embed.limit) == ("mean", True, 258)
+    assert found.text is not None
+    assert (found.text.pooling, found.text.normalize, found.text.limit) == ("mean", True, 258)

@@ -138,7 +138,13 @@ def _model(fixture: Fixture, library: Path, index: int) -> Json:
     describe: Json = json.loads(described.stdout)
     task: Json = {"kind": "tensor"}
     if fixture.kind == "embed":
-        task = {"kind": "embed", "tokenizer": f"models/{index}/task/tokenizer.json", "limit": 64, "overflow": "reject"}
+        task = {
+            "kind": "embed",
+            "texts": ["text"],
+            "tokenizer": f"models/{index}/task/tokenizer.json",
+            "limit": 64,
+            "overflow": "reject",
+        }
         task |= {"prompt": "", "pooling": "mean", "normalize": True}
     task |= fixture.task
     folder = f"models/{index}/variants/0"
@@ -192,7 +198,7 @@ def write_bundle(
     serve: Json = {"protocols": ["kserve", "openai"], "queue": 256, "deadline_s": 10.0, "threads": 1, "instances": 1}
     serve |= {"batch": {"max_requests": 8, "max_rows": 16, "max_tokens": 256, "wait_s": 0.0}, "max_body_bytes": 1 << 20}
     platform = {"os": "linux", "arch": arch, "glibc": "2.28"}
-    manifest: Json = {"format": 3, "infc": "0.1.0", "platform": platform, "models": entries, "files": files}
+    manifest: Json = {"format": 4, "infc": "0.1.0", "platform": platform, "models": entries, "files": files}
     manifest |= {"serve": serve, "traffic": None, "targets": [], "memory": {}}
     for fixture, _ in models:
         manifest["serve"] = manifest["serve"] | fixture.serve

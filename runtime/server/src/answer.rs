@@ -23,6 +23,8 @@ pub enum Form {
     Json,
     Base64,
     Binary,
+    /// Rows of at most so many characters.
+    Rows(u64),
 }
 
 /// Bytes of an answer beside its outputs: names of the model and fields, the request's id.
@@ -104,6 +106,7 @@ fn size_of<'a>(
                 (bytes(found) / 3).saturating_mul(4).saturating_add(rows.saturating_mul(128))
             }
             Form::Binary => bytes(found),
+            Form::Rows(each) => found.1.first().map_or(1, |n| *n as u64).saturating_mul(*each),
         };
         text = text.saturating_add(head).saturating_add(values);
     }

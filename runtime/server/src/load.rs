@@ -16,7 +16,8 @@ use crate::bundle::Damage;
 use crate::bundle::folder::Folder;
 use crate::bundle::golden::{Golden, Wrong, case_inputs, check_golden, read_golden};
 use crate::bundle::json::read_json;
-use crate::bundle::manifest::{Manifest, Model as ModelSpec, Task, Variant};
+use crate::bundle::manifest::{Manifest, Model as ModelSpec, Variant};
+use crate::bundle::task::Task;
 use crate::bundle::verify::{Files, open_files, verify_files};
 use crate::check_inputs::check_inputs;
 use crate::config::Settings;
@@ -110,7 +111,7 @@ pub fn load(folder: &Folder, manifest: &Manifest, settings: &Settings, metrics: 
     };
     let weights = sum(&mut chosen.iter().flat_map(|v| [&v.weights, &v.library]));
     let tokenizers = sum(&mut manifest.models.iter().filter_map(|m| match &m.task {
-        Task::Embed(says) => Some(&says.tokenizer),
+        Task::Text(says) => Some(&says.tokenizer),
         Task::Tensor => None,
     }));
     loaded.ceiling = Ceiling::new(weights, tokenizers, workspaces, Budgets::of(settings));
@@ -142,7 +143,7 @@ fn choose_variant(model: &ModelSpec) -> Result<&Variant, Damage> {
 }
 
 fn load_text(files: &Files, model: &ModelSpec) -> Result<Option<TextTask>, String> {
-    let Task::Embed(says) = &model.task else { return Ok(None) };
+    let Task::Text(says) = &model.task else { return Ok(None) };
     let path = &says.tokenizer;
     let file = files.get(path).ok_or_else(|| format!("{path} is not there"))?;
     let bytes = file.read().map_err(|e| format!("{path}: {e}"))?;

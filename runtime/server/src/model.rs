@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokenizers::Encoding;
+
 use crate::answer::{Symbols, symbols};
 use crate::bundle::MOST;
-use crate::bundle::manifest::{Model, Task};
+use crate::bundle::manifest::Model;
+use crate::bundle::task::{Gives, Task};
 use crate::check_inputs::{Cost, check_inputs};
 use crate::engine::{Inputs, Limits};
 use crate::finite::check_finite;
@@ -29,9 +32,11 @@ pub struct Served {
 /// One text of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Text {
-    Text(String),
+    Alone(String),
     /// Token ids, special tokens included.
     Ids(Vec<i64>),
+    /// The first text may be that of many pairs: it is held once, and tokenized once where they follow each other.
+    Pair(Arc<str>, String),
 }
 
 /// Texts already tokenized: one part of a request each.
@@ -44,6 +49,24 @@ pub struct Encoded {
 impl Served {
     pub fn is_text(&self) -> bool {
         self.text.is_some()
+    }
+
+    /// The names of a request's texts; none where it has tensors.
+    pub fn texts(&self) -> &[String] {
+        if let Task::Text(says) = &self.spec.task { &says.texts } else { &[] }
+    }
+
+    /// The names that a native request has.
+    pub fn input_names(&self) -> Vec<&str> {
+        match self.texts() {
+            [] => self.spec.inputs.iter().map(|input| input.name.as_str()).collect(),
+            texts => texts.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// What is made of the model's output.
+    pub fn gives(&self) -> &Gives {
+        if let Task::Text(says) = &self.spec.task { &says.gives } else { &Gives::Embedding }
     }
 
     /// Runs one request of tensors, given in the order of the model's inputs.
@@ -128,12 +151,26 @@ impl Served {
         let start = Instant::now();
         let mut parts = Vec::with_capacity(texts.len());
         let mut total = 0;
+        let mut before: Option<(Arc<str>, Encoding)> = None;
         for (index, text) in texts.into_iter().enumerate() {
             if index > 0 && Instant::now() >= due {
                 return Err(Refusal::new(Reason::Deadline, "the deadline passed before all texts were tokenized"));
             }
             let tokens = match text {
-                Text::Text(text) => task.encode(&text, &how),
+                Text::Alone(_) | Text::Ids(_) if self.texts().len() > 1 => {
+                    let text = format!("the model takes pairs of texts: {}", self.texts().join(" and "));
+                    return Err(Refusal::invalid(field(index), text));
+                }
+                Text::Pair(first, second) => {
+                    let same = before.take().filter(|(text, _)| Arc::ptr_eq(text, &first));
+                    let known = same.map_or_else(|| task.first_of_pair(&first), |(_, known)| Ok(known));
+                    known.and_then(|known| {
+                        let tokens = task.encode_pair(known.clone(), &second, &how);
+                        before = Some((first, known));
+                        tokens
+                    })
+                }
+                Text::Alone(text) => task.encode(&text, &how),
                 Text::Ids(_) if asked.prompt.is_some() => {
                     return Err(Refusal::invalid(
                         field(index),
@@ -221,7 +258,7 @@ pub fn splits_by_rows(spec: &Model) -> bool {
 pub fn engine_limits(spec: &Model, requests: usize, rows: usize, tokens: usize) -> Limits {
     let greatest = |dim: &Option<String>| dim.as_ref().and_then(|d| spec.dims.get(d)).map(|(_, high)| *high);
     let longest = match &spec.task {
-        Task::Embed(says) => greatest(&spec.length_dim).map(|high| high.min(says.limit)).unwrap_or(0),
+        Task::Text(says) => greatest(&spec.length_dim).map(|high| high.min(says.limit)).unwrap_or(0),
         Task::Tensor => greatest(&spec.length_dim).unwrap_or(0),
     };
     let unsplit = if splits_by_rows(spec) { 1 } else { greatest(&spec.batch_dim).unwrap_or(1) };

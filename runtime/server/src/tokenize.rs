@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use tokenizers::{Tokenizer, TruncationDirection};
+use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
 
-use crate::bundle::manifest::{Embed, Overflow, Side};
+use crate::bundle::task::{Overflow, Side, TextSpec};
 
 mod cut;
+mod pair;
 
 /// Ids and segment ids of one text, special tokens included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub enum TokenizeError {
     TooMuch {
         characters: usize,
         most: usize,
+        /// White space would not help.
+        whole: bool,
     },
     Failed(String),
 }
@@ -68,7 +71,10 @@ impl fmt::Display for TokenizeError {
                 let more = if *more { "more than " } else { "" };
                 write!(f, "the text has {more}{tokens} tokens, special tokens included, and the limit is {limit}")
             }
-            TokenizeError::TooMuch { characters, most } => write!(
+            TokenizeError::TooMuch { characters, most, whole: true } => {
+                write!(f, "the text has {characters} characters, and of each text of a pair at most {most} are taken")
+            }
+            TokenizeError::TooMuch { characters, most, .. } => write!(
                 f,
                 "the text has {characters} characters; at most {most} are taken, unless white space lets the text be cut \
                  and what is before the cut fills the limit of tokens"
@@ -87,7 +93,7 @@ const ALWAYS: usize = 1 << 16;
 
 pub struct TextTask {
     tokenizer: Tokenizer,
-    says: Embed,
+    says: TextSpec,
     /// Ids of special tokens.
     special: BTreeSet<u32>,
     /// Most characters of one text that are ever tokenized.
@@ -100,13 +106,15 @@ pub struct TextTask {
 
 impl TextTask {
     /// Loads the tokenizer. Its file's own truncation and padding are not used: the bundle's limit is the only one.
-    pub fn load(bytes: &[u8], says: &Embed) -> Result<Self, String> {
+    pub fn load(bytes: &[u8], says: &TextSpec) -> Result<Self, String> {
         let limit = says.limit;
         let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| e.to_string())?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
         let frame = frame(&tokenizer).map_err(|e| e.to_string())?;
-        if frame.0.len() + frame.1.len() > limit {
+        let between =
+            if says.texts.len() > 1 { tokenizer.get_post_processor().map_or(0, |p| p.added_tokens(true)) } else { 0 };
+        if between.max(frame.0.len() + frame.1.len()) > limit {
             return Err(format!("a limit of {limit} tokens leaves no room for the special tokens"));
         }
         // No token of the vocabulary spells more characters, so what is longer has more tokens than the limit (but for
@@ -215,7 +223,7 @@ impl TextTask {
     }
 
     fn too_much(&self, text: &str) -> TokenizeError {
-        TokenizeError::TooMuch { characters: text.chars().count(), most: self.most }
+        TokenizeError::TooMuch { characters: text.chars().count(), most: self.most, whole: false }
     }
 
     /// Tokens of a text cut to the limit, and how many there were.
@@ -231,15 +239,16 @@ impl TextTask {
             // Cut the text's own tokens and frame the rest, as the tokenizers library does with a truncation set.
             let mut bare = self.tokenizer.encode_fast(text, false).map_err(failed)?;
             let room = limit - self.frame.0.len() - self.frame.1.len();
-            let direction = match how.side {
-                Side::Left => TruncationDirection::Left,
-                Side::Right => TruncationDirection::Right,
-            };
-            bare.truncate(room, 0, direction);
+            bare.truncate(room, 0, direction(how.side));
             encoding = self.tokenizer.post_process(bare, None, true).map_err(failed)?;
         }
         let left_out = how.left_out.min(encoding.len());
-        Ok((Tokens { ids: widen(encoding.get_ids()), types: widen(encoding.get_type_ids()), left_out }, counted))
+        Ok((self.tokens(&encoding, left_out), counted))
+    }
+
+    fn tokens(&self, encoding: &Encoding, left_out: usize) -> Tokens {
+        let types = if self.says.segments { widen(encoding.get_type_ids()) } else { vec![0; encoding.len()] };
+        Tokens { ids: widen(encoding.get_ids()), types, left_out }
     }
 
     /// Ids that the caller tokenized, taken as they are. Where they are cut, special tokens around them are kept.
@@ -289,6 +298,13 @@ fn frame(tokenizer: &Tokenizer) -> tokenizers::Result<(Vec<i64>, Vec<i64>)> {
     Ok((ids[..from].to_vec(), ids[ids.len() - to..].to_vec()))
 }
 
+fn direction(side: Side) -> TruncationDirection {
+    match side {
+        Side::Left => TruncationDirection::Left,
+        Side::Right => TruncationDirection::Right,
+    }
+}
+
 /// A name for messages.
 fn short(name: &str) -> String {
     name.chars().take(64).collect()
@@ -299,11 +315,11 @@ fn widen(ids: &[u32]) -> Vec<i64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     /// Words of one letter; [CLS] = 1, [SEP] = 2; the file itself truncates to 3 and pads to 8.
-    const FILE: &str = r###"{"version": "1.0",
+    pub const FILE: &str = r###"{"version": "1.0",
         "truncation": {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0},
         "padding": {"strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0,
                     "pad_token": "[PAD]"},
@@ -328,16 +344,17 @@ mod tests {
         }
     }
 
-    fn says(overflow: Overflow, limit: usize, prompt: &str) -> Embed {
+    pub fn says(overflow: Overflow, limit: usize, prompt: &str) -> TextSpec {
         let prompts =
             [("query", "d "), ("passage", "b c "), ("document", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-        Embed {
+        TextSpec {
             limit,
             overflow,
             prompt: prompt.into(),
             prompts: prompts.into(),
             include_prompt: false,
-            ..Embed::default()
+            segments: true,
+            ..TextSpec::default()
         }
     }
 
@@ -363,7 +380,7 @@ mod tests {
     #[test]
     fn a_text_may_be_cut_on_its_left() {
         let task = |overflow| {
-            let says = Embed { truncation_side: Side::Left, ..says(overflow, 4, "") };
+            let says = TextSpec { truncation_side: Side::Left, ..says(overflow, 4, "") };
             Tried(TextTask::load(FILE.as_bytes(), &says).unwrap())
         };
         assert_eq!(task(Overflow::Truncate).encode("a b c d").unwrap().ids, [1, 5, 6, 2]);
@@ -384,7 +401,7 @@ mod tests {
         assert_eq!(task(Overflow::Reject, 5, "").encode(&sparse).unwrap().ids, [1, 3, 4, 2]);
         let solid = "a".repeat(70_000);
         let refused = task(Overflow::Truncate, 5, "").encode(&solid).unwrap_err();
-        assert_eq!(refused, TokenizeError::TooMuch { characters: 70_000, most: ALWAYS });
+        assert_eq!(refused, TokenizeError::TooMuch { characters: 70_000, most: ALWAYS, whole: false });
         assert!(task(Overflow::Truncate, 5, "").encode(&solid[..ALWAYS]).is_ok());
     }
 

@@ -1,8 +1,9 @@
-//! `manifest.json`, format 3, and `manifest.sha256` beside it.
+//! `manifest.json`, format 4, and `manifest.sha256` beside it.
 //!
 //! **Rule**: a key that is not known is refused, so a key is only ever added (or its meaning changed) together with a new
 //! `FORMAT`, here and in `compiler/bundle/manifest.py`. Format 2 added `nan_allowed` to outputs, and
-//! `manifest.sha256`; format 3 a task's prompts and dimensions. Fields with an underscore are of the format, but of no use here.
+//! `manifest.sha256`; format 3 a task's prompts and dimensions, format 4 its texts,
+//! labels and scores. Fields with an underscore are of the format, but of no use here.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +14,11 @@ use super::Damage;
 use super::folder::Folder;
 use super::json::read_json;
 use super::sense::check;
+use super::task::Task;
 use crate::tensor::{InputSpec, OutputSpec};
 
 /// The format that this server reads.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// Bytes of one chunk of a file's digest.
 pub const CHUNK: u64 = 4 << 20;
@@ -89,107 +91,6 @@ pub struct Model {
 
 fn first_version() -> String {
     "1".into()
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "TaskFields")]
-pub enum Task {
-    Tensor,
-    Embed(Embed),
-}
-
-/// What stands around a model of text.
-#[derive(Clone, Debug, Default)]
-pub struct Embed {
-    pub tokenizer: String,
-    /// Most tokens of one text, special tokens included.
-    pub limit: usize,
-    pub overflow: Overflow,
-    pub truncation_side: Side,
-    /// What stands before each text, unless its request asks for another prompt, one of `prompts` by its name, say.
-    pub prompt: String,
-    pub prompts: BTreeMap<String, String>,
-    /// Whether the tokens of a prompt are pooled.
-    pub include_prompt: bool,
-    /// Whether the compiled model makes its embeddings 1 long.
-    pub normalize: bool,
-    /// Fewer dimensions that an embedding may be cut to.
-    pub dimensions: Vec<usize>,
-}
-
-/// A task as it is written: which fields belong to it depends on its kind.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TaskFields {
-    kind: TaskKind,
-    #[serde(default)]
-    tokenizer: Option<String>,
-    #[serde(default)]
-    limit: Option<usize>,
-    #[serde(default)]
-    overflow: Option<Overflow>,
-    #[serde(default)]
-    truncation_side: Option<Side>,
-    #[serde(default)]
-    prompt: String,
-    #[serde(default)]
-    prompts: BTreeMap<String, String>,
-    #[serde(default)]
-    include_prompt: Option<bool>,
-    #[serde(default)]
-    normalize: Option<bool>,
-    #[serde(default)]
-    dimensions: Vec<usize>,
-    /// For people: it is part of the compiled model.
-    #[serde(default, rename = "pooling")]
-    _pooling: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum TaskKind {
-    Tensor,
-    Embed,
-}
-
-impl TryFrom<TaskFields> for Task {
-    type Error = String;
-
-    fn try_from(fields: TaskFields) -> Result<Self, String> {
-        match (fields.kind, fields.tokenizer, fields.limit) {
-            (TaskKind::Tensor, None, None) => Ok(Task::Tensor),
-            (TaskKind::Tensor, ..) => Err("a task of kind \"tensor\" has no tokenizer and no limit".into()),
-            (TaskKind::Embed, Some(tokenizer), Some(limit)) => Ok(Task::Embed(Embed {
-                tokenizer,
-                limit,
-                overflow: fields.overflow.unwrap_or_default(),
-                truncation_side: fields.truncation_side.unwrap_or_default(),
-                prompt: fields.prompt,
-                prompts: fields.prompts,
-                include_prompt: fields.include_prompt.unwrap_or(true),
-                normalize: fields.normalize.unwrap_or(false),
-                dimensions: fields.dimensions,
-            })),
-            (TaskKind::Embed, ..) => Err("a task of kind \"embed\" needs a tokenizer and a limit".into()),
-        }
-    }
-}
-
-/// Where a text that is too long loses tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Side {
-    Left,
-    #[default]
-    Right,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Overflow {
-    #[default]
-    Reject,
-    Truncate,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -338,9 +239,9 @@ pub mod tests {
     /// A manifest that has every key once.
     pub fn whole() -> String {
         format!(
-            r#"{{"format": 3, "infc": "0.1.0", "platform": {{"os": "linux", "arch": "x86_64", "glibc": "2.28"}},
+            r#"{{"format": 4, "infc": "0.1.0", "platform": {{"os": "linux", "arch": "x86_64", "glibc": "2.28"}},
             "models": [{{"name": "m", "version": "1", "aliases": ["n"],
-              "task": {{"kind": "embed", "tokenizer": "t", "limit": 16, "overflow": "reject", "truncation_side": "left", "prompt": "", "prompts": {{"query": "q: "}}, "include_prompt": true,
+              "task": {{"kind": "embed", "texts": ["text"], "labels": [], "activation": null, "top": null, "tokenizer": "t", "limit": 16, "overflow": "reject", "truncation_side": "left", "segments": true, "prompt": "", "prompts": {{"query": "q: "}}, "include_prompt": true,
                 "pooling": "mean", "normalize": true, "dimensions": [2]}},
               "inputs": [{{"name": "ids", "dtype": "int64", "shape": ["batch", "tokens"], "default": null, "min": 0, "max": 9, "nan": false, "mask": false}},
                          {{"name": "x", "dtype": "float32", "shape": ["batch", 4], "default": 0.5, "min": -1.5, "max": null, "nan": true, "mask": false}}],
@@ -402,11 +303,11 @@ pub mod tests {
 
     #[test]
     fn other_formats_are_named_with_both_numbers() {
-        for format in ["1", "2", "4", "4294967295"] {
-            let text = whole().replace("\"format\": 3", &format!("\"format\": {format}"));
-            assert!(fault(&text).contains(&format!("has format {format}, and this server reads format 3")));
+        for format in ["1", "3", "5", "4294967295"] {
+            let text = whole().replace("\"format\": 4", &format!("\"format\": {format}"));
+            assert!(fault(&text).contains(&format!("has format {format}, and this server reads format 4")));
         }
-        for text in ["", "{", "[]", "{}", "\0", r#"{"format": "3"}"#, r#"{"format": 4294967299}"#, r#"{"format": 3}"#] {
+        for text in ["", "{", "[]", "{}", "\0", r#"{"format": "3"}"#, r#"{"format": 4294967299}"#, r#"{"format": 4}"#] {
             assert!(fault(text).contains("manifest.json: "), "{text}");
         }
     }

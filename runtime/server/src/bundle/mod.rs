@@ -5,6 +5,7 @@ pub mod golden;
 pub mod json;
 pub mod manifest;
 mod sense;
+pub mod task;
 pub mod verify;
 
 use std::fmt;

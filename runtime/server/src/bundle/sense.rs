@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
-use super::manifest::{CHUNK, FileEntry, Manifest, Model, Serve, Task};
+use super::manifest::{CHUNK, FileEntry, Manifest, Model, Serve};
+use super::task::Task;
 use crate::tensor::{DType, Dim, InputSpec, MAX_RANK};
 
 /// Most of anything that is counted: rows, tokens, requests, threads. The product of two stays within 64 bits.
@@ -71,8 +72,9 @@ fn check_model(model: &Model, listed: &BTreeSet<&str>) -> Result<(), String> {
         return Err("it has no variants".into());
     }
     let mut needed = vec![&model.golden];
-    if let Task::Embed(says) = &model.task {
+    if let Task::Text(says) = &model.task {
         check_count("the limit of tokens", says.limit)?;
+        says.check(model)?;
         needed.push(&says.tokenizer);
     }
     let mut ids = BTreeSet::new();
@@ -276,6 +278,19 @@ mod tests {
             ("\"limit\": 16", "\"limit\": null", "needs a tokenizer and a limit"),
             ("\"kind\": \"embed\"", "\"kind\": \"tensor\"", "has no tokenizer"),
             ("\"kind\": \"embed\"", "\"kind\": \"pickle\"", "unknown variant `pickle`"),
+            ("\"kind\": \"embed\"", "\"kind\": \"classify\"", "\"activation\" goes with classify"),
+            ("\"top\": null", "\"top\": 1", "\"top\" with classify"),
+            (
+                "\"kind\": \"embed\", \"texts\": [\"text\"], \"labels\": [], \"activation\": null, \"top\": null",
+                "\"kind\": \"classify\", \"texts\": [\"text\"], \"labels\": [\"a\"], \"activation\": \"softmax\", \"top\": 2",
+                "names 2 of 1 labels",
+            ),
+            (
+                "\"kind\": \"embed\", \"texts\": [\"text\"], \"labels\": [], \"activation\": null",
+                "\"kind\": \"rerank\", \"texts\": [\"a\", \"b\"], \"labels\": [], \"activation\": \"sigmoid\"",
+                "needs one output, float32 [batch, 1]",
+            ),
+            ("\"texts\": [\"text\"]", "\"texts\": [\"a\", \"b\"]", "has the texts [\"a\", \"b\"]"),
             ("\"queue\": 8", "\"queue\": 0", "serve.queue is 0"),
             ("\"max_rows\": 8", "\"max_rows\": 18446744073709551615", "serve.batch.max_rows is"),
             ("\"rate\": 10.0", "\"rate\": 0", "traffic has the rate 0"),

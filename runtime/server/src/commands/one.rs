@@ -46,7 +46,7 @@ pub fn run_one(start: &Start, arguments: &RunArguments) -> Result<(), Failure> {
 }
 
 fn run_texts(model: &Served, texts: &[String]) -> Result<Vec<Tensor>, Refusal> {
-    let texts = texts.iter().cloned().map(Text::Text).collect();
+    let texts = texts.iter().cloned().map(Text::Alone).collect();
     model.embed_blocking(
         model.encode(texts, &Default::default(), Instant::now() + PATIENCE, |index| format!("text[{index}]"))?,
     )

@@ -30,6 +30,11 @@ pub fn integer(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(itoa(value, &mut [0; 20]));
 }
 
+/// Appends a float32: `null` where it is not finite.
+pub fn number(out: &mut Vec<u8>, value: f32) {
+    values(out, &Data::Float32(vec![value]), 0, 1);
+}
+
 /// Appends the tensor as nested lists. Floats have the fewest digits that give the same float32 again; JSON has no NaN
 /// and no infinities, so these are `null`.
 pub fn nested(out: &mut Vec<u8>, tensor: &Tensor) {

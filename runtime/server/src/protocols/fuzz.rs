@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{native, oip, openai};
+use super::{native, oip, openai, rerank};
 use crate::engine::Limits;
 use crate::metrics::{Metrics, ModelLabels};
 use crate::model::Served;
@@ -138,6 +138,15 @@ fn fuzz_openai_bodies() {
 }
 
 #[test]
+fn fuzz_rerank_bodies() {
+    let seeds: [&[u8]; 2] = [
+        br#"{"query": "a", "texts": ["one", "two"], "raw_scores": true, "return_text": false, "truncate": true}"#,
+        br#"{"model": "m", "query": "\u00e9", "documents": ["a", {"text": "b"}], "top_n": 1, "return_documents": true}"#,
+    ];
+    fuzz(&seeds, |body, _| drop(rerank::read(body)));
+}
+
+#[test]
 fn fuzz_lists_of_texts_and_ids() {
     let seeds: [&[u8]; 2] =
         [br#"{"text": ["a", "b\n"], "special": false}"#, br#"{"ids": [[1, 2], [3]], "skip_special": true}"#];
@@ -159,6 +168,6 @@ fn fuzz_oip_json_and_binary_tensors() {
         drop(oip::read(&model, body, at, soon()));
         let header = body.iter().position(|b| *b == 0).unwrap_or(body.len());
         drop(oip::read(&model, body, Some(header), soon()));
-        drop(oip::unpack(body));
+        drop(oip::unpack("text", body));
     });
 }

@@ -8,6 +8,9 @@ pub mod oip;
 mod once;
 pub mod openai;
 pub mod plain;
+mod rerank;
+mod scores;
+mod texts;
 
 use std::sync::Arc;
 
@@ -22,6 +25,9 @@ pub fn router(app: Arc<App>) -> Router {
     let has = |name: &str| declared.iter().any(|p| p == name);
     let mut router = Router::new()
         .route("/infer", post(native::infer))
+        .route("/rerank", post(rerank::rerank))
+        .route("/v1/rerank", post(rerank::rerank))
+        .route("/v2/rerank", post(rerank::rerank))
         .route("/tokenize", post(native::tokenize))
         .route("/detokenize", post(native::detokenize))
         .route("/health/live", get(plain::live))

@@ -1,7 +1,7 @@
 //! The native protocol: inputs by name, outputs by name.
 //!
 //! `POST /infer` with `{"features": [[…]]}` → `{"outputs": {"score": [[…]]}, "model": …, "id": …}`. A text model takes
-//! `{"text": "…"}` or a list. `"model"` and `"id"` may be given too, unless an input has that name.
+//! `{"text": "…"}` or a list (see [`super::texts`]), and what a classifier or a reranker gives is in [`super::scores`]. `"model"` and `"id"` may be given too, unless an input has that name.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,12 +13,14 @@ use bytes::Bytes;
 
 use super::call::{Call, Style, utf8};
 use super::once::Once;
-use crate::answer::{Form, MOST_ID, Plan};
+use super::scores;
+use super::texts::parse_texts;
+use crate::answer::{MOST_ID, Plan};
 use crate::app::App;
 use crate::engine::Inputs;
 use crate::json::tensor::read_nested;
 use crate::json::{Fault, Reader, writer};
-use crate::model::{Encoded, Served, Text};
+use crate::model::{Encoded, Served};
 use crate::refusal::{Reason, Refusal};
 use crate::tensor::Tensor;
 use crate::tokenize::TokenizeError;
@@ -62,7 +64,8 @@ async fn answer_infer(call: &mut Call, request: Request, id: &mut Option<String>
         Asked::Tensors(inputs) => model.symbols_of(inputs),
         Asked::Texts(texts) => model.symbols_of_texts(texts),
     };
-    let wanted = (0..model.spec.outputs.len()).map(|index| (index, Form::Json)).collect();
+    let form = scores::form(model.gives());
+    let wanted = (0..model.spec.outputs.len()).map(|index| (index, form)).collect();
     let plan = Plan::new(&call.app.answers, &model.spec.outputs, wanted, &symbols)?;
     let outputs = match asked {
         Asked::Tensors(inputs) => model.run(inputs, due).await?,
@@ -185,41 +188,12 @@ fn parse_tensors(model: &Served, body: &str, extra: &mut Extra) -> Result<Asked,
     Ok(Asked::Tensors(inputs))
 }
 
-fn take_other(model: &Served, reader: &mut Reader, key: &str, extra: &mut Extra) -> Result<(), Fault> {
+pub fn take_other(model: &Served, reader: &mut Reader, key: &str, extra: &mut Extra) -> Result<(), Fault> {
     if extra.take(reader, key)? {
         return Ok(());
     }
-    let mut names: Vec<&str> = model.spec.inputs.iter().map(|i| i.name.as_str()).collect();
-    if model.is_text() {
-        names = vec!["text"];
-    }
-    let message = format!("there is no such input; the model takes {}", names.join(", "));
+    let message = format!("there is no such input; the model takes {}", model.input_names().join(", "));
     Err(Fault::Value { path: key.chars().take(64).collect(), message })
-}
-
-fn parse_texts(model: &Served, body: &str, extra: &mut Extra, due: Instant) -> Result<Asked, Refusal> {
-    let mut texts = None;
-    let mut single = false;
-    let mut reader = Reader::new(body);
-    reader
-        .object(|reader, key| {
-            if key != "text" {
-                return take_other(model, reader, &key, extra);
-            }
-            if texts.is_some() {
-                return Err(Fault::Value { path: "text".into(), message: "the input is given twice".into() });
-            }
-            single = reader.peek() == Some(b'"');
-            texts = Some(read_texts(reader, "text")?);
-            Ok(())
-        })
-        .and_then(|()| reader.end())
-        .map_err(|fault| Refusal::json("", fault))?;
-    let texts = texts
-        .ok_or_else(|| Refusal::invalid("text", "the input is missing; expected a string or a list of strings"))?;
-    let texts = texts.into_iter().map(Text::Text).collect();
-    let field = |index: usize| if single { "text".into() } else { format!("text[{index}]") };
-    model.encode(texts, &Default::default(), due, field).map(Asked::Texts)
 }
 
 /// Most texts of one request, as in OpenAI's own service: a body can name a million empty ones.
@@ -249,12 +223,14 @@ pub fn read_texts(reader: &mut Reader, name: &str) -> Result<Vec<String>, Fault>
 pub fn render(model: &Served, outputs: &[Tensor], id: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(b"{\"outputs\":{");
-    for (index, (spec, tensor)) in model.spec.outputs.iter().zip(outputs).enumerate() {
-        if index > 0 {
-            out.push(b',');
+    if !scores::write(&mut out, model.gives(), outputs) {
+        for (index, (spec, tensor)) in model.spec.outputs.iter().zip(outputs).enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            writer::key(&mut out, &spec.name);
+            writer::nested(&mut out, tensor);
         }
-        writer::key(&mut out, &spec.name);
-        writer::nested(&mut out, tensor);
     }
     out.extend_from_slice(b"},\"model\":");
     writer::string(&mut out, &model.spec.name);

@@ -15,7 +15,7 @@ use super::native::{MOST_TEXTS, named_string, too_many_texts, within};
 use super::once::Once;
 use crate::answer::{Form, Plan};
 use crate::app::App;
-use crate::bundle::manifest::{Overflow, Side, Task};
+use crate::bundle::task::{Gives, Overflow, Side, Task};
 use crate::json::{Fault, Reader, writer};
 use crate::model::{Encoded, Served, Text};
 use crate::refusal::{Reason, Refusal};
@@ -154,11 +154,7 @@ pub fn read(body: &Bytes) -> Result<Read, Refusal> {
                 set_side(&mut asked, side, "truncate")?;
             }
             "truncation_direction" => {
-                let side = match &*named_string(reader, "truncation_direction")?.to_ascii_lowercase() {
-                    "left" => Side::Left,
-                    "right" => Side::Right,
-                    _ => return Err(fault("truncation_direction", "expected \"left\" or \"right\"")),
-                };
+                let side = read_side(reader)?;
                 set_side(&mut asked, Some(side), "truncation_direction")?;
             }
             "normalize" => asked.normalize = Some(read_switch(reader, "normalize")?),
@@ -180,7 +176,7 @@ fn parse(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, For
     let Read { name, texts, single, form, asked } = read(body)?;
     let name = name.ok_or_else(|| Refusal::invalid("model", "the field is missing; expected a model's name"))?;
     let model = app.model(Some(&name))?;
-    if !model.is_text() {
+    if !(model.is_text() && *model.gives() == Gives::Embedding) {
         return Err(Refusal::invalid("model", "this model gives no embeddings of text"));
     }
     let shape = Shape::of(model, &asked)?;
@@ -190,12 +186,12 @@ fn parse(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, For
     Ok((Arc::clone(model), form, shape, encoded))
 }
 
-fn fault(path: &str, message: &str) -> Fault {
+pub fn fault(path: &str, message: &str) -> Fault {
     Fault::Value { path: path.into(), message: message.into() }
 }
 
 /// `true`, `false`, or the end that a long text loses: `"START"`, `"END"`, `"NONE"`.
-fn read_truncate(reader: &mut Reader) -> Result<(Overflow, Option<Side>), Fault> {
+pub fn read_truncate(reader: &mut Reader) -> Result<(Overflow, Option<Side>), Fault> {
     if reader.peek() != Some(b'"') {
         let truncate = read_switch(reader, "truncate")?;
         return Ok((if truncate { Overflow::Truncate } else { Overflow::Reject }, None));
@@ -208,14 +204,23 @@ fn read_truncate(reader: &mut Reader) -> Result<(Overflow, Option<Side>), Fault>
     }
 }
 
-fn read_switch(reader: &mut Reader, name: &str) -> Result<bool, Fault> {
+/// The value of `truncation_direction`.
+pub fn read_side(reader: &mut Reader) -> Result<Side, Fault> {
+    match &*named_string(reader, "truncation_direction")?.to_ascii_lowercase() {
+        "left" => Ok(Side::Left),
+        "right" => Ok(Side::Right),
+        _ => Err(fault("truncation_direction", "expected \"left\" or \"right\"")),
+    }
+}
+
+pub fn read_switch(reader: &mut Reader, name: &str) -> Result<bool, Fault> {
     match reader.peek() {
         Some(b't' | b'f') => reader.boolean(),
         _ => Err(fault(name, &format!("expected true or false, got {}", reader.kind()))),
     }
 }
 
-fn set_side(asked: &mut Asked, side: Option<Side>, field: &str) -> Result<(), Fault> {
+pub fn set_side(asked: &mut Asked, side: Option<Side>, field: &str) -> Result<(), Fault> {
     match (asked.side, side) {
         (Some(one), Some(other)) if one != other => {
             Err(fault(field, "truncate and truncation_direction name different ends"))
@@ -235,7 +240,7 @@ struct Shape {
 
 impl Shape {
     fn of(model: &Served, asked: &Asked) -> Result<Shape, Refusal> {
-        let Task::Embed(says) = &model.spec.task else { return Err(Refusal::internal()) };
+        let Task::Text(says) = &model.spec.task else { return Err(Refusal::internal()) };
         if says.normalize && asked.normalize == Some(false) {
             let text = "this model's embeddings are normalized where they are computed; `embed(normalize = false)` builds one whose are not";
             return Err(Refusal::invalid("normalize", text));
@@ -284,7 +289,7 @@ fn cannot_shorten(asked: usize, has: Option<&Dim>, list: &[usize]) -> String {
 /// A string, a list of strings, a list of ids, or a list of lists of ids; and whether it is a single one.
 fn read_input(reader: &mut Reader) -> Result<(Vec<Text>, bool), Fault> {
     match reader.peek() {
-        Some(b'"') => Ok((vec![Text::Text(reader.string()?.into_owned())], true)),
+        Some(b'"') => Ok((vec![Text::Alone(reader.string()?.into_owned())], true)),
         Some(b'[') => read_list(reader),
         _ => {
             let kind = reader.kind();
@@ -316,7 +321,7 @@ fn read_list(reader: &mut Reader) -> Result<(Vec<Text>, bool), Fault> {
 
 fn read_item(reader: &mut Reader) -> Result<Text, Fault> {
     match reader.peek() {
-        Some(b'"') => Ok(Text::Text(reader.string()?.into_owned())),
+        Some(b'"') => Ok(Text::Alone(reader.string()?.into_owned())),
         Some(b'[') => Ok(Text::Ids(read_ids(reader)?)),
         _ => Err(Fault::value(format!("expected a string or a list of token ids, got {}", reader.kind()))),
     }
@@ -354,7 +359,7 @@ fn render(model: &str, embedding: &Tensor, form: Form, tokens: usize) -> Result<
         out.extend_from_slice(b",\"embedding\":");
         let data = Data::Float32(values[row * width..(row + 1) * width].to_vec());
         match form {
-            Form::Json => writer::flat(&mut out, &data),
+            Form::Json | Form::Rows(_) => writer::flat(&mut out, &data),
             Form::Base64 | Form::Binary => {
                 out.push(b'"');
                 out.extend_from_slice(STANDARD.encode(data.to_le_bytes()).as_bytes());

@@ -88,7 +88,7 @@ fn splits_at_space(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::manifest::{Embed, Overflow};
+    use crate::bundle::task::{Overflow, TextSpec};
     use tokenizers::Tokenizer;
 
     fn file(normalizer: &str, split: &str, model: &str) -> String {
@@ -234,7 +234,7 @@ mod tests {
             ("Unigram, wide", nfkc, unsplit, &wide),
         ] {
             let text = file(normalizer, split, model);
-            let says = Embed { limit: 512, overflow: Overflow::Truncate, ..Embed::default() };
+            let says = TextSpec { limit: 512, overflow: Overflow::Truncate, ..TextSpec::default() };
             let task = super::super::TextTask::load(text.as_bytes(), &says).unwrap();
             let how = task.how(&super::super::Asked::default()).unwrap();
             for part in ["a", "ab", "日", "a.", "e\u{301}", "\u{1f469}\u{200d}"] {

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::random::Random;
-use crate::bundle::manifest::{Model, Task};
+use crate::bundle::manifest::Model;
+use crate::bundle::task::{Task, TextSpec};
 use crate::tensor::{DType, Dim, InputSpec};
 
 /// How many different requests are made; the load goes round them.
@@ -23,9 +24,14 @@ pub fn generate(model: &Model, rows: usize, seed: u64) -> Vec<Value> {
     let mut random = Random::new(seed ^ 0x5eed);
     (0..DIFFERENT)
         .map(|_| match &model.task {
-            Task::Embed(says) => {
-                let texts: Vec<String> = (0..rows).map(|_| sentence(&mut random, says.limit)).collect();
-                named(model, if rows == 1 { json!({"text": texts[0]}) } else { json!({"text": texts}) })
+            Task::Text(says) => {
+                let mut request = json!({});
+                for name in &says.texts {
+                    let limit = says.limit / says.texts.len();
+                    let texts: Vec<String> = (0..rows).map(|_| sentence(&mut random, limit)).collect();
+                    request[name] = if rows == 1 { json!(texts[0]) } else { json!(texts) };
+                }
+                named(model, request)
             }
             Task::Tensor => named(model, tensors(model, rows, &mut random)),
         })
@@ -33,7 +39,8 @@ pub fn generate(model: &Model, rows: usize, seed: u64) -> Vec<Value> {
 }
 
 fn named(model: &Model, mut request: Value) -> Value {
-    if model.inputs.iter().all(|i| i.name != "model") {
+    let texts = if let Task::Text(says) = &model.task { says.texts.as_slice() } else { &[] };
+    if model.inputs.iter().map(|i| &i.name).chain(texts).all(|name| name != "model") {
         request["model"] = model.name.clone().into();
     }
     request
@@ -96,6 +103,10 @@ fn element(spec: &InputSpec, random: &mut Random) -> Value {
 
 /// Requests from a file of texts: each line a JSON string, or an object with `field`.
 pub fn read_texts(path: &Path, field: &str, model: &Model) -> Result<Vec<Value>, String> {
+    let name = match &model.task {
+        Task::Text(TextSpec { texts, .. }) if texts.len() == 1 => texts[0].as_str(),
+        _ => return Err(format!("{}: rows of one text are for models of one text", path.display())),
+    };
     lines(path, |value| {
         let text = match &value {
             Value::String(text) => Some(text.as_str()),
@@ -103,7 +114,7 @@ pub fn read_texts(path: &Path, field: &str, model: &Model) -> Result<Vec<Value>,
             _ => None,
         };
         let text = text.ok_or_else(|| format!("expected a string, or an object with the string {field:?}"))?;
-        Ok(named(model, json!({"text": text})))
+        Ok(named(model, json!({name: text})))
     })
 }
 
@@ -158,7 +169,7 @@ mod tests {
 
     #[test]
     fn generated_texts_stay_below_the_limit() {
-        let model = model(r#"{"kind": "embed", "tokenizer": "t", "limit": 20}"#);
+        let model = model(r#"{"kind": "embed", "texts": ["text"], "tokenizer": "t", "limit": 20}"#);
         let longest = |r: &Value| r["text"].as_str().unwrap().split(' ').count();
         assert!(generate(&model, 1, 7).iter().all(|r| longest(r) <= 6));
         assert!(generate(&model, 2, 7)[0]["text"].is_array());

@@ -105,7 +105,7 @@ fn about(
 
 fn input_metadata(model: &Served) -> Vec<Value> {
     if model.is_text() {
-        return vec![json!({"name": "text", "datatype": "BYTES", "shape": [-1]})];
+        return model.texts().iter().map(|name| json!({"name": name, "datatype": "BYTES", "shape": [-1]})).collect();
     }
     model.spec.inputs.iter().map(|i| described(&i.name, i.dtype, &i.shape)).collect()
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::super::call::utf8;
 use super::super::native::{MOST_TEXTS, named_string, read_id, read_texts, too_many_texts, within};
 use super::super::once::Once;
+use super::super::texts::pairs;
 use crate::engine::Inputs;
 use crate::json::tensor::read_nested;
 use crate::json::{Fault, Reader};
@@ -142,9 +143,7 @@ fn push_once<'a>(list: &mut Vec<Given<'a>>, given: Given<'a>, message: &str) -> 
 }
 
 fn check_input(model: &Served, name: &str) -> Result<(), Fault> {
-    let names: Vec<&str> =
-        if model.is_text() { vec!["text"] } else { model.spec.inputs.iter().map(|i| i.name.as_str()).collect() };
-    check_name(&names, name, "there is no such input; the model takes")
+    check_name(&model.input_names(), name, "there is no such input; the model takes")
 }
 
 fn check_output(model: &Served, name: &str) -> Result<(), Fault> {
@@ -301,13 +300,13 @@ fn take_bytes(spec: &InputSpec, given: &Given, bytes: &[u8]) -> Result<Tensor, R
 }
 
 /// Texts as the extension packs BYTES: a 4-byte little-endian length, then the bytes, each.
-pub fn unpack_texts(mut bytes: &[u8]) -> Result<Vec<String>, Refusal> {
+pub fn unpack_texts(name: &str, mut bytes: &[u8]) -> Result<Vec<String>, Refusal> {
     let mut texts = Vec::new();
     while !bytes.is_empty() {
         if texts.len() == MOST_TEXTS {
-            return Err(Refusal::invalid("text", too_many_texts()));
+            return Err(Refusal::invalid(name, too_many_texts()));
         }
-        let field = || format!("text[{}]", texts.len());
+        let field = || format!("{name}[{}]", texts.len());
         let element = bytes
             .split_first_chunk::<4>()
             .and_then(|(length, rest)| rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?));
@@ -322,23 +321,36 @@ pub fn unpack_texts(mut bytes: &[u8]) -> Result<Vec<String>, Refusal> {
 }
 
 fn take_texts(model: &Served, given: &[Given], due: Instant) -> Result<Encoded, Refusal> {
-    let [only] = given else {
-        return Err(Refusal::invalid("inputs", format!("expected one tensor, \"text\", got {}", given.len())));
-    };
-    if only.datatype != "BYTES" {
-        return Err(Refusal::invalid("text", format!("expected datatype BYTES, got {:?}", only.datatype)));
+    let names = model.texts();
+    let mut lists = Vec::with_capacity(names.len());
+    for name in names {
+        let missing = || Refusal::invalid(name, "the input is missing; expected a tensor of datatype BYTES");
+        lists.push(take_list(name, given.iter().find(|g| g.name == *name).ok_or_else(missing)?)?);
     }
-    let texts = match (only.bytes, only.data) {
-        (Some(bytes), _) => unpack_texts(bytes)?,
-        (None, Some(data)) => read_texts(&mut Reader::new(data), "text").map_err(|fault| Refusal::json("", fault))?,
-        (None, None) => return Err(Refusal::invalid("text", "the tensor has no data")),
+    let second = lists.split_off(lists.len().min(1));
+    let first = lists.pop().ok_or_else(Refusal::internal)?;
+    let texts = match second.into_iter().next() {
+        None => first.into_iter().map(Text::Alone).collect(),
+        Some(second) => pairs(names, first, second)?,
     };
-    if only.shape.iter().try_fold(1i64, |n, d| n.checked_mul(*d)) != i64::try_from(texts.len()).ok() {
-        let text = format!("the shape is {} and the data has {} texts", shape_text(&only.shape), texts.len());
-        return Err(Refusal::invalid("text", text));
+    let last = names.last().map_or("text", String::as_str);
+    model.encode(texts, &Default::default(), due, |index| format!("{last}[{index}]"))
+}
+
+fn take_list(name: &str, given: &Given) -> Result<Vec<String>, Refusal> {
+    if given.datatype != "BYTES" {
+        return Err(Refusal::invalid(name, format!("expected datatype BYTES, got {:?}", given.datatype)));
     }
-    model
-        .encode(texts.into_iter().map(Text::Text).collect(), &Default::default(), due, |index| format!("text[{index}]"))
+    let texts = match (given.bytes, given.data) {
+        (Some(bytes), _) => unpack_texts(name, bytes)?,
+        (None, Some(data)) => read_texts(&mut Reader::new(data), name).map_err(|fault| Refusal::json("", fault))?,
+        (None, None) => return Err(Refusal::invalid(name, "the tensor has no data")),
+    };
+    if given.shape.iter().try_fold(1i64, |n, d| n.checked_mul(*d)) != i64::try_from(texts.len()).ok() {
+        let text = format!("the shape is {} and the data has {} texts", shape_text(&given.shape), texts.len());
+        return Err(Refusal::invalid(name, text));
+    }
+    Ok(texts)
 }
 
 fn wanted_outputs(model: &Served, asked: &Asked) -> Result<Vec<Wanted>, Refusal> {

@@ -1,0 +1,112 @@
+"""What stands around a model of text: how its texts become tokens, and what becomes of its output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from ...dsl.spec import Input, Model
+from ..ir.graph import Graph
+from .errors import FrontendError
+from .heads import LOGITS, class_scores, classes_of, pair_score
+from .imported import TextKind, TextTask
+from .sentence import Settings, read_cross_settings, read_settings, shorter
+from .text import Text
+
+HIDDEN = "last_hidden_state"
+
+
+def text_kind(model: Model) -> TextKind | None:
+    """The model's task where it reads text. Raises FrontendError where texts of a pair have bounds of their own."""
+    kind = next((k for k in get_args(TextKind) if k == model.task.kind), None)
+    texts = _texts(model)
+    if kind is None or len(texts) < 2:
+        return kind
+    first, second = texts
+    if (first.limit_tokens, first.policy) != (second.limit_tokens, second.policy):
+        raise FrontendError(
+            f"the inputs {first.name!r} and {second.name!r} have bounds of their own, and a pair is cut as one text is",
+            hint="write the same behind both, such as `string, up to 256 tokens, truncate`",
+        )
+    return kind
+
+
+def _texts(model: Model) -> list[Input]:
+    return [i for i in model.inputs if i.kind == "text"]
+
+
+def settings_of(model: Model, kind: TextKind, folder: Path) -> Settings:
+    """What the folder's sentence-transformers files say for the task. Raises FrontendError."""
+    return read_settings(folder, model.task) if kind == "embed" else read_cross_settings(folder)
+
+
+def picked_output(kind: TextKind | None) -> str | None:
+    """The one output of the model that the task needs; None: all."""
+    return None if kind is None else HIDDEN if kind == "embed" else LOGITS
+
+
+def pairs(model: Model) -> bool:
+    """Whether a request's texts come in pairs."""
+    return len(_texts(model)) == 2
+
+
+def segment_notes(model: Model, text: Text, graph: Graph) -> tuple[str, ...]:
+    """What the build report says where a model could tell the texts of a pair apart and is not told."""
+    if text.segments or not pairs(model) or "token_type_ids" not in graph.input_specs:
+        return ()
+    return (
+        "the folder's tokenizer gives no segment ids, so both texts of a pair are in segment 0, as with transformers",
+    )
+
+
+def task_of(
+    model: Model, kind: TextKind, graph: Graph, text: Text, settings: Settings, config: Mapping[str, Any], folder: Path
+) -> TextTask:
+    """The task of a model whose graph is `graph`. Raises FrontendError where its output is not what the task needs."""
+    lines = _texts(model)
+    task = TextTask(
+        kind=kind,
+        texts=tuple(i.name for i in lines) or ("text",),
+        tokenizer=text.tokenizer,
+        limit=graph.dims["tokens"][1],
+        overflow=lines[0].policy if lines else "reject",
+        side=text.side,
+        segments=text.segments,
+    )
+    if kind == "embed":
+        return replace(
+            task,
+            prompt=settings.prompt,
+            prompts=settings.prompts,
+            include_prompt=settings.include_prompt,
+            pooling=settings.pooling,
+            normalize=settings.normalize,
+            dimensions=shorter(config, graph.outputs[0][1].type.shape[-1], folder.name),
+        )
+    count = _classes(graph, kind, config, folder)
+    if kind == "rerank":
+        if count != 1:
+            raise FrontendError(
+                f"`task rerank` needs a model of one score, and {folder.name} has {count} classes",
+                hint="write `task classify` with two inputs for a classifier of pairs",
+            )
+        where = f"{folder.name}/config_sentence_transformers.json or config.json"
+        return replace(task, activation=pair_score(config, settings.activation, where))
+    labels = classes_of(config, count, folder.name)
+    if model.task.top > count:
+        raise FrontendError(f"`top = {model.task.top}`, and {folder.name} has {count} classes")
+    return replace(task, labels=labels, activation=class_scores(config, count, folder.name), top=model.task.top)
+
+
+def _classes(graph: Graph, kind: TextKind, config: Mapping[str, Any], folder: Path) -> int:
+    """How many classes each row has logits of."""
+    shape = graph.outputs[0][1].type.shape
+    if len(shape) == 2 and isinstance(shape[1], int) and str(shape[0]) == (graph.batch_dim or "batch"):
+        return shape[1]
+    raise FrontendError(
+        f"`task {kind}` needs logits of the shape [batch, classes], and those of {config['architectures'][0]!r:.80} in "
+        f"{folder.name} have [{', '.join(map(str, shape))}]",
+        hint="classes whose name ends in ForSequenceClassification give them",
+    )

@@ -1,0 +1,261 @@
+//! `POST /rerank`: a query and texts → the texts in the order of their scores.
+//!
+//! Two forms, told apart by the name of the list: `texts`, as text-embeddings-inference's clients send it, answered by a bare
+//! list; `documents`, as Cohere's and Jina's do (`/v1/rerank` and `/v2/rerank` are the same), answered by an object.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+
+use super::call::{Call, Style, utf8};
+use super::native::{MOST_TEXTS, named_string, read_texts, too_many_texts, within};
+use super::once::Once;
+use super::openai::{fault, read_side, read_switch, read_truncate, set_side};
+use super::scores::scores;
+use crate::answer::{Form, Plan};
+use crate::app::App;
+use crate::bundle::task::{Activation, Gives};
+use crate::json::{Fault, Reader, writer};
+use crate::model::{Encoded, Served, Text};
+use crate::refusal::Refusal;
+use crate::tensor::{Data, Tensor};
+use crate::tokenize::Asked;
+
+pub async fn rerank(State(app): State<Arc<App>>, request: Request) -> Response {
+    let mut call = match Call::begin(&app, Style::Native, request.headers()) {
+        Ok(call) => call,
+        Err(response) => return *response,
+    };
+    match answer_rerank(&mut call, request).await {
+        Ok(body) => call.answer(body),
+        Err(refusal) => call.refuse(&refusal, None),
+    }
+}
+
+async fn answer_rerank(call: &mut Call, request: Request) -> Result<Bytes, Refusal> {
+    let body = call.body(request).await?;
+    let (app, due) = (Arc::clone(&call.app), call.due());
+    let work = move || {
+        let mut read = read(&body)?;
+        let model = Arc::clone(app.model(read.model.as_deref())?);
+        let Gives::Score(activation) = *model.gives() else {
+            return Err(Refusal::invalid("model", "this model does not rank texts"));
+        };
+        let list = read.list;
+        let field = |index: usize| format!("{}[{index}]", list.name());
+        let pairs = read.pairs();
+        let encoded = model.encode(pairs, &read.asked, due, field)?;
+        Ok((model, activation, read, encoded))
+    };
+    let (model, activation, read, texts): (Arc<Served>, Activation, Read, Encoded) =
+        call.offload(call.body_bytes(), work).await?;
+    call.is_for(&model);
+    let tokens = texts.tokens;
+    let symbols = model.symbols_of_texts(&texts);
+    let plan = Plan::new(&call.app.answers, &model.spec.outputs, vec![(0, Form::Rows(read.row()))], &symbols)?;
+    let outputs = model.embed(texts, due).await?;
+    let share = plan.share(&outputs)?;
+    let [Tensor { data: Data::Float32(logits), .. }] = outputs.as_slice() else { return Err(Refusal::internal()) };
+    let activation = if read.raw { Activation::None } else { activation };
+    let body = read.render(&model.spec.name, &call.app.new_id(), &scores(activation, logits), tokens);
+    drop(outputs);
+    Ok(share.hold(body))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum List {
+    Texts,
+    Documents,
+}
+
+impl List {
+    fn name(self) -> &'static str {
+        match self {
+            List::Texts => "texts",
+            List::Documents => "documents",
+        }
+    }
+}
+
+/// What a body says.
+#[derive(Debug)]
+pub struct Read {
+    model: Option<String>,
+    query: Arc<str>,
+    list: List,
+    texts: Vec<String>,
+    /// Whether each result has its text again.
+    with_texts: bool,
+    /// Whether scores are the model's own logits.
+    raw: bool,
+    top: usize,
+    asked: Asked,
+}
+
+const FIELDS: [&str; 10] = [
+    "model",
+    "query",
+    "texts",
+    "documents",
+    "top_n",
+    "return_documents",
+    "return_text",
+    "raw_scores",
+    "truncate",
+    "truncation_direction",
+];
+
+/// Fields of the services' clients that change no score.
+const INERT: [&str; 2] = ["user", "priority"];
+
+/// Reads a body.
+pub fn read(body: &Bytes) -> Result<Read, Refusal> {
+    let (mut model, mut query, mut given) = (None, None, None);
+    let (mut with_texts, mut raw, mut top, mut asked) = (false, false, usize::MAX, Asked::default());
+    let mut reader = Reader::new(utf8(body)?);
+    let mut once = Once::default();
+    let read = reader.object(|reader, key| {
+        once.take(&FIELDS, &key, "")?;
+        match &*key {
+            "query" => query = Some(Arc::from(&*named_string(reader, "query")?)),
+            "texts" | "documents" => {
+                let found = if key == "texts" {
+                    (List::Texts, read_texts(reader, "texts")?)
+                } else {
+                    (List::Documents, read_documents(reader)?)
+                };
+                if given.replace(found).is_some() {
+                    return Err(fault(&key, "only one of texts and documents is taken"));
+                }
+            }
+            _ if reader.null() => {}
+            "model" => model = Some(named_string(reader, "model")?.into_owned()),
+            "top_n" => {
+                let number = reader.number()?.int.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+                top = number.ok_or_else(|| fault("top_n", "expected a whole number of at least 1"))?;
+            }
+            "return_documents" | "return_text" => with_texts |= read_switch(reader, &key)?,
+            "raw_scores" => raw = read_switch(reader, "raw_scores")?,
+            "truncate" => {
+                let (overflow, side) = read_truncate(reader)?;
+                asked.overflow = Some(overflow);
+                set_side(&mut asked, side, "truncate")?;
+            }
+            "truncation_direction" => {
+                let side = read_side(reader)?;
+                set_side(&mut asked, Some(side), "truncation_direction")?;
+            }
+            inert if INERT.contains(&inert) => drop(reader.skip()?),
+            other => {
+                let path = other.chars().take(64).collect::<String>();
+                let known = [&FIELDS[..], &INERT].concat().join(", ");
+                return Err(fault(&path, &format!("the field is not known; known are {known}")));
+            }
+        }
+        Ok(())
+    });
+    read.and_then(|()| reader.end()).map_err(|fault| Refusal::json("", fault))?;
+    let missing = |name: &str, what: &str| Refusal::invalid(name, format!("the field is missing; expected {what}"));
+    let query = query.ok_or_else(|| missing("query", "a string"))?;
+    let (list, texts) = given.ok_or_else(|| missing("documents", "a list of strings (or texts)"))?;
+    if texts.is_empty() {
+        return Err(Refusal::invalid(list.name(), "the list is empty"));
+    }
+    Ok(Read { model, query, list, texts, with_texts, raw, top, asked })
+}
+
+/// A list of strings, or of objects with a `text`.
+fn read_documents(reader: &mut Reader) -> Result<Vec<String>, Fault> {
+    let mut texts = Vec::new();
+    if reader.peek() != Some(b'[') {
+        return Err(fault("documents", &format!("expected a list, got {}", reader.kind())));
+    }
+    reader.array(|reader, index| {
+        let path = format!("documents[{index}]");
+        if index == MOST_TEXTS {
+            return Err(fault("documents", &too_many_texts()));
+        }
+        if reader.peek() != Some(b'{') {
+            texts.push(named_string(reader, &path)?.into_owned());
+            return Ok(());
+        }
+        let mut text = None;
+        reader
+            .object(|reader, key| {
+                if key != "text" || text.is_some() {
+                    return Err(fault(&path, "expected a string, or an object with a text alone"));
+                }
+                text = Some(named_string(reader, "")?.into_owned());
+                Ok(())
+            })
+            .map_err(|found| {
+                if matches!(&found, Fault::Value { path: at, .. } if at.is_empty()) {
+                    within(&format!("{path}.text"), found)
+                } else {
+                    found
+                }
+            })?;
+        texts.push(text.ok_or_else(|| fault(&path, "expected a string, or an object with a text alone"))?);
+        Ok(())
+    })?;
+    Ok(texts)
+}
+
+impl Read {
+    /// The pairs; the texts stay only where they are answered.
+    fn pairs(&mut self) -> Vec<Text> {
+        let keep = self.with_texts;
+        let query = &self.query;
+        let take = |text: &mut String| if keep { text.clone() } else { std::mem::take(text) };
+        self.texts.iter_mut().map(|text| Text::Pair(Arc::clone(query), take(text))).collect()
+    }
+
+    /// Most characters of a result, on the average.
+    fn row(&self) -> u64 {
+        // A character may become an escape of six.
+        let texts: u64 = self.texts.iter().map(|text| 6 * text.len() as u64).sum();
+        96 + texts.div_ceil(self.texts.len().max(1) as u64)
+    }
+
+    fn render(&self, model: &str, id: &str, scores: &[f32], tokens: usize) -> Vec<u8> {
+        let mut order: Vec<usize> = (0..scores.len().min(self.texts.len())).collect();
+        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+        order.truncate(self.top);
+        let mut out = Vec::with_capacity(256 + 96 * order.len());
+        let bare = self.list == List::Texts;
+        if !bare {
+            out.extend_from_slice(b"{\"id\":");
+            writer::string(&mut out, id);
+            out.extend_from_slice(b",\"model\":");
+            writer::string(&mut out, model);
+            out.extend_from_slice(b",\"results\":");
+        }
+        out.push(b'[');
+        for (place, index) in order.iter().enumerate() {
+            if place > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(b"{\"index\":");
+            writer::integer(&mut out, *index as u64);
+            out.extend_from_slice(if bare { b",\"score\":" } else { b",\"relevance_score\":" });
+            writer::number(&mut out, scores[*index]);
+            if self.with_texts {
+                out.extend_from_slice(if bare { b",\"text\":" } else { b",\"document\":{\"text\":" });
+                writer::string(&mut out, &self.texts[*index]);
+                out.extend_from_slice(if bare { b"" } else { b"}" });
+            }
+            out.push(b'}');
+        }
+        out.push(b']');
+        if !bare {
+            out.extend_from_slice(b",\"usage\":{\"prompt_tokens\":");
+            writer::integer(&mut out, tokens as u64);
+            out.extend_from_slice(b",\"total_tokens\":");
+            writer::integer(&mut out, tokens as u64);
+            out.extend_from_slice(b"}}");
+        }
+        out
+    }
+}
