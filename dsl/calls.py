@@ -55,6 +55,10 @@ def read_call(cursor: Cursor, type: str) -> Captured | None:
     return Captured(CallValue(form.name, values, term.span), term.span)
 
 
+LISTS = {"strings": "string", "counts": "count"}
+"""Types of options that take several values, separated by commas, and the type of each."""
+
+
 def _read_args(cursor: Cursor, form: CallForm, call: Call) -> tuple[dict[str, Captured], tuple[Group, ...]] | None:
     found_before = len(cursor.context.found)
     values: dict[str, Captured] = {}
@@ -67,7 +71,7 @@ def _read_args(cursor: Cursor, form: CallForm, call: Call) -> tuple[dict[str, Ca
         option = _named(part, form)
         if option is not None:
             part.at, part.subject = 2, option.name
-            open_list = option if option.type == "strings" else None
+            open_list = option if option.type in LISTS else None
         elif isinstance(first, Atom) and len(group) > 1 and isinstance(group[1], Atom) and group[1].text == "=":
             if not form.options:
                 part.error("E0213", f"{form.name} takes no options", first.span)
@@ -89,7 +93,7 @@ def _read_args(cursor: Cursor, form: CallForm, call: Call) -> tuple[dict[str, Ca
             continue
         if option.name in values and option is not open_list:
             part.error("E0215", f"`{option.name}` is given twice", first.span, "expected it once")
-        value = read(part, "string" if option.type == "strings" else option.type)
+        value = read(part, LISTS.get(option.type, option.type))
         if value is not None and part.peek() is not None:
             part.error(
                 "E0209",
@@ -98,7 +102,7 @@ def _read_args(cursor: Cursor, form: CallForm, call: Call) -> tuple[dict[str, Ca
                 "expected `,` or `)`",
             )
         if value is not None:
-            if option.type == "strings":
+            if option.type in LISTS:
                 before = values[option.name].value if option.name in values else ()
                 value = Captured((*before, value.value), value.span)
             values[option.name] = value

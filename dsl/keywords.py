@@ -239,6 +239,7 @@ CALLS: dict[str, tuple[CallForm, ...]] = {
             Option("pooling", "mean|cls|max|last", help="tokens to one vector"),
             Option("normalize", "true|false", help="to length 1"),
             Option("prompt", "string", help="text put before each input"),
+            Option("dimensions", "counts", help="shorter embeddings that a request may ask for"),
         ), bare=True, help="text to a vector"),
         CallForm("classify", (
             Option("labels", "path", help="a file with one label a line"),

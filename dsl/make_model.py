@@ -119,6 +119,7 @@ def _task(making: Making, name: str) -> Task:
         pooling=value_of(call.args, "pooling"),
         normalize=None if normalize is None else normalize == "true",
         prompt=value_of(call.args, "prompt"),
+        dimensions=tuple(value_of(call.args, "dimensions", ())),
         labels=None if labels is None else making.path(labels),
         top=value_of(call.args, "top", 1),
         span=entry.span,

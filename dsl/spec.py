@@ -82,16 +82,18 @@ class Source(Located):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task(Located):
-    """What the model is for. `pooling`, `normalize` and `prompt` belong to `embed`, `labels` and `top` to `classify`.
+    """What the model is for. `pooling`, `normalize`, `prompt` and `dimensions` belong to `embed`, `labels` and `top` to
+    `classify`.
 
     `None` for an `embed` option: what the folder's sentence-transformers files say, else mean pooling, normalized, no
-    prompt. `labels` is an absolute path (None: the source's own labels), `top` how many classes an answer names.
+    prompt; `dimensions` (): those of config.json. `labels` is an absolute path (None: the source's own labels), `top` how many classes an answer names.
     """
 
     kind: TaskKind = "tensor"
     pooling: Pooling | None = None
     normalize: bool | None = None
     prompt: str | None = None
+    dimensions: tuple[int, ...] = ()
     labels: str | None = None
     top: int = 1
 

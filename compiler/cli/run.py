@@ -27,7 +27,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--input", action="append", default=[], metavar="NAME=FILE", help="an input from a file; repeat it"
     )
-    parser.add_argument("--text", action="append", default=[], help="a text; repeat it for several")
+    parser.add_argument("--text", action="append", default=[], help="a text; repeat it for several, and for a pair")
     parser.add_argument("--model", help="the model, where the bundle has several")
     parser.add_argument(
         "--output", type=Path, metavar="FILE.npz", help="write the outputs there instead of printing them"

@@ -7,10 +7,12 @@ CrossEncoder: the function that the folder names, looked up here and never impor
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from ...runtime.document import open_regular
 from ..errors import InfcError
 from .errors import FrontendError
 from .imported import Activation
@@ -48,7 +50,7 @@ def classes_of(config: Mapping[str, Any], count: int, name: str) -> tuple[str, .
 def read_labels(path: Path, count: int) -> tuple[str, ...]:
     """One label a line. Raises InfcError where there are more or fewer than `count`."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(LABEL_BYTES + 1)
         text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
@@ -72,9 +74,9 @@ def checked(labels: tuple[str, ...], where: str) -> tuple[str, ...]:
             )
     if len(labels) > MOST_LABELS:
         raise FrontendError(f"{where} has {len(labels)} labels, and at most {MOST_LABELS} are taken")
-    twice = sorted({label for label in labels if labels.count(label) > 1}) if len(set(labels)) < len(labels) else []
-    if twice:
-        raise FrontendError(f"{where} has the label {twice[0]!r:.80} twice")
+    most, count = Counter(labels).most_common(1)[0] if labels else ("", 0)
+    if count > 1:
+        raise FrontendError(f"{where} has the label {most!r:.80} twice")
     return labels
 
 

@@ -9,7 +9,9 @@ from typing import Any, get_args
 
 from ...dsl.spec import Input, Model
 from ..ir.graph import Graph
+from ..ir.types import TensorType
 from .errors import FrontendError
+from .fields import expected_outputs
 from .heads import LOGITS, class_scores, classes_of, pair_score
 from .imported import TextKind, TextTask
 from .sentence import Settings, read_cross_settings, read_settings, shorter
@@ -52,6 +54,23 @@ def pairs(model: Model) -> bool:
     return len(_texts(model)) == 2
 
 
+def check_outputs(model: Model, kind: TextKind, graph: Graph) -> None:
+    """Raises FrontendError for an `output` line that the task does not give so."""
+    gives = {name: node.type for name, node in graph.outputs}
+    for line in expected_outputs(model):
+        if line.foreign is not None or gives.get(line.name) != line.type:
+            said = ", ".join(f"{name}: {_written(type_)}" for name, type_ in gives.items())
+            raise FrontendError(
+                f"the spec says output {line.name}: {_written(line.type)}, and the model of `task {kind}` gives {said}",
+                hint="leave the output line out, or write it so",
+            )
+
+
+def _written(type_: TensorType) -> str:
+    """As a spec writes it."""
+    return f"{type_.dtype}[{', '.join(map(str, type_.shape))}]"
+
+
 def segment_notes(model: Model, text: Text, graph: Graph) -> tuple[str, ...]:
     """What the build report says where a model could tell the texts of a pair apart and is not told."""
     if text.segments or not pairs(model) or "token_type_ids" not in graph.input_specs:
@@ -83,7 +102,7 @@ def task_of(
             include_prompt=settings.include_prompt,
             pooling=settings.pooling,
             normalize=settings.normalize,
-            dimensions=shorter(config, graph.outputs[0][1].type.shape[-1], folder.name),
+            dimensions=_dimensions(model, config, graph.outputs[0][1].type.shape[-1], folder.name),
         )
     count = _classes(graph, kind, config, folder)
     if kind == "rerank":
@@ -98,6 +117,19 @@ def task_of(
     if model.task.top > count:
         raise FrontendError(f"`top = {model.task.top}`, and {folder.name} has {count} classes")
     return replace(task, labels=labels, activation=class_scores(config, count, folder.name), top=model.task.top)
+
+
+def _dimensions(model: Model, config: Mapping[str, Any], width: Any, name: str) -> tuple[int, ...]:
+    """What the spec says, else the folder. Raises FrontendError for more than the embedding has."""
+    said = model.task.dimensions
+    if not said:
+        return shorter(config, width, name)
+    if max(said) > width or len(set(said)) < len(said):
+        raise FrontendError(
+            f"`dimensions = {', '.join(map(str, said))}`, and an embedding of {name} has {width}",
+            hint=f"write different counts of at most {width}",
+        )
+    return tuple(sorted({n for n in said if n < width}))
 
 
 def _classes(graph: Graph, kind: TextKind, config: Mapping[str, Any], folder: Path) -> int:

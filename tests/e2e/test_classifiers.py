@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,9 @@ from infc.compiler.build import build
 from infc.compiler.driver import Request
 from infc.compiler.errors import InfcError
 from tests.frontends.test_text import WORDS, save
-from tests.server.serving import Server, running
+from tests.server.serving import Server, environment, running
 
-from .support import write_spec
+from .support import ROOT, write_spec
 
 LIMIT = 24
 TEXTS = ["green apple", "Green a b . apples apple", "b", "café .", "", "apple green . " * 30, "a b a b " * 20]
@@ -130,7 +132,13 @@ def test_what_does_not_fit_a_pair_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("a\nb\nc\n")
     bundle = served(tmp_path, 'task classify(labels = "labels.txt")', "input first: string", "input second: string")
     with running(bundle / "serve", bundle) as server:
-        assert infer(server, first="a", second="b")["label"][0][0] in "abc"
+        label = infer(server, first="green", second="b")["label"][0][0]
+        assert label in "abc"
+        run = [sys.executable, "-m", "infc", "run", str(bundle), "--text", "green", "--text", "b"]
+        said = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT, env=environment())
+        assert f'"{label}"' in said.stdout
+        alone = subprocess.run(run[:-2], capture_output=True, text=True, check=False, cwd=ROOT, env=environment())
+        assert (alone.returncode, "the last text is alone" in alone.stderr) == (2, True)
         for given, said in (
             ({"first": "a"}, "second: the input is missing"),
             ({"first": ["a"], "second": ["a", "b"]}, "second: it has 2 texts, and first has 1"),
@@ -225,6 +233,8 @@ def rewrite(path: Path, **changes: Any) -> None:
         ("task classify", {"problem_type": "ranking"}, "problem_type is 'ranking'"),
         ("task classify(top = 4)", {}, "`top = 4`, and model has 3 classes"),
         ("task rerank", {}, "`task rerank` needs a model of one score"),
+        ("task classify\n  output logits: float32[batch, 2]", {}, "gives logits: float32[batch, 3]"),
+        ("task classify\n  output score: float32[batch, 3]", {}, "says output score: float32[batch, 3], and"),
         ("task classify", {"architectures": ["BertForTokenClassification"]}, "`task classify` needs logits of the shape"),
         ("task classify", {"architectures": ["BertModel"]}, "no field 'logits'"),
     ],

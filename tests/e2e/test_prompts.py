@@ -16,6 +16,7 @@ from transformers import BertConfig, BertModel
 
 from infc.compiler.build import build
 from infc.compiler.driver import Request
+from infc.compiler.errors import InfcError
 from infc.compiler.frontends.huggingface import load
 from infc.compiler.frontends.imported import Options
 from infc.compiler.ir.interpret import run
@@ -80,6 +81,31 @@ def test_a_prompt_that_is_not_pooled(tmp_path: Path, pooling: str) -> None:
         inputs = {name: np.asarray([ids]) for name, ids in row.items() if name in imported.graph.input_specs}
         for got in (run(imported.graph, inputs), imported.reference(inputs)):
             np.testing.assert_allclose(got["embedding"][0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("said", "want"),
+    [
+        ("", (8,)),
+        ("(dimensions = 16, 4, normalize = true)", (4, 16)),
+        (f"(dimensions = {WIDTH})", ()),
+        ("(dimensions = 4, 33)", f"an embedding of model has {WIDTH}"),
+        ("(dimensions = 4, 4)", "write different counts"),
+    ],
+)
+def test_the_spec_says_to_which_dimensions_an_embedding_may_be_cut(
+    tmp_path: Path, said: str, want: tuple[int, ...] | str
+) -> None:
+    folder(tmp_path / "model", "mean", include=True)
+    checked = check_file(spec(tmp_path, f"task embed{said}")).spec
+    assert checked is not None
+    if isinstance(want, str):
+        with pytest.raises(InfcError, match=want):
+            load(checked.models[0], tmp_path, Options(work=tmp_path / "work"))
+        return
+    task = load(checked.models[0], tmp_path, Options(work=tmp_path / "work")).text
+    assert task is not None
+    assert task.dimensions == want
 
 
 def ask(server: Server, given: Any = TEXTS, **more: Any) -> Array:

@@ -69,7 +69,7 @@ pub struct RunArguments {
     /// An input from a .json (nested lists) or .npy file; without any, the native request is read from stdin
     #[arg(long = "input", value_name = "NAME=FILE")]
     pub inputs: Vec<String>,
-    /// A text (repeat it for several), for a model that takes text
+    /// A text (repeat it for several, and for a pair), for a model that takes text
     #[arg(long, conflicts_with = "inputs")]
     pub text: Vec<String>,
     /// The model, where the bundle has several

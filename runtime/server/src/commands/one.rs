@@ -46,7 +46,20 @@ pub fn run_one(start: &Start, arguments: &RunArguments) -> Result<(), Failure> {
 }
 
 fn run_texts(model: &Served, texts: &[String]) -> Result<Vec<Tensor>, Refusal> {
-    let texts = texts.iter().cloned().map(Text::Alone).collect();
+    let texts = match model.texts() {
+        // Two by two, as in `--text QUERY --text DOCUMENT`.
+        [first, second] => {
+            let pair = |two: &[String]| Text::Pair(two[0].as_str().into(), two[1].clone());
+            match texts.chunks_exact(2) {
+                pairs if pairs.remainder().is_empty() => pairs.map(pair).collect(),
+                _ => {
+                    let text = format!("the model takes pairs, {first} and {second}, and the last text is alone");
+                    return Err(Refusal::invalid("--text", text));
+                }
+            }
+        }
+        _ => texts.iter().cloned().map(Text::Alone).collect(),
+    };
     model.embed_blocking(
         model.encode(texts, &Default::default(), Instant::now() + PATIENCE, |index| format!("text[{index}]"))?,
     )
