@@ -7,6 +7,7 @@ CrossEncoder: the function that the folder names, looked up here and never impor
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,9 +69,9 @@ def read_labels(path: Path, count: int) -> tuple[str, ...]:
 def checked(labels: tuple[str, ...], where: str) -> tuple[str, ...]:
     """labels. Raises FrontendError where one is empty, too long or there twice."""
     for at, label in enumerate(labels):
-        if not label or len(label) > MOST_LABEL or not label.isprintable():
+        if not 0 < len(label) <= MOST_LABEL or any(unicodedata.category(c) in ("Cc", "Cs") for c in label):
             raise FrontendError(
-                f"{where}: label {at} is {label!r:.80}, and 1 to {MOST_LABEL} printable characters are needed"
+                f"{where}: label {at} is {label!r:.80}, and 1 to {MOST_LABEL} characters that are no control characters are needed"
             )
     if len(labels) > MOST_LABELS:
         raise FrontendError(f"{where} has {len(labels)} labels, and at most {MOST_LABELS} are taken")
@@ -98,8 +99,9 @@ def pair_score(config: Mapping[str, Any], said: object, name: str) -> Activation
     function that is not in the table."""
     nested: Any = config.get("sentence_transformers")
     older: Any = config.get("sbert_ce_default_activation_function")
-    named = cast("dict[str, Any]", nested).get("activation_fn") if isinstance(nested, dict) else None
-    function = next((f for f in (said, named, older) if f is not None), None)
+    newer = cast("dict[str, Any]", nested) if isinstance(nested, dict) else {}
+    # A newer key hides an older one, whatever it says.
+    function = said if said is not None else newer.get("activation_fn", older)
     if function is None:
         return "sigmoid"
     if not isinstance(function, str) or function not in _KNOWN:

@@ -127,20 +127,20 @@ def read_settings(folder: Path, task: Task) -> Settings:
 
 
 def read_cross_settings(folder: Path) -> Settings:
-    """What a folder of a classifier or reranker says in sentence-transformers' files, where a CrossEncoder saved it. Raises
-    FrontendError for what is not supported."""
-    files: list[Path] = []
+    """What a reranker's folder says in sentence-transformers' files, where a CrossEncoder saved it with modules.json: without
+    it the library reads none of them. Raises FrontendError for what is not supported."""
     activation: object = None
     modules = folder / "modules.json"
-    if modules.is_file():
-        files.append(modules)
-        rows = _module_rows(folder, read_json_file(modules, list))
-        if rows != [("Transformer", "")]:
-            raise FrontendError(
-                f"{folder.name}/modules.json lists {', '.join(k for k, _ in rows)[:200] or 'nothing'}, and a classifier or "
-                "reranker is one Transformer in the folder itself",
-                hint="with Pooling behind it, it is an encoder: write `task embed`",
-            )
+    if not modules.is_file():
+        return Settings()
+    files = [modules]
+    rows = _module_rows(folder, read_json_file(modules, list))
+    if rows != [("Transformer", "")]:
+        raise FrontendError(
+            f"{folder.name}/modules.json lists {', '.join(k for k, _ in rows)[:200] or 'nothing'}, and a reranker is one "
+            "Transformer in the folder itself",
+            hint="with Pooling behind it, it is an encoder: write `task embed`",
+        )
     limit, lower = _transformer(folder, files, _CROSS_TRANSFORMER)
     path = folder / "config_sentence_transformers.json"
     if path.is_file():

@@ -43,7 +43,7 @@ TEXTS = 200
 class Text:
     """`tokenizer`: the file; `limit`: tokens that the library takes (None: it has no limit); `files`: what was read; `close`
     removes the tokenizer where it lies in a temporary folder; `segments`: whether the library tells a model which text of a pair a
-    token is of."""
+    token is of; `frame`: special tokens around a text or a pair."""
 
     tokenizer: Path
     limit: int | None
@@ -51,6 +51,7 @@ class Text:
     files: tuple[Path, ...]
     close: Callable[[], None]
     segments: bool
+    frame: int
 
 
 def library_text(
@@ -118,7 +119,8 @@ def library_text(
     _compare(made, place / FILE, side, most, pairs)
     segments = "token_type_ids" in made.model_input_names
     close = holder.cleanup if holder else lambda: None
-    return Text(place / FILE, most, side, (*sources, *settings), close, segments)
+    frame = int(backend.num_special_tokens_to_add(pairs))
+    return Text(place / FILE, most, side, (*sources, *settings), close, segments, frame)
 
 
 def _limit(said: float, config: Mapping[str, Any], *, given: bool) -> int | None:

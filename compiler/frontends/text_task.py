@@ -23,7 +23,7 @@ HIDDEN = "last_hidden_state"
 def text_kind(model: Model) -> TextKind | None:
     """The model's task where it reads text. Raises FrontendError where texts of a pair have bounds of their own."""
     kind = next((k for k in get_args(TextKind) if k == model.task.kind), None)
-    texts = _texts(model)
+    texts = _texts(model, kind)
     if kind is None or len(texts) < 2:
         return kind
     first, second = texts
@@ -35,13 +35,18 @@ def text_kind(model: Model) -> TextKind | None:
     return kind
 
 
-def _texts(model: Model) -> list[Input]:
-    return [i for i in model.inputs if i.kind == "text"]
+def _texts(model: Model, kind: str | None) -> list[Input]:
+    """The text inputs; of a reranker the query first, however they are written."""
+    texts = [i for i in model.inputs if i.kind == "text"]
+    return sorted(texts, key=lambda line: line.name != "query") if kind == "rerank" else texts
 
 
 def settings_of(model: Model, kind: TextKind, folder: Path) -> Settings:
-    """What the folder's sentence-transformers files say for the task. Raises FrontendError."""
-    return read_settings(folder, model.task) if kind == "embed" else read_cross_settings(folder)
+    """What the folder's sentence-transformers files say for the task; a classifier's are not read, as transformers does not.
+    Raises FrontendError."""
+    if kind == "embed":
+        return read_settings(folder, model.task)
+    return read_cross_settings(folder) if kind == "rerank" else Settings()
 
 
 def picked_output(kind: TextKind | None) -> str | None:
@@ -51,7 +56,7 @@ def picked_output(kind: TextKind | None) -> str | None:
 
 def pairs(model: Model) -> bool:
     """Whether a request's texts come in pairs."""
-    return len(_texts(model)) == 2
+    return len(_texts(model, None)) == 2
 
 
 def check_outputs(model: Model, kind: TextKind, graph: Graph) -> None:
@@ -84,12 +89,18 @@ def task_of(
     model: Model, kind: TextKind, graph: Graph, text: Text, settings: Settings, config: Mapping[str, Any], folder: Path
 ) -> TextTask:
     """The task of a model whose graph is `graph`. Raises FrontendError where its output is not what the task needs."""
-    lines = _texts(model)
+    lines = _texts(model, kind)
+    limit = graph.dims["tokens"][1]
+    if limit < text.frame:
+        raise FrontendError(
+            f"a limit of {limit} tokens leaves no room for the {text.frame} special tokens of {folder.name}'s tokenizer",
+            hint=f"write `up to {text.frame + 1} tokens` or more",
+        )
     task = TextTask(
         kind=kind,
         texts=tuple(i.name for i in lines) or ("text",),
         tokenizer=text.tokenizer,
-        limit=graph.dims["tokens"][1],
+        limit=limit,
         overflow=lines[0].policy if lines else "reject",
         side=text.side,
         segments=text.segments,
@@ -113,7 +124,9 @@ def task_of(
             )
         where = f"{folder.name}/config_sentence_transformers.json or config.json"
         return replace(task, activation=pair_score(config, settings.activation, where))
-    labels = classes_of(config, count, folder.name)
+    # A file's replace the folder's, and are read outside.
+    own = model.task.labels is not None
+    labels = classes_of({} if own else config, count, folder.name)
     if model.task.top > count:
         raise FrontendError(f"`top = {model.task.top}`, and {folder.name} has {count} classes")
     return replace(task, labels=labels, activation=class_scores(config, count, folder.name), top=model.task.top)

@@ -20,15 +20,19 @@ from sentence_transformers import CrossEncoder
 from infc.compiler.build import build
 from infc.compiler.driver import Request
 from infc.compiler.errors import InfcError
+from infc.compiler.frontends.huggingface import load
+from infc.compiler.frontends.imported import Options
+from infc.dsl import check_file
 from tests.frontends.test_text import WORDS, save
 from tests.server.serving import Server, environment, running
+from tests.server.test_hostile import peak_mib
 
 from .support import ROOT, write_spec
 
 LIMIT = 24
 TEXTS = ["green apple", "Green a b . apples apple", "b", "café .", "", "apple green . " * 30, "a b a b " * 20]
 PAIRS = [*zip(TEXTS, TEXTS[3:] + TEXTS[:3], strict=True), ("apple green . " * 9, "a b c " * 7), ("a " * 19, "b " * 20)]
-LABELS = ("no", 'yes "sure"', "vielleicht — später")
+LABELS = ("no", 'yes "sure" \U0001f937\u200d\u2642\ufe0f', "vielleicht\u00a0— später")
 TOLERANCE = 1e-5
 
 COMMON: dict[str, Any] = {
@@ -128,7 +132,7 @@ def test_a_classifier_answers_as_transformers_does(tmp_path: Path, case: Case) -
 
 
 def test_what_does_not_fit_a_pair_is_refused_by_name(tmp_path: Path) -> None:
-    folder(tmp_path / "model", "Bert", 3)
+    rewrite(folder(tmp_path / "model", "Bert", 3) / "config.json", id2label={"0": "x", "1": "x", "2": "x"})
     (tmp_path / "labels.txt").write_text("a\nb\nc\n")
     bundle = served(tmp_path, 'task classify(labels = "labels.txt")', "input first: string", "input second: string")
     with running(bundle / "serve", bundle) as server:
@@ -168,7 +172,9 @@ def test_a_reranker_answers_as_a_cross_encoder_does(tmp_path: Path, kind: str, a
     function = None if activation is None else torch.nn.Identity()
     CrossEncoder(str(made), device="cpu", activation_fn=function).save_pretrained(str(tmp_path / "model"))
     theirs = CrossEncoder(str(tmp_path / "model"), device="cpu")
-    bundle = served(tmp_path, "task rerank", "input query: string, truncate", "input document: string, truncate")
+    lines = ["input query: string, truncate", "input document: string, truncate"]
+    # The query comes first, however it is written.
+    bundle = served(tmp_path, "task rerank", *(lines[::-1] if kind == "XLMRoberta" else lines))
     with running(bundle / "serve", bundle) as server:
         queries, documents = (list(column) for column in zip(*PAIRS, strict=True))
         got = infer(server, query=queries, document=documents)["score"]
@@ -176,6 +182,7 @@ def test_a_reranker_answers_as_a_cross_encoder_does(tmp_path: Path, kind: str, a
         spread = infer(server, query="green apple", document=TEXTS)["score"]
         want = theirs.predict([("green apple", text) for text in TEXTS])
         np.testing.assert_allclose(spread, want, atol=TOLERANCE)
+        assert infer(server, query="a", document=[]) == {"score": []}
         check_rerank(
             server, want, theirs.predict([("green apple", text) for text in TEXTS], activation_fn=torch.nn.Identity())
         )
@@ -198,6 +205,13 @@ def check_rerank(server: Server, want: Any, logits: Any) -> None:
             "m", {"id", "model", "results", "usage"}, {"index", "relevance_score"},
         )  # fmt: skip
         assert answer["usage"]["total_tokens"] > len(TEXTS)
+    assert post(documents=["apple"], texts=None)["results"][0]["index"] == 0
+    # Neither the parts that are cut off nor the places that are not asked for take memory.
+    far = ["a b " * 16_000] * 8 + ["b"]
+    more = {"top_n": 1, "return_documents": True, "truncate": True}
+    answer = server.post("/rerank", {"query": "a " * 30_000, "documents": far, **more})
+    assert answer.status == 200, answer.json
+    assert peak_mib(server) < 400
     some = post(documents=TEXTS, top_n=2, return_documents=True)["results"]
     assert [(i["index"], i["document"]) for i in some] == [(n, {"text": TEXTS[n]}) for n in order[:2]]
     bare = post(texts=TEXTS, raw_scores=True, return_text=True, truncate=True, truncation_direction="Right")
@@ -207,6 +221,8 @@ def check_rerank(server: Server, want: Any, logits: Any) -> None:
         ({"query": "a", "texts": ["a"], "documents": ["a"]}, 422, "only one of texts and documents"),
         ({"query": "a"}, 422, "documents: the field is missing"),
         ({"texts": ["a"]}, 422, "query: the field is missing"),
+        ({"query": "a", "texts": "b"}, 422, "texts: expected a list"),
+        ({"query": "a", "documents": None, "texts": None}, 422, "documents: the field is missing"),
         ({"query": "a", "texts": []}, 422, "texts: the list is empty"),
         ({"query": "a", "documents": [{"title": "a"}]}, 422, "documents[0]: expected a string, or an object"),
         ({"query": "a", "documents": ["a", {"text": 5}]}, 422, "documents[1].text: expected a string"),
@@ -217,6 +233,24 @@ def check_rerank(server: Server, want: Any, logits: Any) -> None:
     ):
         answer = server.post("/rerank", body)
         assert (answer.status, said in answer.json["error"]["message"]) == (status, True), answer.json
+
+
+def test_files_that_the_library_does_not_read_change_nothing(tmp_path: Path) -> None:
+    files = {
+        "sentence_bert_config.json": {"max_seq_length": 6, "do_lower_case": True},
+        "config_sentence_transformers.json": {"activation_fn": "torch.nn.modules.linear.Identity"},
+    }
+    for task in ("rerank", "classify"):
+        place = tmp_path / task
+        folder(place / "model", "Bert", 1 if task == "rerank" else 3)
+        for name, said in files.items():
+            (place / "model" / name).write_text(json.dumps(said))
+        checked = check_file(write_spec(place, 'source huggingface("model")', f"task {task}")).spec
+        assert checked is not None
+        found = load(checked.models[0], place, Options(work=place / "work")).text
+        assert found is not None
+        assert (found.limit, found.activation) == (LIMIT, "sigmoid" if task == "rerank" else "softmax")
+        assert '"Lowercase"' not in found.tokenizer.read_text()
 
 
 def rewrite(path: Path, **changes: Any) -> None:
@@ -233,6 +267,8 @@ def rewrite(path: Path, **changes: Any) -> None:
         ("task classify", {"problem_type": "ranking"}, "problem_type is 'ranking'"),
         ("task classify(top = 4)", {}, "`top = 4`, and model has 3 classes"),
         ("task rerank", {}, "`task rerank` needs a model of one score"),
+        ("task rerank\n  input query: string, up to 2 tokens\n  input document: string, up to 2 tokens", {},
+         "a limit of 2 tokens leaves no room for the 3 special tokens"),
         ("task classify\n  output logits: float32[batch, 2]", {}, "gives logits: float32[batch, 3]"),
         ("task classify\n  output score: float32[batch, 3]", {}, "says output score: float32[batch, 3], and"),
         ("task classify", {"architectures": ["BertForTokenClassification"]}, "`task classify` needs logits of the shape"),

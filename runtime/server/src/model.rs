@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokenizers::Encoding;
-
 use crate::answer::{Symbols, symbols};
 use crate::bundle::MOST;
 use crate::bundle::manifest::Model;
@@ -12,11 +10,13 @@ use crate::bundle::task::{Gives, Task};
 use crate::check_inputs::{Cost, check_inputs};
 use crate::engine::{Inputs, Limits};
 use crate::finite::check_finite;
+use crate::memory::PARSED;
 use crate::metrics::Meters;
 use crate::refusal::{Reason, Refusal};
 use crate::scheduler::{Scheduler, Ticket};
 use crate::tensor::{Data, Dim, Tensor, elements};
-use crate::tokenize::{Asked, TextTask, TokenizeError, Tokens};
+use crate::tokenize::{Asked, Half, TextTask, TokenizeError, Tokens};
+use crate::wire::budget::{Budget, Class, Reserved};
 
 pub struct Served {
     pub spec: Model,
@@ -44,6 +44,15 @@ pub struct Encoded {
     parts: Vec<(Inputs, Cost)>,
     /// Tokens of all texts, special tokens included.
     pub tokens: usize,
+    /// Memory beyond that of the body: of a query that stands before each of many documents.
+    _held: Option<Reserved>,
+}
+
+impl Encoded {
+    /// The same, with memory that it takes beside its request's.
+    pub fn holding(self, held: Option<Reserved>) -> Self {
+        Encoded { _held: held, ..self }
+    }
 }
 
 impl Served {
@@ -137,6 +146,21 @@ impl Served {
         parts
     }
 
+    /// The memory that `query` takes before each of `rows` texts, where that is more than its own: 422 where it is more than
+    /// all large requests have, 429 where there is no room for it now.
+    pub fn hold_pairs(&self, query: &str, rows: usize, budget: &Arc<Budget>) -> Result<Reserved, Refusal> {
+        let Task::Text(says) = &self.spec.task else { return Err(Refusal::internal()) };
+        // An id and a segment for each token, of which there are no more than bytes, or two for one that is added.
+        let tokens = says.limit.min(2 * query.len() + 8);
+        let bytes =
+            tokens.saturating_mul(rows.saturating_sub(1)).saturating_mul(2 * size_of::<i64>()) / PARSED as usize;
+        if !budget.could_hold(Class::Large, bytes) {
+            let text = format!("{rows} pairs with so long a text take too much memory; send them in several requests");
+            return Err(Refusal::invalid(self.texts().first().map_or("query", String::as_str), text));
+        }
+        budget.hold(Class::Large, bytes).ok_or_else(|| Refusal::new(Reason::Busy, "too many large requests at once"))
+    }
+
     /// Tokenizes texts as the request `asked`. `field` names each text in refusals (`input[3]`). Takes time in proportion to
     /// the texts; between two of them it ends where `due` has passed.
     pub fn encode(
@@ -151,7 +175,7 @@ impl Served {
         let start = Instant::now();
         let mut parts = Vec::with_capacity(texts.len());
         let mut total = 0;
-        let mut before: Option<(Arc<str>, Encoding)> = None;
+        let mut before: Option<(Arc<str>, Half)> = None;
         for (index, text) in texts.into_iter().enumerate() {
             if index > 0 && Instant::now() >= due {
                 return Err(Refusal::new(Reason::Deadline, "the deadline passed before all texts were tokenized"));
@@ -163,7 +187,7 @@ impl Served {
                 }
                 Text::Pair(first, second) => {
                     let same = before.take().filter(|(text, _)| Arc::ptr_eq(text, &first));
-                    let known = same.map_or_else(|| task.first_of_pair(&first), |(_, known)| Ok(known));
+                    let known = same.map_or_else(|| task.first_half(&first, &how), |(_, known)| Ok(known));
                     known.and_then(|known| {
                         let tokens = task.encode_pair(known.clone(), &second, &how);
                         before = Some((first, known));
@@ -195,7 +219,7 @@ impl Served {
             parts.push((inputs, cost));
         }
         self.meters.tokenize_duration.observe(start.elapsed().as_secs_f64());
-        Ok(Encoded { parts, tokens: total })
+        Ok(Encoded { parts, tokens: total, _held: None })
     }
 
     /// One row: ids and, where the model has them, segment ids and which tokens are pooled; every other input is left to its

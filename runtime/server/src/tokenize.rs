@@ -10,6 +10,8 @@ use crate::bundle::task::{Overflow, Side, TextSpec};
 mod cut;
 mod pair;
 
+pub use pair::Half;
+
 /// Ids and segment ids of one text, special tokens included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
@@ -58,8 +60,6 @@ pub enum TokenizeError {
     TooMuch {
         characters: usize,
         most: usize,
-        /// White space would not help.
-        whole: bool,
     },
     Failed(String),
 }
@@ -71,10 +71,7 @@ impl fmt::Display for TokenizeError {
                 let more = if *more { "more than " } else { "" };
                 write!(f, "the text has {more}{tokens} tokens, special tokens included, and the limit is {limit}")
             }
-            TokenizeError::TooMuch { characters, most, whole: true } => {
-                write!(f, "the text has {characters} characters, and of each text of a pair at most {most} are taken")
-            }
-            TokenizeError::TooMuch { characters, most, .. } => write!(
+            TokenizeError::TooMuch { characters, most } => write!(
                 f,
                 "the text has {characters} characters; at most {most} are taken, unless white space lets the text be cut \
                  and what is before the cut fills the limit of tokens"
@@ -96,6 +93,8 @@ pub struct TextTask {
     says: TextSpec,
     /// Ids of special tokens.
     special: BTreeSet<u32>,
+    /// Ids of all tokens that are no part of the model's vocabulary.
+    added: BTreeSet<u32>,
     /// Most characters of one text that are ever tokenized.
     most: usize,
     /// Whether a text may be cut at white space (see [`cut`]).
@@ -122,9 +121,10 @@ impl TextTask {
         let longest = tokenizer.get_vocab(true).keys().map(|t| t.chars().count()).max().unwrap_or(1);
         let most = limit.saturating_mul(longest).clamp(ALWAYS, 16 * ALWAYS);
         let added = tokenizer.get_added_tokens_decoder();
+        let ids = added.keys().copied().collect();
         let special = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
         let local = cut::is_local(bytes);
-        Ok(TextTask { tokenizer, says: says.clone(), special, most, local, frame })
+        Ok(TextTask { tokenizer, says: says.clone(), special, added: ids, most, local, frame })
     }
 
     /// What a request's own words come to. Fails with the field at fault.
@@ -223,7 +223,7 @@ impl TextTask {
     }
 
     fn too_much(&self, text: &str) -> TokenizeError {
-        TokenizeError::TooMuch { characters: text.chars().count(), most: self.most, whole: false }
+        TokenizeError::TooMuch { characters: text.chars().count(), most: self.most }
     }
 
     /// Tokens of a text cut to the limit, and how many there were.
@@ -240,6 +240,7 @@ impl TextTask {
             let mut bare = self.tokenizer.encode_fast(text, false).map_err(failed)?;
             let room = limit - self.frame.0.len() - self.frame.1.len();
             bare.truncate(room, 0, direction(how.side));
+            drop(bare.take_overflowing());
             encoding = self.tokenizer.post_process(bare, None, true).map_err(failed)?;
         }
         let left_out = how.left_out.min(encoding.len());
@@ -401,7 +402,7 @@ pub mod tests {
         assert_eq!(task(Overflow::Reject, 5, "").encode(&sparse).unwrap().ids, [1, 3, 4, 2]);
         let solid = "a".repeat(70_000);
         let refused = task(Overflow::Truncate, 5, "").encode(&solid).unwrap_err();
-        assert_eq!(refused, TokenizeError::TooMuch { characters: 70_000, most: ALWAYS, whole: false });
+        assert_eq!(refused, TokenizeError::TooMuch { characters: 70_000, most: ALWAYS });
         assert!(task(Overflow::Truncate, 5, "").encode(&solid[..ALWAYS]).is_ok());
     }
 

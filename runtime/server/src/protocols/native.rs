@@ -95,8 +95,11 @@ fn parse(app: &App, body: &Bytes, extra: &mut Extra, due: Instant) -> Result<(Ar
             app.model(first.model.as_deref())?
         }
     };
-    let asked =
-        if model.is_text() { parse_texts(model, body, extra, due)? } else { parse_tensors(model, body, extra)? };
+    let asked = if model.is_text() {
+        parse_texts(model, body, extra, due, Some(&app.registry.budget))?
+    } else {
+        parse_tensors(model, body, extra)?
+    };
     if let Some(name) = &extra.model {
         app.model(Some(name))?;
     }
@@ -106,7 +109,11 @@ fn parse(app: &App, body: &Bytes, extra: &mut Extra, due: Instant) -> Result<(Ar
 /// A native request for a model that is known already.
 pub fn parse_for(model: &Served, body: &str, due: Instant) -> Result<Asked, Refusal> {
     let mut extra = Extra::default();
-    if model.is_text() { parse_texts(model, body, &mut extra, due) } else { parse_tensors(model, body, &mut extra) }
+    if model.is_text() {
+        parse_texts(model, body, &mut extra, due, None)
+    } else {
+        parse_tensors(model, body, &mut extra)
+    }
 }
 
 /// Where several models are served, the name comes first, in a pass of its own.

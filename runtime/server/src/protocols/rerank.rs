@@ -10,7 +10,7 @@ use axum::response::Response;
 use bytes::Bytes;
 
 use super::call::{Call, Style, utf8};
-use super::native::{MOST_TEXTS, named_string, read_texts, too_many_texts, within};
+use super::native::{MOST_TEXTS, named_string, too_many_texts, within};
 use super::once::Once;
 use super::openai::{fault, read_side, read_switch, read_truncate, set_side};
 use super::scores::scores;
@@ -45,8 +45,9 @@ async fn answer_rerank(call: &mut Call, request: Request) -> Result<Bytes, Refus
         };
         let list = read.list;
         let field = |index: usize| format!("{}[{index}]", list.name());
+        let held = Some(model.hold_pairs(&read.query, read.texts.len(), &app.registry.budget)?);
         let pairs = read.pairs();
-        let encoded = model.encode(pairs, &read.asked, due, field)?;
+        let encoded = model.encode(pairs, &read.asked, due, field)?.holding(held);
         Ok((model, activation, read, encoded))
     };
     let (model, activation, read, texts): (Arc<Served>, Activation, Read, Encoded) =
@@ -120,17 +121,14 @@ pub fn read(body: &Bytes) -> Result<Read, Refusal> {
         once.take(&FIELDS, &key, "")?;
         match &*key {
             "query" => query = Some(Arc::from(&*named_string(reader, "query")?)),
+            _ if reader.null() => {}
             "texts" | "documents" => {
-                let found = if key == "texts" {
-                    (List::Texts, read_texts(reader, "texts")?)
-                } else {
-                    (List::Documents, read_documents(reader)?)
-                };
+                let list = if key == "texts" { List::Texts } else { List::Documents };
+                let found = (list, read_list(reader, list)?);
                 if given.replace(found).is_some() {
                     return Err(fault(&key, "only one of texts and documents is taken"));
                 }
             }
-            _ if reader.null() => {}
             "model" => model = Some(named_string(reader, "model")?.into_owned()),
             "top_n" => {
                 let number = reader.number()?.int.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
@@ -166,18 +164,19 @@ pub fn read(body: &Bytes) -> Result<Read, Refusal> {
     Ok(Read { model, query, list, texts, with_texts, raw, top, asked })
 }
 
-/// A list of strings, or of objects with a `text`.
-fn read_documents(reader: &mut Reader) -> Result<Vec<String>, Fault> {
+/// A list of strings; documents may be objects with a `text`.
+fn read_list(reader: &mut Reader, list: List) -> Result<Vec<String>, Fault> {
+    let name = list.name();
     let mut texts = Vec::new();
     if reader.peek() != Some(b'[') {
-        return Err(fault("documents", &format!("expected a list, got {}", reader.kind())));
+        return Err(fault(name, &format!("expected a list, got {}", reader.kind())));
     }
     reader.array(|reader, index| {
-        let path = format!("documents[{index}]");
+        let path = format!("{name}[{index}]");
         if index == MOST_TEXTS {
-            return Err(fault("documents", &too_many_texts()));
+            return Err(fault(name, &too_many_texts()));
         }
-        if reader.peek() != Some(b'{') {
+        if list == List::Texts || reader.peek() != Some(b'{') {
             texts.push(named_string(reader, &path)?.into_owned());
             return Ok(());
         }
@@ -215,7 +214,9 @@ impl Read {
     /// Most characters of a result, on the average.
     fn row(&self) -> u64 {
         // A character may become an escape of six.
-        let texts: u64 = self.texts.iter().map(|text| 6 * text.len() as u64).sum();
+        let mut texts: Vec<u64> = self.texts.iter().map(|text| 6 * text.len() as u64).collect();
+        texts.sort_unstable_by_key(|size| std::cmp::Reverse(*size));
+        let texts: u64 = texts.iter().take(self.top).sum();
         96 + texts.div_ceil(self.texts.len().max(1) as u64)
     }
 

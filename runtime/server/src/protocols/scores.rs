@@ -20,16 +20,16 @@ pub fn form(gives: &Gives) -> Form {
     }
 }
 
-/// Scores of one row of logits.
+/// Scores of one row of logits, in float32 as the libraries compute them.
 pub fn scores(activation: Activation, logits: &[f32]) -> Vec<f32> {
     match activation {
         Activation::None => logits.to_vec(),
-        Activation::Sigmoid => logits.iter().map(|x| (1.0 / (1.0 + (-f64::from(*x)).exp())) as f32).collect(),
+        Activation::Sigmoid => logits.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(),
         Activation::Softmax => {
             let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let powers: Vec<f64> = logits.iter().map(|x| f64::from(x - most).exp()).collect();
-            let sum: f64 = powers.iter().sum();
-            powers.iter().map(|p| (p / sum) as f32).collect()
+            let powers: Vec<f32> = logits.iter().map(|x| (x - most).exp()).collect();
+            let sum: f32 = powers.iter().sum();
+            powers.iter().map(|p| p / sum).collect()
         }
     }
 }
@@ -38,8 +38,7 @@ pub fn scores(activation: Activation, logits: &[f32]) -> Vec<f32> {
 fn best(scores: &[f32], top: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-    order.truncate(top);
-    order
+    order[..top.min(order.len())].to_vec()
 }
 
 /// Appends the members of `outputs`: `"label": [[…]], "score": [[…]]` of classes, `"score": […]` of pairs; false, and

@@ -8,6 +8,7 @@ use crate::bundle::task::Gives;
 use crate::json::{Fault, Reader};
 use crate::model::{Served, Text};
 use crate::refusal::Refusal;
+use crate::wire::budget::{Budget, Reserved};
 
 /// The texts under one name, and whether it is a single one.
 struct Given {
@@ -16,7 +17,13 @@ struct Given {
 }
 
 /// `{"text": …}`, a string or a list of strings; of a model of pairs both, `{"query": …, "document": …}`.
-pub fn parse_texts(model: &Served, body: &str, extra: &mut Extra, due: Instant) -> Result<Asked, Refusal> {
+pub fn parse_texts(
+    model: &Served,
+    body: &str,
+    extra: &mut Extra,
+    due: Instant,
+    budget: Option<&Arc<Budget>>,
+) -> Result<Asked, Refusal> {
     let names = model.texts();
     let mut given: Vec<Option<Given>> = names.iter().map(|_| None).collect();
     let mut reader = Reader::new(body);
@@ -40,21 +47,28 @@ pub fn parse_texts(model: &Served, body: &str, extra: &mut Extra, due: Instant) 
         found.push(given.ok_or_else(missing)?);
     }
     let (field, single) = names.iter().zip(&found).next_back().map_or(("text", true), |(n, g)| (n.as_str(), g.single));
-    let texts = join(model, names, found)?;
+    let (texts, held) = join(model, names, found, budget)?;
     let at = |index: usize| if single { field.to_owned() } else { format!("{field}[{index}]") };
-    model.encode(texts, &Default::default(), due, at).map(Asked::Texts)
+    Ok(Asked::Texts(model.encode(texts, &Default::default(), due, at)?.holding(held)))
 }
 
 /// One list of texts or of pairs. A single query goes with each of its documents.
-fn join(model: &Served, names: &[String], mut found: Vec<Given>) -> Result<Vec<Text>, Refusal> {
+fn join(
+    model: &Served,
+    names: &[String],
+    mut found: Vec<Given>,
+    budget: Option<&Arc<Budget>>,
+) -> Result<(Vec<Text>, Option<Reserved>), Refusal> {
     let Some(last) = found.pop() else { return Err(Refusal::internal()) };
-    let Some(first) = found.pop() else { return Ok(last.texts.into_iter().map(Text::Alone).collect()) };
+    let Some(first) = found.pop() else { return Ok((last.texts.into_iter().map(Text::Alone).collect(), None)) };
     let spreads = matches!(model.gives(), Gives::Score(_)) && first.single && !last.single;
     if spreads {
         let query: Arc<str> = first.texts.into_iter().next().ok_or_else(Refusal::internal)?.into();
-        return Ok(last.texts.into_iter().map(|document| Text::Pair(Arc::clone(&query), document)).collect());
+        let held = budget.map(|budget| model.hold_pairs(&query, last.texts.len(), budget)).transpose()?;
+        let pair = |document| Text::Pair(Arc::clone(&query), document);
+        return Ok((last.texts.into_iter().map(pair).collect(), held));
     }
-    pairs(names, first.texts, last.texts)
+    Ok((pairs(names, first.texts, last.texts)?, None))
 }
 
 /// Pairs of two lists of the same length.

@@ -61,6 +61,16 @@ impl Budget {
         self.used[class as usize].fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
+    /// Whether there would be room if nothing else were held.
+    pub fn could_hold(&self, class: Class, bytes: usize) -> bool {
+        bytes <= self.most[class as usize]
+    }
+
+    /// Like [`Budget::reserve`], until the result is dropped.
+    pub fn hold(self: &Arc<Self>, class: Class, bytes: usize) -> Option<Reserved> {
+        self.reserve(class, bytes).then(|| Reserved { budget: Arc::clone(self), class, bytes })
+    }
+
     /// Counts what has arrived. One read beyond the bound is possible for each thread that reads at this moment.
     pub fn used_more(&self, class: Class, bytes: usize) {
         self.used[class as usize].fetch_add(bytes, Ordering::AcqRel);
