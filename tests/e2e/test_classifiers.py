@@ -90,14 +90,15 @@ class Case:
         return f"{self.kind}-{self.classes}-{self.problem}-{'pairs' if self.pairs else 'texts'}-{self.segments}"
 
 
+FULL = pytest.mark.full
 CLASSIFIERS = [
     Case("Bert", 3, None, pairs=True, top=3),
-    Case("Bert", 2, None, pairs=True, top=1, segments=False),
     Case("DistilBert", 2, "single_label_classification", pairs=False, top=1),
     Case("Roberta", 3, "multi_label_classification", pairs=False, top=3),
-    Case("Albert", 1, None, pairs=True, top=1),
-    Case("Electra", 1, "regression", pairs=False, top=1),
-    Case("MPNet", 2, None, pairs=True, top=2),
+    pytest.param(Case("Bert", 2, None, pairs=True, top=1, segments=False), marks=FULL),
+    pytest.param(Case("Albert", 1, None, pairs=True, top=1), marks=FULL),
+    pytest.param(Case("Electra", 1, "regression", pairs=False, top=1), marks=FULL),
+    pytest.param(Case("MPNet", 2, None, pairs=True, top=2), marks=FULL),
 ]
 
 
@@ -163,7 +164,11 @@ def test_what_does_not_fit_a_pair_is_refused_by_name(tmp_path: Path) -> None:
         assert (refused.status, "no embeddings" in refused.json["error"]["message"]) == (422, True)
 
 
-RERANKERS = [("Bert", None), ("XLMRoberta", None), ("Electra", "torch.nn.modules.linear.Identity")]
+RERANKERS = [
+    ("XLMRoberta", None),
+    ("Electra", "torch.nn.modules.linear.Identity"),
+    pytest.param("Bert", None, marks=pytest.mark.full),
+]
 
 
 @pytest.mark.parametrize(("kind", "activation"), RERANKERS)
