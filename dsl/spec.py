@@ -86,7 +86,8 @@ class Task(Located):
     `classify`.
 
     `None` for an `embed` option: what the folder's sentence-transformers files say, else mean pooling, normalized, no
-    prompt; `dimensions` (): those of config.json. `labels` is an absolute path (None: the source's own labels), `top` how many classes an answer names.
+    prompt; `dimensions` (): those of config.json. `labels` is an absolute path (None: the source's own labels), `top` how many
+    classes an answer names.
     """
 
     kind: TaskKind = "tensor"

@@ -122,7 +122,6 @@ def _task(compiled: Compiled) -> m.Task:
     text = compiled.imported.text
     if text is None:
         return m.Task(kind="tensor")
-    classifies = text.kind == "classify"
     return m.Task(
         kind=text.kind,
         texts=list(text.texts),
@@ -139,7 +138,7 @@ def _task(compiled: Compiled) -> m.Task:
         dimensions=list(text.dimensions),
         labels=list(text.labels),
         activation=text.activation,
-        top=text.top if classifies else None,
+        top=text.top if text.kind == "classify" else None,
     )
 
 

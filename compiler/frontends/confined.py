@@ -168,14 +168,9 @@ def _text(said: Mapping[str, Any], place: Path) -> TextTask | None:
     checked(tuple(labels), "the task")
     place.mkdir(parents=True, exist_ok=True)
     (place / FILE).write_text(tokenizer, encoding="utf-8")
-    fields |= {
-        "tokenizer": place / FILE,
-        "texts": tuple(names),
-        "dimensions": tuple(dimensions),
-        "labels": tuple(labels),
-    }
-    fields["segments"] = bool(text["segments"])
-    fields |= {"include_prompt": bool(text["include_prompt"]), "normalize": bool(text["normalize"])}
+    fields |= {name: tuple(fields[name]) for name in ("texts", "labels", "dimensions")}
+    fields |= {name: bool(fields[name]) for name in ("segments", "include_prompt", "normalize")}
+    fields["tokenizer"] = place / FILE
     return TextTask(**fields)
 
 

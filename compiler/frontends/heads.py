@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from ...runtime.document import open_regular
 from ..errors import InfcError
 from .errors import FrontendError
+from .files import read_bytes
 from .imported import Activation
 
 LOGITS = "logits"
@@ -51,13 +51,9 @@ def classes_of(config: Mapping[str, Any], count: int, name: str) -> tuple[str, .
 def read_labels(path: Path, count: int) -> tuple[str, ...]:
     """One label a line. Raises InfcError where there are more or fewer than `count`."""
     try:
-        with open_regular(path) as file:
-            data = file.read(LABEL_BYTES + 1)
-        text = data.decode()
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path, LABEL_BYTES).decode()
+    except UnicodeDecodeError as error:
         raise InfcError(f"{path.name} cannot be read as text: {error}") from None
-    if len(data) > LABEL_BYTES:
-        raise InfcError(f"{path.name} has more than {LABEL_BYTES} bytes")
     labels = tuple(line.removesuffix("\r") for line in text.removesuffix("\n").split("\n"))
     if len(labels) != count:
         raise InfcError(

@@ -21,6 +21,7 @@ _MODES: dict[str, Pooling] = {
 _WORDS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last", "last": "last"}
 
 
+WHOLE = "config_sentence_transformers.json"
 MOST_TOKENS = 1 << 31
 MOST_PROMPTS = 256
 MOST_PROMPT = 1 << 16
@@ -108,12 +109,8 @@ def read_settings(folder: Path, task: Task) -> Settings:
                 hint='write `task embed(pooling = …)`, or use `torch("file.py:factory")` with the whole model',
             )
     limit, lower = _transformer(folder, files, _TRANSFORMER)
-    path = folder / "config_sentence_transformers.json"
-    if path.is_file():
-        files.append(path)
-        said = read_json(path)
-        _check_known(folder, path, said, _WHOLE)
-        prompts, prompt = _prompts(f"{folder.name}/{path.name}", said)
+    if (said := _said(folder, WHOLE, files, _WHOLE)) is not None:
+        prompts, prompt = _prompts(f"{folder.name}/{WHOLE}", said)
     return Settings(
         pooling=task.pooling or pooling or "mean",
         normalize=task.normalize if task.normalize is not None else True if normalize is None else normalize,
@@ -129,7 +126,6 @@ def read_settings(folder: Path, task: Task) -> Settings:
 def read_cross_settings(folder: Path) -> Settings:
     """What a reranker's folder says in sentence-transformers' files, where a CrossEncoder saved it with modules.json: without
     it the library reads none of them. Raises FrontendError for what is not supported."""
-    activation: object = None
     modules = folder / "modules.json"
     if not modules.is_file():
         return Settings()
@@ -142,13 +138,19 @@ def read_cross_settings(folder: Path) -> Settings:
             hint="with Pooling behind it, it is an encoder: write `task embed`",
         )
     limit, lower = _transformer(folder, files, _CROSS_TRANSFORMER)
-    path = folder / "config_sentence_transformers.json"
-    if path.is_file():
-        files.append(path)
-        said = read_json(path)
-        _check_known(folder, path, said, _CROSS)
-        activation = said.get("activation_fn")
-    return Settings(limit=limit, lower=lower, files=tuple(files), activation=activation)
+    said = _said(folder, WHOLE, files, _CROSS) or {}
+    return Settings(limit=limit, lower=lower, files=tuple(files), activation=said.get("activation_fn"))
+
+
+def _said(folder: Path, name: str, files: list[Path], known: Mapping[str, tuple[Any, ...]]) -> dict[str, Any] | None:
+    """What a settings file of the folder says, checked, and noted in `files`; None where there is none."""
+    path = folder / name
+    if not path.is_file():
+        return None
+    files.append(path)
+    said = read_json(path)
+    _check_known(folder, path, said, known)
+    return said
 
 
 def _transformer(folder: Path, files: list[Path], known: Mapping[str, tuple[Any, ...]]) -> tuple[int | None, bool]:
@@ -156,11 +158,7 @@ def _transformer(folder: Path, files: list[Path], known: Mapping[str, tuple[Any,
     limit: int | None = None
     lower = False
     for name in ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json"):
-        path = folder / name
-        if path.is_file():
-            files.append(path)
-            said = read_json_file(path, dict)
-            _check_known(folder, path, said, known)
+        if (said := _said(folder, name, files, known)) is not None:
             found, lower = said.get("max_seq_length"), said.get("do_lower_case") or False
             if type(lower) is not bool:
                 raise FrontendError(

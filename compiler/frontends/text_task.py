@@ -14,7 +14,7 @@ from .errors import FrontendError
 from .fields import expected_outputs
 from .heads import LOGITS, class_scores, classes_of, pair_score
 from .imported import TextKind, TextTask
-from .sentence import Settings, read_cross_settings, read_settings, shorter
+from .sentence import WHOLE, Settings, read_cross_settings, read_settings, shorter
 from .text import Text
 
 HIDDEN = "last_hidden_state"
@@ -122,7 +122,7 @@ def task_of(
                 f"`task rerank` needs a model of one score, and {folder.name} has {count} classes",
                 hint="write `task classify` with two inputs for a classifier of pairs",
             )
-        where = f"{folder.name}/config_sentence_transformers.json or config.json"
+        where = f"{folder.name}/{WHOLE} or config.json"
         return replace(task, activation=pair_score(config, settings.activation, where))
     # A file's replace the folder's, and are read outside.
     own = model.task.labels is not None
