@@ -186,12 +186,13 @@ impl Served {
                     return Err(Refusal::invalid(field(index), text));
                 }
                 Text::Pair(first, second) => {
-                    let same = before.take().filter(|(text, _)| Arc::ptr_eq(text, &first));
-                    let known = same.map_or_else(|| task.first_half(&first, &how), |(_, known)| Ok(known));
-                    known.and_then(|known| {
-                        let tokens = task.encode_pair(known.clone(), &second, &how);
-                        before = Some((first, known));
-                        tokens
+                    let half = match before.take() {
+                        Some((text, half)) if Arc::ptr_eq(&text, &first) => Ok(half),
+                        _ => task.first_half(&first, &how),
+                    };
+                    half.and_then(|half| {
+                        before = Some((first, half.clone()));
+                        task.encode_pair(half, &second, &how)
                     })
                 }
                 Text::Alone(text) => task.encode(&text, &how),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection};
+use tokenizers::{Encoding, Tokenizer, TruncationDirection};
 
 use crate::bundle::task::{Overflow, Side, TextSpec};
 
@@ -111,8 +111,7 @@ impl TextTask {
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
         let frame = frame(&tokenizer).map_err(|e| e.to_string())?;
-        let between =
-            if says.texts.len() > 1 { tokenizer.get_post_processor().map_or(0, |p| p.added_tokens(true)) } else { 0 };
+        let between = if says.texts.len() > 1 { pair::pair_frame(&tokenizer) } else { 0 };
         if between.max(frame.0.len() + frame.1.len()) > limit {
             return Err(format!("a limit of {limit} tokens leaves no room for the special tokens"));
         }

@@ -204,6 +204,23 @@ impl Drop for Call {
     }
 }
 
+/// A call whose answer is a body of JSON, and whose refusal has no id of the request's.
+pub async fn answered<B: Into<Bytes>>(
+    app: &Arc<App>,
+    style: Style,
+    request: Request,
+    answer: impl AsyncFnOnce(&mut Call, Request) -> Result<B, Refusal>,
+) -> Response {
+    let mut call = match Call::begin(app, style, request.headers()) {
+        Ok(call) => call,
+        Err(response) => return *response,
+    };
+    match answer(&mut call, request).await {
+        Ok(body) => call.answer(body),
+        Err(refusal) => call.refuse(&refusal, None),
+    }
+}
+
 pub fn json_response(status: StatusCode, body: impl Into<Bytes>) -> Response {
     let mut response = Response::new(Body::from(body.into()));
     *response.status_mut() = status;

@@ -1,6 +1,7 @@
 //! The protocols: one file each, all over the same models; what they share is in [`call`].
 
 pub mod call;
+mod fields;
 #[cfg(test)]
 mod fuzz;
 pub mod native;

@@ -1,7 +1,8 @@
 //! The native protocol: inputs by name, outputs by name.
 //!
 //! `POST /infer` with `{"features": [[…]]}` → `{"outputs": {"score": [[…]]}, "model": …, "id": …}`. A text model takes
-//! `{"text": "…"}` or a list (see [`super::texts`]), and what a classifier or a reranker gives is in [`super::scores`]. `"model"` and `"id"` may be given too, unless an input has that name.
+//! `{"text": "…"}` or a list (see [`super::texts`]), and what a classifier or a reranker gives is in [`super::scores`].
+//! `"model"` and `"id"` may be given too, unless an input has that name.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 
-use super::call::{Call, Style, utf8};
+use super::call::{Call, Style, answered, utf8};
 use super::once::Once;
 use super::scores;
 use super::texts::parse_texts;
@@ -250,14 +251,7 @@ pub fn render(model: &Served, outputs: &[Tensor], id: &str) -> Vec<u8> {
 /// `{"text": "…"}` → `{"ids": […], "tokens": […]}`; a list of texts → lists of lists. `"special": false` leaves special
 /// tokens out. No limit and no prompt is applied.
 pub async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Response {
-    let mut call = match Call::begin(&app, Style::Native, request.headers()) {
-        Ok(call) => call,
-        Err(response) => return *response,
-    };
-    match answer_tokenize(&mut call, request).await {
-        Ok(body) => call.answer(body),
-        Err(refusal) => call.refuse(&refusal, None),
-    }
+    answered(&app, Style::Native, request, answer_tokenize).await
 }
 
 async fn answer_tokenize(call: &mut Call, request: Request) -> Result<Vec<u8>, Refusal> {
@@ -347,14 +341,7 @@ fn optional_string(reader: &mut Reader, name: &str) -> Result<Option<String>, Fa
 
 /// `{"ids": […]}` → `{"text": "…"}`; a list of lists → a list of texts. `"skip_special": false` keeps special tokens.
 pub async fn detokenize(State(app): State<Arc<App>>, request: Request) -> Response {
-    let mut call = match Call::begin(&app, Style::Native, request.headers()) {
-        Ok(call) => call,
-        Err(response) => return *response,
-    };
-    match answer_detokenize(&mut call, request).await {
-        Ok(body) => call.answer(body),
-        Err(refusal) => call.refuse(&refusal, None),
-    }
+    answered(&app, Style::Native, request, answer_detokenize).await
 }
 
 async fn answer_detokenize(call: &mut Call, request: Request) -> Result<Vec<u8>, Refusal> {

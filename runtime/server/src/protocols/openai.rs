@@ -10,12 +10,13 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::call::{Call, Style, utf8};
+use super::call::{Call, Style, answered, utf8};
+use super::fields::{end_with_usage, fault, read_count, read_cut, read_switch, unknown};
 use super::native::{MOST_TEXTS, named_string, too_many_texts, within};
 use super::once::Once;
 use crate::answer::{Form, Plan};
 use crate::app::App;
-use crate::bundle::task::{Gives, Overflow, Side, Task};
+use crate::bundle::task::{Gives, Task};
 use crate::json::{Fault, Reader, writer};
 use crate::model::{Encoded, Served, Text};
 use crate::refusal::{Reason, Refusal};
@@ -53,14 +54,7 @@ fn describe(model: &Served) -> Value {
 }
 
 pub async fn embeddings(State(app): State<Arc<App>>, request: Request) -> Response {
-    let mut call = match Call::begin(&app, Style::OpenAi, request.headers()) {
-        Ok(call) => call,
-        Err(response) => return *response,
-    };
-    match answer_embeddings(&mut call, request).await {
-        Ok(body) => call.answer(body),
-        Err(refusal) => call.refuse(&refusal, None),
-    }
+    answered(&app, Style::OpenAi, request, answer_embeddings).await
 }
 
 async fn answer_embeddings(call: &mut Call, request: Request) -> Result<Bytes, Refusal> {
@@ -132,11 +126,7 @@ pub fn read(body: &Bytes) -> Result<Read, Refusal> {
             // Null stands for a field that is not there; for the one above it was just taken.
             "encoding_format" => {}
             _ if reader.null() => {}
-            "dimensions" => {
-                let number = reader.number()?.int.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
-                asked.dimensions =
-                    Some(number.ok_or_else(|| fault("dimensions", "expected a whole number of at least 1"))?);
-            }
+            "dimensions" => asked.dimensions = Some(read_count(reader, "dimensions")?),
             "prompt" | "prompt_name" | "input_type" => {
                 let text = named_string(reader, &key)?.into_owned();
                 let prompt = match &*key {
@@ -148,22 +138,10 @@ pub fn read(body: &Bytes) -> Result<Read, Refusal> {
                     return Err(fault(&key, "only one of prompt, prompt_name and input_type is taken"));
                 }
             }
-            "truncate" => {
-                let (overflow, side) = read_truncate(reader)?;
-                asked.overflow = Some(overflow);
-                set_side(&mut asked, side, "truncate")?;
-            }
-            "truncation_direction" => {
-                let side = read_side(reader)?;
-                set_side(&mut asked, Some(side), "truncation_direction")?;
-            }
+            "truncate" | "truncation_direction" => read_cut(reader, &key, &mut asked)?,
             "normalize" => asked.normalize = Some(read_switch(reader, "normalize")?),
             inert if INERT.contains(&inert) => drop(reader.skip()?),
-            other => {
-                let path = other.chars().take(64).collect::<String>();
-                let known = [&FIELDS[..], &INERT].concat().join(", ");
-                return Err(fault(&path, &format!("the field is not known; known are {known}")));
-            }
+            other => return Err(unknown(other, &FIELDS, &INERT)),
         }
         Ok(())
     });
@@ -184,52 +162,6 @@ fn parse(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, For
     let field = |index| if single { "input".into() } else { format!("input[{index}]") };
     let encoded = model.encode(texts, &asked, due, field)?;
     Ok((Arc::clone(model), form, shape, encoded))
-}
-
-pub fn fault(path: &str, message: &str) -> Fault {
-    Fault::Value { path: path.into(), message: message.into() }
-}
-
-/// `true`, `false`, or the end that a long text loses: `"START"`, `"END"`, `"NONE"`.
-pub fn read_truncate(reader: &mut Reader) -> Result<(Overflow, Option<Side>), Fault> {
-    if reader.peek() != Some(b'"') {
-        let truncate = read_switch(reader, "truncate")?;
-        return Ok((if truncate { Overflow::Truncate } else { Overflow::Reject }, None));
-    }
-    match &*named_string(reader, "truncate")?.to_ascii_lowercase() {
-        "none" => Ok((Overflow::Reject, None)),
-        "start" => Ok((Overflow::Truncate, Some(Side::Left))),
-        "end" => Ok((Overflow::Truncate, Some(Side::Right))),
-        _ => Err(fault("truncate", "expected true, false, \"START\", \"END\" or \"NONE\"")),
-    }
-}
-
-/// The value of `truncation_direction`.
-pub fn read_side(reader: &mut Reader) -> Result<Side, Fault> {
-    match &*named_string(reader, "truncation_direction")?.to_ascii_lowercase() {
-        "left" => Ok(Side::Left),
-        "right" => Ok(Side::Right),
-        _ => Err(fault("truncation_direction", "expected \"left\" or \"right\"")),
-    }
-}
-
-pub fn read_switch(reader: &mut Reader, name: &str) -> Result<bool, Fault> {
-    match reader.peek() {
-        Some(b't' | b'f') => reader.boolean(),
-        _ => Err(fault(name, &format!("expected true or false, got {}", reader.kind()))),
-    }
-}
-
-pub fn set_side(asked: &mut Asked, side: Option<Side>, field: &str) -> Result<(), Fault> {
-    match (asked.side, side) {
-        (Some(one), Some(other)) if one != other => {
-            Err(fault(field, "truncate and truncation_direction name different ends"))
-        }
-        _ => {
-            asked.side = side.or(asked.side);
-            Ok(())
-        }
-    }
 }
 
 /// What becomes of embeddings after the model: cut to `width`, then made 1 long.
@@ -370,10 +302,6 @@ fn render(model: &str, embedding: &Tensor, form: Form, tokens: usize) -> Result<
     }
     out.extend_from_slice(b"],\"model\":");
     writer::string(&mut out, model);
-    out.extend_from_slice(b",\"usage\":{\"prompt_tokens\":");
-    writer::integer(&mut out, tokens as u64);
-    out.extend_from_slice(b",\"total_tokens\":");
-    writer::integer(&mut out, tokens as u64);
-    out.extend_from_slice(b"}}");
+    end_with_usage(&mut out, tokens);
     Ok(out)
 }

@@ -9,11 +9,11 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 
-use super::call::{Call, Style, utf8};
+use super::call::{Call, Style, answered, utf8};
+use super::fields::{end_with_usage, fault, read_count, read_cut, read_switch, unknown};
 use super::native::{MOST_TEXTS, named_string, too_many_texts, within};
 use super::once::Once;
-use super::openai::{fault, read_side, read_switch, read_truncate, set_side};
-use super::scores::scores;
+use super::scores::{best, scores};
 use crate::answer::{Form, Plan};
 use crate::app::App;
 use crate::bundle::task::{Activation, Gives};
@@ -24,14 +24,7 @@ use crate::tensor::{Data, Tensor};
 use crate::tokenize::Asked;
 
 pub async fn rerank(State(app): State<Arc<App>>, request: Request) -> Response {
-    let mut call = match Call::begin(&app, Style::Native, request.headers()) {
-        Ok(call) => call,
-        Err(response) => return *response,
-    };
-    match answer_rerank(&mut call, request).await {
-        Ok(body) => call.answer(body),
-        Err(refusal) => call.refuse(&refusal, None),
-    }
+    answered(&app, Style::Native, request, answer_rerank).await
 }
 
 async fn answer_rerank(call: &mut Call, request: Request) -> Result<Bytes, Refusal> {
@@ -130,27 +123,12 @@ pub fn read(body: &Bytes) -> Result<Read, Refusal> {
                 }
             }
             "model" => model = Some(named_string(reader, "model")?.into_owned()),
-            "top_n" => {
-                let number = reader.number()?.int.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
-                top = number.ok_or_else(|| fault("top_n", "expected a whole number of at least 1"))?;
-            }
+            "top_n" => top = read_count(reader, "top_n")?,
             "return_documents" | "return_text" => with_texts |= read_switch(reader, &key)?,
             "raw_scores" => raw = read_switch(reader, "raw_scores")?,
-            "truncate" => {
-                let (overflow, side) = read_truncate(reader)?;
-                asked.overflow = Some(overflow);
-                set_side(&mut asked, side, "truncate")?;
-            }
-            "truncation_direction" => {
-                let side = read_side(reader)?;
-                set_side(&mut asked, Some(side), "truncation_direction")?;
-            }
+            "truncate" | "truncation_direction" => read_cut(reader, &key, &mut asked)?,
             inert if INERT.contains(&inert) => drop(reader.skip()?),
-            other => {
-                let path = other.chars().take(64).collect::<String>();
-                let known = [&FIELDS[..], &INERT].concat().join(", ");
-                return Err(fault(&path, &format!("the field is not known; known are {known}")));
-            }
+            other => return Err(unknown(other, &FIELDS, &INERT)),
         }
         Ok(())
     });
@@ -221,9 +199,7 @@ impl Read {
     }
 
     fn render(&self, model: &str, id: &str, scores: &[f32], tokens: usize) -> Vec<u8> {
-        let mut order: Vec<usize> = (0..scores.len().min(self.texts.len())).collect();
-        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-        order.truncate(self.top);
+        let order = best(scores, self.top);
         let mut out = Vec::with_capacity(256 + 96 * order.len());
         let bare = self.list == List::Texts;
         if !bare {
@@ -251,11 +227,7 @@ impl Read {
         }
         out.push(b']');
         if !bare {
-            out.extend_from_slice(b",\"usage\":{\"prompt_tokens\":");
-            writer::integer(&mut out, tokens as u64);
-            out.extend_from_slice(b",\"total_tokens\":");
-            writer::integer(&mut out, tokens as u64);
-            out.extend_from_slice(b"}}");
+            end_with_usage(&mut out, tokens);
         }
         out
     }

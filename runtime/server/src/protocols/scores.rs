@@ -34,8 +34,8 @@ pub fn scores(activation: Activation, logits: &[f32]) -> Vec<f32> {
     }
 }
 
-/// The best `top` of a row's scores, best first, the earlier of equal ones first: their indices.
-fn best(scores: &[f32], top: usize) -> Vec<usize> {
+/// The best `top` of scores, best first, the earlier of equal ones first: their indices.
+pub fn best(scores: &[f32], top: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
     order[..top.min(order.len())].to_vec()

@@ -1,6 +1,6 @@
 //! Two texts → one sequence, as transformers' fast tokenizers make it: the longer one is cut first.
 
-use tokenizers::{Encoding, PostProcessor, TruncationParams, TruncationStrategy, truncate_encodings};
+use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationParams, TruncationStrategy, truncate_encodings};
 
 use super::{BYTES_PER_TOKEN, How, TextTask, TokenizeError, Tokens, cut, direction};
 use crate::bundle::task::{Overflow, Side};
@@ -30,8 +30,8 @@ impl TextTask {
     /// Tokens of a pair; cut to the limit, or refused, where both together are longer.
     pub fn encode_pair(&self, first: Half, second: &str, how: &How) -> Result<Tokens, TokenizeError> {
         let limit = self.says.limit;
-        let (first, second) = (first, self.half(second, 1, how)?);
-        let frame = self.pair_frame();
+        let second = self.half(second, 1, how)?;
+        let frame = pair_frame(&self.tokenizer);
         let tokens = first.encoding.len() + second.encoding.len() + frame;
         let more = first.more || second.more;
         let (mut first, mut second) = (first.encoding, second.encoding);
@@ -125,11 +125,11 @@ impl TextTask {
         }
         None
     }
+}
 
-    /// Special tokens around and between the texts of a pair.
-    pub(super) fn pair_frame(&self) -> usize {
-        self.tokenizer.get_post_processor().map_or(0, |p| p.added_tokens(true))
-    }
+/// Special tokens around and between the texts of a pair.
+pub fn pair_frame(tokenizer: &Tokenizer) -> usize {
+    tokenizer.get_post_processor().map_or(0, |p| p.added_tokens(true))
 }
 
 #[cfg(test)]
