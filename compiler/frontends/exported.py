@@ -22,7 +22,7 @@ from ..ir.dims import Range
 from ..ir.graph import Array, Graph, Place, Weight
 from ..ir.types import TensorType
 from .errors import FrontendError, first_line
-from .fields import Field, bounds_of, check_dtype, expected_outputs, field_of
+from .fields import Field, bounds_of, check_dtype, expected_outputs, field_of, keys_of
 from .finite import check_exported
 from .fx_export import Exported, data_dependent, decompositions, quiet
 from .import_mlir import import_program, tensor_weight
@@ -52,14 +52,13 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     unused = check_exported(program, set(graph.weights), file.name, nan_allowed=allowed, said=opened.said)
     module = program.module()
     given = tuple(name for name, _ in graph.outputs)
+    keys = keys_of(expected_outputs(model), names)
 
     def reference(inputs: Mapping[str, Array]) -> dict[str, Array]:
         tensors = [torch.from_numpy(np.array(inputs[f.name], dtype=f.dtype)) for f in fields]
         with torch.no_grad():
             found = module(*tensors)
         by_name = {name: found[place].numpy() for name, place in zip(names, places, strict=True)}
-        wanted = [(o.foreign or o.name) for o in model.outputs] or list(names)
-        keys = [w if w in by_name else names[i] for i, w in enumerate(wanted)]
         return {name: by_name[key] for name, key in zip(given, keys, strict=True)}
 
     return Imported(graph=graph, mlir=mlir, reference=reference, used_files=(file,), notes=unused)

@@ -6,7 +6,7 @@ Bounds := {symbol: (lo, hi)}
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -80,6 +80,12 @@ def expected_outputs(model: Model) -> tuple[Expected, ...]:
         Expected(o.name, o.foreign, TensorType(check_dtype(o.dtype, f"output {o.name!r}"), symbolic(o.dims)))
         for o in model.outputs
     )
+
+
+def keys_of(expected: Sequence[Expected], keys: Sequence[str]) -> tuple[str, ...]:
+    """Which of a model's outputs, called `keys`, each of the graph's is: those of `expected`, by name or place; else all."""
+    named = ((e.foreign or e.name, at) for at, e in enumerate(expected))
+    return tuple(name if name in keys else keys[at] for name, at in named) if expected else tuple(keys)
 
 
 def bounds_of(model: Model, fields: tuple[Field, ...]) -> dict[str, Range]:

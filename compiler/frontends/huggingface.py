@@ -29,7 +29,7 @@ from . import whole_attention
 from .checkpoint import WIDENED, Checkpoint, Locator, check_unpacked, find_checkpoint, stored_place
 from .config_check import check_config, check_elements, check_kinds, check_layers, check_plain, held_by
 from .errors import FrontendError, first_line
-from .fields import Field, bounds_of, expected_outputs, field_of
+from .fields import Field, bounds_of, expected_outputs, field_of, keys_of
 from .finite import check_module
 from .fx_export import export_module, flatten_outputs
 from .hub import snapshot
@@ -37,6 +37,7 @@ from .image_size import PROCESSOR, image_field
 from .import_mlir import import_program, tensor_weight
 from .imported import Imported, Options, Reference
 from .layers import recorded
+from .missing import check_present, said, without_missing
 from .places import placed_weight
 from .pooling import PARTIAL, append_pooling, pool
 from .sentence import Settings, read_json
@@ -74,9 +75,10 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     loader = _Weights(loaded.checkpoint)
     expected = () if kind else expected_outputs(model)
     graph = import_program(program, model.name, loader=loader, expected=expected)
-    _check_missing(graph, loaded, source)
+    graph, dropped = without_missing(graph, loaded.missing, named=bool(expected))
+    check_present(graph, loaded.missing, type(loaded.module).__name__, source)
     unused = check_module(loaded.module, set(program.weights), source.name, nan_allowed=model.source.nan_allowed)
-    outputs = program.exported.outputs
+    keys = tuple(name for name in keys_of(expected, program.exported.outputs) if name not in dropped)
     pooled = settings if kind == "embed" else None
     if pooled is not None:
         graph = append_pooling(graph, pooled.pooling, pooled.normalize, partial=not pooled.include_prompt)
@@ -96,12 +98,12 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     return Imported(
         graph=graph,
         mlir=program.text(),
-        reference=_reference(loaded.module, fields, outputs, graph, pooled),
+        reference=_reference(loaded.module, fields, keys, graph, pooled),
         layers=_layers(loaded.module, fields),
         used_files=tuple(sorted(used)),
         text=task,
         close=text.close if text is not None else lambda: None,
-        notes=(*plain, *more, *loader.notes(), *unused),
+        notes=(*plain, *more, *said(dropped), *loader.notes(), *unused),
     )
 
 
@@ -161,8 +163,10 @@ def class_of(folder: Path, config: Mapping[str, Any], base: bool) -> Any:
             f"{found.config_class.model_type!r}, and says model_type {kind!r:.80}"
         )
     if base:
-        mapping: Any = transformers.MODEL_MAPPING
-        return mapping.get(found.config_class, found)
+        # As sentence-transformers: of T5 and its like the encoder, else AutoModel's class.
+        encoders: Any = transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
+        others: Any = transformers.MODEL_MAPPING
+        return encoders.get(found.config_class, None) or others.get(found.config_class, found)
     return found
 
 
@@ -251,20 +255,6 @@ def _read_bin(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
             ) from None
         state.update({k: v for k, v in found.items() if isinstance(v, torch.Tensor)})
     return state
-
-
-def _check_missing(graph: Graph, loaded: Loaded, folder: Path) -> None:
-    """Raises FrontendError when the graph uses a weight that the checkpoint does not have."""
-    used = sorted(set(loaded.missing) & set(graph.weights))
-    if not used:
-        return
-    more = f" (and {len(used) - 1} more)" if len(used) > 1 else ""
-    shape = list(graph.weights[used[0]].type.shape)
-    raise FrontendError(
-        f"{folder.name}: the checkpoint has no tensor {used[0]!r} of shape {shape}{more}, which "
-        f"{type(loaded.module).__name__} needs",
-        hint="name the class that the checkpoint was saved from under `architectures` in config.json",
-    )
 
 
 # ── inputs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -441,7 +431,7 @@ class _Weights:
 
 
 def _reference(
-    module: Any, fields: list[Field], outputs: tuple[str, ...], graph: Graph, settings: Settings | None
+    module: Any, fields: list[Field], keys: tuple[str, ...], graph: Graph, settings: Settings | None
 ) -> Reference:
     """The original module on NumPy inputs, with the model's own attention."""
     names = [name for name, _ in graph.outputs]
@@ -451,7 +441,7 @@ def _reference(
         with torch.no_grad(), silent(), whole_attention.attention_as(module, _own_attention(module)):
             found = flatten_outputs(module(**tensors))
         if settings is None:
-            return {name: found[key].numpy() for name, key in zip(names, outputs, strict=False)}
+            return {name: found[key].numpy() for name, key in zip(names, keys, strict=True)}
         mask = tensors["attention_mask"].numpy()
         pooled = None if settings.include_prompt else inputs.get(PARTIAL, np.ones_like(mask))
         return {"embedding": pool(found[HIDDEN].numpy(), mask, settings.pooling, settings.normalize, pooled)}

@@ -45,6 +45,7 @@ def import_factory(request: Mapping[str, Any]) -> tuple[dict[str, Any], Handle]:
     import numpy as np
     import torch
 
+    from .fields import keys_of
     from .finite import check_module
     from .fx_export import bind, export_module, flatten_outputs
     from .import_mlir import import_program
@@ -61,7 +62,8 @@ def import_factory(request: Mapping[str, Any]) -> tuple[dict[str, Any], Handle]:
         module = make_module(file, entry)
     exported = export_module(module, fields, bounds_from_json(request["bounds"]))
     program = to_mlir(exported, request["root"])
-    graph = import_program(program, request["name"], expected=expected_from_json(request["expected"]))
+    expected = expected_from_json(request["expected"])
+    graph = import_program(program, request["name"], expected=expected)
     allowed = bool(request.get("nan_allowed", False))
     notes = check_module(module, set(program.weights), file.name, nan_allowed=allowed)
     said = {
@@ -71,9 +73,8 @@ def import_factory(request: Mapping[str, Any]) -> tuple[dict[str, Any], Handle]:
         "notes": list(notes),
         "layers": True,
     }
-    keys = tuple(exported.outputs)
     names = tuple(name for name, _ in graph.outputs)
-    wanted = _keys_of(names, keys, expected_from_json(request["expected"]))
+    wanted = keys_of(expected, exported.outputs)
 
     def run(asked: Mapping[str, Any]) -> dict[str, Any]:
         arrays = read_arrays(asked["inputs"], folder, "in")
@@ -85,13 +86,6 @@ def import_factory(request: Mapping[str, Any]) -> tuple[dict[str, Any], Handle]:
         return {"outputs": write_arrays(layers if asked.get("layers") else outputs, folder, "out")}
 
     return said, run
-
-
-def _keys_of(names: tuple[str, ...], keys: tuple[str, ...], expected: tuple[Any, ...]) -> tuple[str, ...]:
-    """Which of the module's outputs each of the graph's is."""
-    if not expected:
-        return keys
-    return tuple((e.foreign or e.name) if (e.foreign or e.name) in keys else keys[i] for i, e in enumerate(expected))
 
 
 def make_module(file: Path, entry: str) -> Any:

@@ -204,9 +204,13 @@ def test_a_shape_that_config_does_not_have_is_named(folder: Path, tmp_path: Path
 
 
 def test_a_missing_tensor_is_named_when_it_is_used(folder: Path, tmp_path: Path) -> None:
-    edit_weights(folder, pooler__dense__weight=None)
+    edit_weights(folder, embeddings__word_embeddings__weight=None)
     error = refused(model_of("bert", folder), tmp_path)
-    assert "no tensor 'pooler.dense.weight' of shape [32, 32]" in error.message
+    assert "no tensor 'embeddings.word_embeddings.weight' of shape [120, 32]" in error.message
+
+
+def test_a_tensor_that_an_embedder_does_not_need_may_be_missing(folder: Path, tmp_path: Path) -> None:
+    edit_weights(folder, pooler__dense__weight=None)
     save_tokenizer(folder)
     assert load(embed_model(folder), tmp_path).graph.outputs[0][0] == "embedding"
 
