@@ -334,7 +334,9 @@ def run_new(argv: Sequence[str]) -> int:
     parser = command_parser("new", "Write a spec that builds, with its data files.")
     parser.add_argument("name", metavar="NAME", help="the folder to make; its last part names the model")
     parser.add_argument("--from", dest="source", metavar="DIR", help="a Hugging Face model folder to start from")
-    parser.add_argument("--task", choices=("tensor", "embed"), help="tensor by default; embed needs --from")
+    parser.add_argument(
+        "--task", choices=("tensor", "embed", "classify", "rerank"), help="what the folder was saved for by default"
+    )
     args = parser.parse_args(list(argv))
     from .scaffold import write_project
 

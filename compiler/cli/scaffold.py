@@ -56,16 +56,16 @@ targets {{
 }}
 """
 
-_EMBED = """infer 1
+_TEXT = """infer 1
 
 model {word} {{
   source  huggingface("model")
-  task    embed  # pooling and normalization are what the folder says
-  input   text: string, up to {limit} tokens, truncate
+  task    {task}  # {comment}
+{inputs}
 }}
 
 data {{
-  evaluate jsonl("data/evaluate.jsonl", field = "text")
+  evaluate jsonl("data/evaluate.jsonl")  # a line: {line}
 }}
 
 traffic {{
@@ -74,9 +74,17 @@ traffic {{
 
 targets {{
   latency   p99 <= 100 ms
-  accuracy  cosine >= 0.99999 vs float32
+  accuracy  {accuracy} vs float32
 }}
 """
+
+_COMMENTS = {
+    "embed": "pooling and normalization are what the folder says",
+    "classify": "labels are the folder's; `classify(top = 3)` gives the three best",
+    "rerank": "the score of a document for a query; the folder says what makes it of the model's number",
+}
+_OF_NLI = frozenset({"entailment", "contradiction"})
+"""Labels of a classifier that takes a premise and a hypothesis."""
 
 _RAW = """infer 1
 
@@ -124,8 +132,8 @@ def write_project(name: str, source: str | None, task: str | None) -> list[str]:
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InfcError(f"{name} exists already", hint="take another name, or an empty folder")
-    if source is None and task == "embed":
-        raise InfcError("task embed needs a model", hint="as in `infc new minilm --from models/all-MiniLM-L6-v2`")
+    if source is None and task not in (None, "tensor"):
+        raise InfcError(f"task {task} needs a model", hint="as in `infc new minilm --from models/all-MiniLM-L6-v2`")
     files = _tensor_files(folder.name, word) if source is None else _model_files(Path(source), word, task)
     try:
         return _write(folder, f"{word}.infer", files, None if source is None else Path(source))
@@ -178,23 +186,64 @@ def _model_files(source: Path, word: str, task: str | None) -> dict[str, bytes]:
         raise InfcError(
             f"{source} has no *.safetensors", hint="weights in pickles are not read; save the model as safetensors"
         )
-    sentence = (source / "modules.json").exists() or (source / "1_Pooling").exists()
-    if task == "embed" or (task is None and sentence):
+    task = task or _task_of(source, config)
+    if task != "tensor":
         if not (source / "tokenizer.json").exists():
-            raise InfcError(f"{source} has no tokenizer.json", hint="task embed reads text, and text needs a tokenizer")
-        texts = [f"{subject} {ending}" for subject in _SUBJECTS for ending in _ENDINGS]
-        rows = "".join(json.dumps({"text": text}) + "\n" for text in texts)
-        spec = _EMBED.format(word=word, limit=_limit(source, config))
-        return {"": spec.encode(), "data/evaluate.jsonl": rows.encode()}
+            raise InfcError(
+                f"{source} has no tokenizer.json", hint=f"task {task} reads text, and text needs a tokenizer"
+            )
+        return _text_files(word, task, _inputs_of(task, config), _limit(source, config))
     arrays = _example_inputs(config)
     data = '\ndata {\n  evaluate npz("data/evaluate.npz")\n}\n' if arrays else ""
     files = {"": _RAW.format(word=word, data=data).encode()}
     return {**files, "data/evaluate.npz": _npz(arrays)} if arrays else files
 
 
+def _task_of(source: Path, config: Mapping[str, Any]) -> str:
+    """What the folder was saved for."""
+    classes: Any = config.get("architectures")
+    if (
+        isinstance(classes, list)
+        and classes
+        and str(cast("list[Any]", classes)[0]).endswith("ForSequenceClassification")
+    ):
+        return "rerank" if len(_labels(config)) == 1 else "classify"
+    sentence = (source / "modules.json").exists() or (source / "1_Pooling").exists()
+    return "embed" if sentence else "tensor"
+
+
+def _labels(config: Mapping[str, Any]) -> list[str]:
+    """id2label; two where there is none, as transformers has it."""
+    table: Any = config.get("id2label")
+    return [str(label) for label in cast("dict[str, Any]", table).values()] if isinstance(table, dict) else ["0", "1"]
+
+
+def _inputs_of(task: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    if task == "rerank":
+        return ("query", "document")
+    pairs = task == "classify" and {label.lower() for label in _labels(config)} >= _OF_NLI
+    return ("premise", "hypothesis") if pairs else ("text",)
+
+
+def _text_files(word: str, task: str, inputs: tuple[str, ...], limit: int) -> dict[str, bytes]:
+    texts = [f"{subject} {ending}" for subject in _SUBJECTS for ending in _ENDINGS]
+    # Of a pair, a text with each of the next: alike in half, or not at all.
+    rows = [dict(zip(inputs, (texts[at - 5], text)[-len(inputs) :], strict=True)) for at, text in enumerate(texts)]
+    spec = _TEXT.format(
+        word=word,
+        task=task,
+        comment=_COMMENTS[task],
+        inputs="\n".join(f"  input   {name}: string, up to {limit} tokens, truncate" for name in inputs),
+        line=json.dumps(dict.fromkeys(inputs, "...")),
+        accuracy="cosine >= 0.99999" if task == "embed" else "max_abs_error <= 1e-3",
+    )
+    return {"": spec.encode(), "data/evaluate.jsonl": "".join(json.dumps(row) + "\n" for row in rows).encode()}
+
+
 def _limit(source: Path, config: Mapping[str, Any]) -> int:
-    """The longest text: what sentence-transformers says, else the position table."""
+    """The longest text: what sentence-transformers and the tokenizer say, no more than the position table holds."""
     own = (_read_json(source / "sentence_bert_config.json") or {}).get("max_seq_length")
+    own = own or (_read_json(source / "tokenizer_config.json") or {}).get("model_max_length")
     table = config.get("max_position_embeddings")
     if isinstance(table, int) and config.get("model_type") in ("roberta", "xlm-roberta", "mpnet", "camembert"):
         table -= 2  # positions begin after the padding index

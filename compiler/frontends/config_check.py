@@ -72,6 +72,12 @@ def check_plain(config: Mapping[str, Any], folder: Path) -> None:
                 f"{folder.name}/config.json has {key}: the checkpoint is quantized, and float ones are read",
                 hint="name the checkpoint that it was made from; `search` in the spec chooses the precision",
             )
+    for key in ("id2label", "label2id"):
+        if config.get(key) is not None and not isinstance(config[key], dict):
+            raise FrontendError(
+                f"{folder.name}/config.json: {key} is {_short(config[key])}, and an object is needed",
+                hint='as in `"id2label": {"0": "no", "1": "yes"}`',
+            )
     for key in ("transformers_weights", "configuration_files"):
         if config.get(key) is not None:
             raise FrontendError(

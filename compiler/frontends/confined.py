@@ -116,7 +116,7 @@ def _under(roots: tuple[str, ...]) -> Any:
 def _tokenize(worker: Worker, limit: int) -> Tokenize:
     """Tokenizes in the worker, so many texts at a time that no answer is too long."""
 
-    def tokenize(texts: Sequence[str], truncate: bool) -> list[dict[str, list[int]]]:
+    def tokenize(texts: Sequence[Sequence[str]], truncate: bool) -> list[dict[str, list[int]]]:
         rows: list[dict[str, list[int]]] = []
         at_once = max(1, IDS_AT_ONCE // limit)
         for start in range(0, len(texts), at_once):

@@ -44,7 +44,7 @@ def open_session() -> Handle:
 
 
 def _tokenized(imported: Imported, request: Mapping[str, Any]) -> list[dict[str, list[int]]]:
-    from ..measure.rows import tokenize_rows
+    from ..measure.text_rows import tokenize_rows
 
     assert imported.text is not None
     return tokenize_rows(imported.text, request["texts"], request["truncate"], int(request["first"]))

@@ -40,9 +40,15 @@ def classes_of(config: Mapping[str, Any], count: int, name: str) -> tuple[str, .
         return tuple(f"LABEL_{at}" for at in range(count))
     table = cast("dict[str, Any]", said) if isinstance(said, dict) else {}
     labels = tuple(table.get(str(at)) for at in range(count))
-    if len(table) != count or not all(isinstance(label, str) for label in labels):
+    odd = next((at for at, label in enumerate(labels) if str(at) in table and not isinstance(label, str)), None)
+    if odd is not None:
         raise FrontendError(
-            f"{name}/config.json: id2label has {len(table)} labels, and the model has {count} classes, 0 to {count - 1}",
+            f"{name}/config.json: id2label has {labels[odd]!r:.80} for class {odd}, and a string is needed"
+        )
+    if len(table) != count or None in labels:
+        raise FrontendError(
+            f"{name}/config.json: id2label has labels of {', '.join(map(repr, list(table)[:8]))}, and the model has {count} "
+            f"classes, 0 to {count - 1}",
             hint='write one label for each, as in `"id2label": {"0": "no", "1": "yes"}`',
         )
     return checked(cast("tuple[str, ...]", labels), f"{name}/config.json: id2label")
@@ -54,6 +60,8 @@ def read_labels(path: Path, count: int) -> tuple[str, ...]:
         text = read_bytes(path, LABEL_BYTES).decode()
     except UnicodeDecodeError as error:
         raise InfcError(f"{path.name} cannot be read as text: {error}") from None
+    if text.startswith("\ufeff"):
+        raise InfcError(f"{path.name} begins with a byte order mark", hint="save the file as UTF-8 without it")
     labels = tuple(line.removesuffix("\r") for line in text.removesuffix("\n").split("\n"))
     if len(labels) != count:
         raise InfcError(
@@ -95,7 +103,9 @@ def pair_score(config: Mapping[str, Any], said: object, name: str) -> Activation
     function that is not in the table."""
     nested: Any = config.get("sentence_transformers")
     older: Any = config.get("sbert_ce_default_activation_function")
-    newer = cast("dict[str, Any]", nested) if isinstance(nested, dict) else {}
+    if nested is not None and not isinstance(nested, dict):
+        raise FrontendError(f"{name}: sentence_transformers is {nested!r:.80}, and an object is needed")
+    newer = cast("dict[str, Any]", nested or {})
     # A newer key hides an older one, whatever it says.
     function = said if said is not None else newer.get("activation_fn", older)
     if function is None:

@@ -43,7 +43,17 @@ from .pooling import PARTIAL, append_pooling, pool
 from .sentence import Settings, read_json
 from .sources import model_source
 from .text import Text, library_text, silent
-from .text_task import HIDDEN, check_outputs, pairs, picked_output, segment_notes, settings_of, task_of, text_kind
+from .text_task import (
+    HIDDEN,
+    check_outputs,
+    head_notes,
+    pairs,
+    picked_output,
+    segment_notes,
+    settings_of,
+    task_of,
+    text_kind,
+)
 from .to_mlir import Program, to_mlir
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -86,7 +96,7 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     if kind is not None and text is not None:
         check_outputs(model, kind, graph)
         task = task_of(model, kind, graph, text, settings, config, source)
-        more = segment_notes(model, text, graph)
+        more = (*head_notes(kind, config), *segment_notes(model, text, graph))
     used = {
         source / "config.json",
         *loaded.checkpoint.files,

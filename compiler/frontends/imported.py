@@ -13,7 +13,7 @@ from ..ir.graph import Array, Graph
 Side = Literal["left", "right"]
 TextKind = Literal["embed", "classify", "rerank"]
 Activation = Literal["softmax", "sigmoid", "none"]
-Tokenize = Callable[[Sequence[str], bool], list[dict[str, list[int]]]]
+Tokenize = Callable[[Sequence[Sequence[str]], bool], list[dict[str, list[int]]]]
 """Texts, and whether they are cut at the limit -> input_ids, attention_mask, token_type_ids and pooling_mask of each."""
 Reference = Callable[[Mapping[str, Array]], dict[str, Array]]
 """Runs the original model: inputs by name (one whole batch) -> outputs by the Graph's names. float32, as torch computes."""

@@ -25,7 +25,8 @@ def without_missing(graph: Graph, missing: Iterable[str], *, named: bool) -> tup
 def said(lost: Mapping[str, str]) -> tuple[str, ...]:
     """What the build report says of outputs that were left out."""
     return tuple(
-        f"output {name} is left out: it needs {weight!r}, which the checkpoint does not have" for name, weight in lost.items()
+        f"output {name} is left out: it needs {weight!r}, which the checkpoint does not have"
+        for name, weight in lost.items()
     )
 
 

@@ -76,6 +76,14 @@ def _written(type_: TensorType) -> str:
     return f"{type_.dtype}[{', '.join(map(str, type_.shape))}]"
 
 
+def head_notes(kind: TextKind, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the build report says where an embedder is made of a classifier."""
+    saved = str(config["architectures"][0])
+    if kind != "embed" or not saved.endswith("Classification"):
+        return ()
+    return (f"the folder was saved as {saved[:80]}: its head is not used by `task embed`",)
+
+
 def segment_notes(model: Model, text: Text, graph: Graph) -> tuple[str, ...]:
     """What the build report says where a model could tell the texts of a pair apart and is not told."""
     if text.segments or not pairs(model) or "token_type_ids" not in graph.input_specs:

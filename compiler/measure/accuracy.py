@@ -16,6 +16,7 @@ from ...dsl.spec import AccuracyTarget, Model
 from ...runtime import load
 from ..errors import InfcError
 from ..frontends import Imported
+from ..ir.graph import Graph
 from ..processes import run_child
 from ..temporary import work_folder
 from .rows import Rows, read_rows
@@ -121,6 +122,18 @@ def measure_accuracy(
             value = _agreement(target, got, want)
         found[target] = Score(value, len(rows.requests))
     return found
+
+
+def check_metrics(targets: Sequence[object], graph: Graph) -> None:
+    """Raises InfcError where a target compares rows by a metric that says nothing of them: one number has no direction, and is
+    its own largest."""
+    one = [name for name, node in graph.outputs if all(d == 1 for d in node.type.shape[1:])]
+    found = next((t for t in agreement_targets(targets) if t.metric in ("cosine", "top1")), None)
+    if found is not None and one:
+        raise InfcError(
+            f"accuracy {found.metric} vs float32 says nothing of output {one[0]!r}, which has one number a row",
+            hint="write `accuracy max_abs_error <= 1e-3 vs float32`",
+        )
 
 
 def agreement_targets(targets: Sequence[object]) -> list[AccuracyTarget]:

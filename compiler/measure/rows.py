@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 import re
@@ -11,36 +10,26 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...dsl.spec import DataSet, Model
 from ..errors import InfcError
-from ..frontends import Imported, TextTask
-from ..frontends.files import open_regular, parse_json
-from ..frontends.pooling import PARTIAL
+from ..frontends import Imported
 from ..frontends.pt2 import Refused
 from ..frontends.pt2.archive import find_directory
 from ..frontends.pt2.refused import shown
-from ..frontends.tokenizer_check import open_tokenizer
 from ..ir.graph import Graph, InputSpec
 from ..ir.ops.leaf import Input
 from ..ir.types import numpy_dtype
+from .data_file import DATA_BYTES, FEWER, MOST_LINES, check_count, lines, open_data
+from .text_rows import read_texts, tokenize_rows
 
 Array = NDArray[Any]
-LINE_BYTES = 16 << 20
-"""The longest line of jsonl or csv data."""
-DATA_BYTES = 1 << 30
-"""Most bytes of rows that are read; a small zip can say that it holds far more."""
-MOST_ROWS = 4_000_000
-MOST_LINES = 100_000
-"""Most lines in which there is no row."""
 HEADER_BYTES = 1 << 16
 BLOCK = 8 << 20
-_FEWER = "write `rows N` behind it to read the first rows alone"
 MAX_RANK = 8
 _NUMBERS = "fiub"
 _NAN_ALLOWED = "write `nan allowed` behind the `input` line if the model takes it"
@@ -59,9 +48,7 @@ class Rows:
 def read_rows(data: DataSet, model: Model, imported: Imported) -> Rows:
     """The first `rows` rows of data. Raises InfcError (exit 2) that names the file, the line or array, and what would fit."""
     if (task := imported.text) is not None:
-        if len(task.texts) > 1:
-            raise InfcError(f"{data.written}: data of pairs ({', '.join(task.texts)}) is not read yet")
-        texts = read_texts(data)
+        texts = read_texts(data, task.texts)
         truncate = task.overflow == "truncate"
         found = (
             imported.tokenize(texts, truncate)
@@ -86,86 +73,6 @@ def check_rows(model: Model, imported: Imported, notice: Callable[[str], None]) 
                 notice(f"{data.written} has {have} rows, and the spec asks for {data.rows}")
 
 
-# ── texts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def read_texts(data: DataSet) -> list[str]:
-    """The texts of jsonl data. Raises InfcError naming file and line."""
-    if data.kind != "jsonl" or data.field is None:
-        raise InfcError(f"{data.written}: a model of texts takes its rows from jsonl data with a field")
-    texts: list[str] = []
-    taken = blank = 0
-    for number, raw in _lines(data):
-        if data.rows is not None and len(texts) >= data.rows:
-            break
-        where = f"{data.written}:{number}"
-        if not raw.strip():
-            blank += 1
-            if blank > MOST_LINES:
-                raise InfcError(f"{where}: more than {MOST_LINES:,} lines are empty")
-            continue
-        if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
-            raise InfcError(f"{where} begins with a byte order mark", hint="save the file as UTF-8 without it")
-        item: object = parse_json(raw, where)
-        if not isinstance(item, dict):
-            raise InfcError(f"{where} is no JSON object", hint=f'a line is {{"{data.field}": "a text"}}')
-        row = cast(dict[str, object], item)
-        if not isinstance(row.get(data.field), str):
-            said = (
-                f"{data.field!r} is {json.dumps(row[data.field])[:40]}"
-                if data.field in row
-                else f"it has {', '.join(row)[:80] or 'nothing'}"
-            )
-            raise InfcError(f"{where} has no text under {data.field!r}: {said}")
-        _check_count(len(texts), data)
-        taken += len(raw)
-        if taken > DATA_BYTES:
-            raise InfcError(f"{where}: the texts so far take {DATA_BYTES:,} bytes", hint=_FEWER)
-        texts.append(str(row[data.field]))
-    if not texts:
-        raise InfcError(f"{data.written} has no rows", hint=f'a line is {{"{data.field}": "a text"}}')
-    return texts
-
-
-def tokenize_rows(task: TextTask, texts: Sequence[str], truncate: bool, first: int = 1) -> list[dict[str, list[int]]]:
-    """input_ids, attention_mask and token_type_ids of each text behind the prompt, and pooling_mask where the prompt's tokens
-    are not pooled. `first` is the number of the first text.
-
-    Raises InfcError where a text has more tokens than the limit and is not to be truncated.
-    """
-    limit = task.limit
-    tokenizer = open_tokenizer(task.tokenizer, limit if truncate else None, task.side)
-    left_out = 0 if task.include_prompt else prompt_tokens(tokenizer, task.prompt)
-    found: list[dict[str, list[int]]] = []
-    for number, text in enumerate(texts, first):
-        encoded = tokenizer.encode(task.prompt + text)
-        if len(encoded.ids) > limit:
-            raise InfcError(
-                f"text {number} has {len(encoded.ids)} tokens, and the limit is {limit}",
-                hint="leave it out of the data, or write `truncate` behind the input",
-            )
-        found.append(
-            {
-                "input_ids": list(encoded.ids),
-                "attention_mask": list(encoded.attention_mask),
-                "token_type_ids": list(encoded.type_ids) if task.segments else [0] * len(encoded.ids),
-            }
-        )
-        if not task.include_prompt:
-            found[-1][PARTIAL] = [int(at >= left_out) for at in range(len(encoded.ids))]
-    return found
-
-
-def prompt_tokens(tokenizer: Any, prompt: str) -> int:
-    """How many tokens at the front of a text are its prompt's, as sentence-transformers counts them: all that the prompt has
-    alone, without a special token at its end."""
-    if not prompt:
-        return 0
-    ids: list[int] = tokenizer.encode(prompt).ids
-    special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    return len(ids) - (bool(ids) and ids[-1] in special)
-
-
 def _as_requests(found: list[dict[str, list[int]]], graph: Graph) -> Iterator[dict[str, Array]]:
     names = [op.input for op in _inputs(graph)]
     for number, row in enumerate(found, 1):
@@ -175,26 +82,6 @@ def _as_requests(found: list[dict[str, list[int]]], graph: Graph) -> Iterator[di
         yield request
 
 
-def _check_count(have: int, data: DataSet) -> None:
-    if have >= MOST_ROWS:
-        raise InfcError(f"{data.written} has more than {MOST_ROWS:,} rows", hint=_FEWER)
-
-
-def _lines(data: DataSet) -> Iterator[tuple[int, bytes]]:
-    """The lines of a regular file with their numbers, each of bounded length."""
-    with _open(data) as file:
-        number = 0
-        while line := file.readline(LINE_BYTES + 1):
-            number += 1
-            if len(line) > LINE_BYTES:
-                raise InfcError(f"{data.written}:{number} is longer than {LINE_BYTES >> 20} MiB")
-            yield number, line
-
-
-def _open(data: DataSet) -> IO[bytes]:
-    return os.fdopen(open_regular(Path(data.path)), "rb")
-
-
 # ── arrays ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -202,7 +89,7 @@ def read_npz(data: DataSet, graph: Graph) -> Rows:
     """The rows of npz data for graph's inputs; one that has a default may be left out. Raises InfcError naming file and
     array."""
     inputs = _inputs(graph)
-    with _open(data) as file:
+    with open_data(data) as file:
         members = _members(file, data)
         budget = DATA_BYTES
         left_out = [op for op in inputs[1:] if op.input not in members and _default(op, graph) is not None]
@@ -273,7 +160,7 @@ def _members(file: IO[bytes], data: DataSet) -> dict[str, zipfile.ZipInfo]:
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
     except (Refused, zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
-        said = error.message if isinstance(error, Refused) else str(error)
+        said = error.message.partition("archive: ")[2] or error.message if isinstance(error, Refused) else str(error)
         raise InfcError(
             f"{data.written} is no npz file: {said}", hint="write it with `numpy.savez(path, name=array)`"
         ) from None
@@ -308,7 +195,7 @@ def _array(file: IO[bytes], info: zipfile.ZipInfo, where: str, rows: int | None,
             if size > most:
                 raise InfcError(
                     f"{where} of shape {list(shape)} takes {size:,} bytes, and at most {DATA_BYTES:,} are read",
-                    hint=_FEWER,
+                    hint=FEWER,
                 )
             raw = np.empty(size, np.uint8)
             at = 0
@@ -424,7 +311,7 @@ def read_csv(data: DataSet, graph: Graph) -> Rows:
                 continue
             if data.rows is not None and len(values) >= data.rows:
                 break
-            _check_count(len(values), data)
+            check_count(len(values), data)
             if len(row) != len(header):
                 raise InfcError(f"{where} has {len(row)} values, and the header has {len(header)} columns")
             numbers = np.asarray([[_number(row[places[c]], where, c) for c in columns]])
@@ -447,7 +334,7 @@ class _Feed:
         self.unread = 0
 
     def __iter__(self) -> Iterator[str]:
-        for number, raw in _lines(self.data):
+        for number, raw in lines(self.data):
             where = f"{self.data.written}:{number}"
             self.unread += 1
             if self.unread > MOST_LINES:

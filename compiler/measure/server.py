@@ -75,8 +75,9 @@ def prove(model: Model, bundle: Path, targets: Sequence[Target]) -> Evidence:
     if not any(isinstance(t, ThroughputTarget) for t in targets) and rate is not None:
         command += ["--throughput", "0"]
     data = model.data.evaluate
-    if data is not None and data.kind == "jsonl" and data.field is not None:
-        command += ["--text-file", str(Path(data.path).resolve()), "--field", data.field]
+    if data is not None and data.kind == "jsonl":
+        command += ["--text-file", str(Path(data.path).resolve())]
+        command += ["--field", data.field] if data.field is not None else []
     else:
         command += ["--rows", str(max(1, sum(model.traffic.items) // 2))]
     done = run_child(command)

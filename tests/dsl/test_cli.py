@@ -272,9 +272,40 @@ def test_new_from_a_model_folder_copies_what_a_build_reads(specs: Path, capsys: 
 
 
 @pytest.mark.parametrize(
+    ("labels", "kind", "inputs"),
+    [
+        ({"0": "LABEL_0"}, "rerank", ["query", "document"]),
+        ({"0": "sad", "1": "glad"}, "classify", ["text"]),
+        (None, "classify", ["text"]),
+        ({"0": "ENTAILMENT", "1": "neutral", "2": "contradiction"}, "classify", ["premise", "hypothesis"]),
+    ],
+)
+def test_new_from_a_classifier_has_its_task(
+    specs: Path, capsys: pytest.CaptureFixture[str], labels: dict[str, str] | None, kind: str, inputs: list[str]
+) -> None:
+    source = specs / "hf"
+    source.mkdir()
+    config: dict[str, object] = {"architectures": ["BertForSequenceClassification"], "max_position_embeddings": 512}
+    (source / "config.json").write_text(json.dumps(config | ({} if labels is None else {"id2label": labels})))
+    (source / "tokenizer_config.json").write_text('{"model_max_length": 128}')
+    for name in ("model.safetensors", "tokenizer.json"):
+        (source / name).write_text("{}")
+    assert run(capsys, "new", "mine", "--from", "hf")[0] == 0
+    result = check_file("mine/mine.infer")
+    assert result.spec is not None
+    assert result.diagnostics == ()
+    assert result.spec.model.task.kind == kind
+    assert [(line.name, line.limit_tokens) for line in result.spec.model.inputs] == [(name, 128) for name in inputs]
+    rows = [json.loads(line) for line in (specs / "mine/data/evaluate.jsonl").read_text().splitlines()]
+    assert all(list(row) == inputs and len(set(row.values())) == len(inputs) for row in rows)
+    assert run(capsys, "fmt", "--check", "mine")[0] == 0
+
+
+@pytest.mark.parametrize(
     ("argv", "message"),
     [
         (["new", "x", "--task", "embed"], "needs a model"),
+        (["new", "x", "--task", "rerank"], "needs a model"),
         (["new", "x", "--from", "nowhere"], "no config.json"),
         (["new", "1x"], "cannot name a model"),
     ],

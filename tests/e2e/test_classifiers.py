@@ -32,6 +32,8 @@ from .support import ROOT, write_spec
 LIMIT = 24
 TEXTS = ["green apple", "Green a b . apples apple", "b", "café .", "", "apple green . " * 30, "a b a b " * 20]
 PAIRS = [*zip(TEXTS, TEXTS[3:] + TEXTS[:3], strict=True), ("apple green . " * 9, "a b c " * 7), ("a " * 19, "b " * 20)]
+# Both reach the limit, and the longer one is the first: of an odd number it keeps one more.
+PAIRS += [("green " * 60, "b " * 30), ("b " * 30, "green " * 60), ("a apples " * 13, "b " * 26), ("a " * 26, "a " * 26)]
 LABELS = ("no", 'yes "sure" \U0001f937\u200d\u2642\ufe0f', "vielleicht\u00a0— später")
 TOLERANCE = 1e-5
 
@@ -233,6 +235,12 @@ def check_rerank(server: Server, want: Any, logits: Any) -> None:
         ({"query": "a", "documents": ["a", {"text": 5}]}, 422, "documents[1].text: expected a string"),
         ({"query": "a", "texts": ["a"], "rank_fields": []}, 422, "rank_fields: the field is not known"),
         ({"query": "a", "texts": ["a"], "top_n": 0}, 422, "top_n: expected a whole number"),
+        (
+            {"query": "a", "texts": ["a"], "top_n": True},
+            422,
+            "top_n: expected a whole number of at least 1, got a bool",
+        ),
+        ({"query": "a", "texts": ["a"], "return_text": True, "return_documents": False}, 422, "say different things"),
         ({"query": "a", "texts": ["a", "b " * 40], "truncate": False}, 422, "texts[1]: the text has"),
         ({"query": ["a"], "texts": ["a"]}, 422, "query: expected a string"),
     ):
@@ -266,7 +274,7 @@ def rewrite(path: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("task", "changes", "said"),
     [
-        ("task classify", {"id2label": {"0": "a", "2": "b", "1": 5}}, "id2label has 3 labels"),
+        ("task classify", {"id2label": {"0": "a", "2": "b", "1": 5}}, "id2label has 5 for class 1"),
         ("task classify", {"id2label": {"0": "a", "1": "a", "2": "b"}}, "has the label 'a' twice"),
         ("task classify", {"id2label": {"0": "a", "1": "", "2": "b"}}, "label 1 is ''"),
         ("task classify", {"problem_type": "ranking"}, "problem_type is 'ranking'"),
@@ -303,11 +311,15 @@ def test_an_activation_is_looked_up_and_never_imported(tmp_path: Path, activatio
 
 @pytest.mark.parametrize(
     ("labels", "said"),
-    [("a\nb\n", "labels.txt has 2 labels, and the model has 3 classes"), ("a\nb\na", "has the label 'a' twice")],
+    [
+        ("a\nb\n", "labels.txt has 2 labels, and the model has 3 classes"),
+        ("a\nb\na", "has the label 'a' twice"),
+        ("\ufeffa\nb\nc", "labels.txt begins with a byte order mark"),
+    ],
 )
 def test_a_file_of_labels_fits_the_model(tmp_path: Path, labels: str, said: str) -> None:
     folder(tmp_path / "model", "Bert", 3)
-    (tmp_path / "labels.txt").write_text(labels)
+    (tmp_path / "labels.txt").write_text(labels, encoding="utf-8")
     with pytest.raises(InfcError, match=said):
         served(tmp_path, 'task classify(labels = "labels.txt")')
 

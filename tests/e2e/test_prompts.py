@@ -20,7 +20,7 @@ from infc.compiler.errors import InfcError
 from infc.compiler.frontends.huggingface import load
 from infc.compiler.frontends.imported import Options
 from infc.compiler.ir.interpret import run
-from infc.compiler.measure.rows import tokenize_rows
+from infc.compiler.measure.text_rows import tokenize_rows
 from infc.dsl import check_file
 from tests.frontends.test_text import WORDS, save
 from tests.server.serving import Server, running
@@ -75,7 +75,7 @@ def test_a_prompt_that_is_not_pooled(tmp_path: Path, pooling: str) -> None:
     assert checked is not None
     imported = load(checked.models[0], tmp_path, Options(work=tmp_path / "work"))
     assert imported.text is not None
-    rows = tokenize_rows(imported.text, TEXTS, truncate=True)
+    rows = tokenize_rows(imported.text, [(text,) for text in TEXTS], truncate=True)
     assert rows[0]["pooling_mask"][:4] == [0, 0, 0, 1], "[CLS] green a"
     for row, expected in zip(rows, want, strict=True):
         inputs = {name: np.asarray([ids]) for name, ids in row.items() if name in imported.graph.input_specs}

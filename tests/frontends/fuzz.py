@@ -36,7 +36,8 @@ from infc.compiler.ir.graph import Weight
 from infc.compiler.ir.printer import parse_graph
 from infc.compiler.ir.types import TensorType
 from infc.compiler.ir.verify import VerifyError, verify
-from infc.compiler.measure.rows import read_csv, read_npz, read_texts
+from infc.compiler.measure.rows import read_csv, read_npz
+from infc.compiler.measure.text_rows import read_texts
 from infc.dsl.spec import Task
 
 from . import fuzz_pt2
@@ -213,7 +214,7 @@ def _jsonl(folder: Path, rng: random.Random) -> Reader:
 
     def read(content: bytes) -> None:
         path.write_bytes(content)
-        read_texts(data(path, "jsonl", field="text"))
+        read_texts(data(path, "jsonl"), ("text", "other")[: rng.choice((1, 1, 2))])
 
     return Reader(mutants(), read)
 

@@ -16,7 +16,8 @@ import pytest
 from infc.compiler.errors import Exit, InfcError
 from infc.compiler.frontends import Imported
 from infc.compiler.ir.graph import InputSpec
-from infc.compiler.measure.rows import check_rows, read_csv, read_npz, read_texts
+from infc.compiler.measure.rows import check_rows, read_csv, read_npz
+from infc.compiler.measure.text_rows import read_texts
 from infc.dsl import check_text
 from infc.dsl.spec import Data, DataSet
 
@@ -175,7 +176,21 @@ def test_what_is_no_npz_or_a_bomb_is_refused(tmp_path: Path) -> None:
 def test_a_jsonl_line_that_is_no_text_is_refused_by_line(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "d.jsonl"
     path.write_bytes(content)
-    assert said in refused(lambda: read_texts(data(path, "jsonl", field="text")))
+    assert said in refused(lambda: read_texts(data(path, "jsonl", field="text"), ("body",)))
+
+
+def test_texts_of_a_pair_stand_under_the_names_of_the_inputs(tmp_path: Path) -> None:
+    path, names = tmp_path / "d.jsonl", ("query", "document")
+    path.write_text('{"query": "a", "document": "", "id": 7}\n\n{"document": "c", "query": "b"}\n')
+    assert read_texts(data(path, "jsonl"), names) == [("a", ""), ("b", "c")]
+    assert read_texts(data(path, "jsonl"), ("document",)) == [("",), ("c",)]
+    assert "`field` names one text, and the model takes query and document" in refused(
+        lambda: read_texts(data(path, "jsonl", field="query"), names)
+    )
+    path.write_text('{"query": "a", "document": "b"}\n{"query": "a"}\n')
+    assert "d.jsonl:2 has no text under 'document': it has query" in refused(
+        lambda: read_texts(data(path, "jsonl"), names)
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ MASK = np.array([[1, 1, 1, 1], [1, 1, 1, 0]], np.int64)
 def spec(folder: Path, **changes: Any) -> Model:
     dims = (Dim(name="batch", lo=1, hi=8), Dim(name="tokens", lo=1, hi=32))
     source = Source(kind="huggingface", path=str(folder), written=folder.name)
-    return Model(name="m", source=source, **{"dims": dims, **changes})
+    arguments: dict[str, Any] = {"dims": dims, **changes}
+    return Model(name="m", source=source, **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +75,13 @@ def test_of_a_classifier_without_its_head_nothing_is_left(headless: Path, tmp_pa
     config = hf.BertConfig.from_pretrained(folder)
     config.architectures = ["BertForSequenceClassification"]
     config.save_pretrained(folder)
-    with pytest.raises(FrontendError, match="the checkpoint has no tensor .* which BertForSequenceClassification needs"):
+    with pytest.raises(
+        FrontendError, match="the checkpoint has no tensor .* which BertForSequenceClassification needs"
+    ):
         load(model_of("bert", folder), tmp_path)
 
 
-T5 = {
+T5: dict[str, Any] = {
     "vocab_size": 120, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2, "dropout_rate": 0.0,
 }  # fmt: skip
 

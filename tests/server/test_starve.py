@@ -160,6 +160,31 @@ def test_health_and_metrics_answer_on_their_own_port_while_every_slot_is_taken(
             connection.close()
 
 
+def test_a_prompt_before_many_texts_takes_memory_and_a_turn_of_its_own(
+    serve_binary: Path, make_bundle: MakeBundle
+) -> None:
+    words = "green apples " * 28
+    with running(serve_binary, make_bundle(Fixture(kind="embed", task={"overflow": "truncate"}))) as server:
+
+        def embeddings(**body: object) -> tuple[int, str]:
+            answer = server.post("/v1/embeddings", {"model": "fixture", **body})
+            error = "" if answer.status == 200 else answer.json["error"]["message"]
+            return answer.status, error or json.dumps([item["embedding"] for item in answer.json["data"]])
+
+        texts = [f"text {n}" for n in range(20)]
+        together = embeddings(prompt=words, input=texts)
+        each = [json.loads(embeddings(prompt=words, input=[text])[1])[0] for text in texts]
+        assert (together[0], json.loads(together[1])) == (200, each)
+        # 64 tokens of 16 bytes before each text.
+        assert embeddings(prompt=words, input=[""] * 2048)[0] == 200
+        assert server.metric("infc_request_bytes") < 1000
+    small = Fixture(kind="embed", task={"overflow": "truncate"}, serve={"max_body_bytes": 1 << 16})
+    with running(serve_binary, make_bundle(small)) as server:
+        answer = server.post("/v1/embeddings", {"model": "fixture", "prompt": words, "input": [""] * 2048})
+        assert (answer.status, answer.json["error"]["param"]) == (422, "prompt")
+        assert "too much memory" in answer.json["error"]["message"]
+
+
 def test_the_number_of_connections_is_bounded_by_its_setting_and_by_open_files(
     serve_binary: Path, make_bundle: MakeBundle
 ) -> None:

@@ -93,6 +93,32 @@ def test_bodies_beyond_the_limit_are_413_announced_or_not(server: Server) -> Non
     assert server.post("/infer", exactly).status == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "lines", "wanted"),
+    [("/nothing", "", 404), ("/infer", "content-type: text/plain\r\n", 415), ("/v2/health/live", "", 405)],
+)
+def test_who_is_refused_before_the_body_is_read_gets_the_answer(
+    server: Server, path: str, lines: str, wanted: int
+) -> None:
+    def request(length: int, more: str = "") -> bytes:
+        return f"POST {path} HTTP/1.1\r\nhost: x\r\n{lines}{more}content-length: {length}\r\n\r\n".encode()
+
+    # The rest of a small body is read, and what comes behind it is answered.
+    both = request(1000) + b" " * 1000 + post(len(BODY), BODY, "connection: close\r\n")
+    answers = server.raw(both, half_close=False)
+    assert [int(part.split(b" ", 1)[0]) for part in answers.split(b"HTTP/1.1 ")[1:]] == [wanted, 200]
+    # Behind a large one nothing is: the answer says so, and the client that is still sending can read it.
+    for body in (b" " * 200_000, b" " * 3_000_000):
+        answer = server.raw(request(len(body)) + body + post(len(BODY), BODY))
+        assert status(answer) == wanted
+        assert b"connection: close" in answer
+    # Nor is a body that the client asked about, and a slow one is not waited for.
+    for begun in (request(5, "expect: 100-continue\r\n"), request(1000) + b" "):
+        answer = server.raw(begun)
+        assert status(answer) == wanted
+        assert b"connection: close" in answer
+
+
 def test_slow_senders_are_408_and_do_not_hold_others_up(server: Server) -> None:
     with (
         socket.create_connection(("127.0.0.1", server.port), timeout=20) as body,

@@ -96,12 +96,12 @@ pub struct ProveArguments {
     /// Connections of the open-loop load
     #[arg(long, default_value_t = 64)]
     pub connections: usize,
-    /// Texts, one a line: a JSON string, or an object with the field `--field`
+    /// Texts, one or a pair a line: an object of them by the model's names, or with `--field`; of one text, a JSON string too
     #[arg(long, value_name = "FILE")]
     pub text_file: Option<PathBuf>,
     /// The field of --text-file's objects
-    #[arg(long, default_value = "text")]
-    pub field: String,
+    #[arg(long)]
+    pub field: Option<String>,
     /// Native requests, one JSON object a line
     #[arg(long, value_name = "FILE", conflicts_with = "text_file")]
     pub requests: Option<PathBuf>,

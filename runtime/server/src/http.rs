@@ -5,9 +5,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, StatusCode};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::SocketFlags;
@@ -30,6 +31,7 @@ use tower_service::Service;
 use crate::app::{App, Phase};
 use crate::protocols::call::{Style, error_body, json_response};
 use crate::refusal::{Reason, Refusal};
+use crate::wire::budget::SHARE;
 use crate::wire::registry::{Doing, Entry, Registry, Verdict};
 use crate::wire::watched::{Watched, end_if_silent, seal};
 
@@ -41,6 +43,9 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// The same where the place is needed, or the server stops.
 const HURRIED: Duration = Duration::from_millis(50);
+
+/// How long the rest of a small body is waited for that its answer did not need.
+const THROWN: Duration = Duration::from_millis(100);
 
 pub enum Listener {
     Tcp(TcpListener),
@@ -331,6 +336,51 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
     drop(closing.wait_for(|c| *c).await);
 }
 
+/// A request's body, of which some may be left when it is answered.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Incoming>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Incoming> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether more of the body is left than is soon read and thrown away. Its connection then has to end with the answer.
+    async fn is_left(&self) -> bool {
+        if self.size_hint().lower() > SHARE as u64 {
+            return true;
+        }
+        let mut thrown = 0;
+        let rest = async {
+            while let Some(frame) = poll_fn(|cx| Pin::new(&mut *self.lock()).poll_frame(cx)).await {
+                thrown += frame.map_err(|_| ())?.data_ref().map_or(0, Bytes::len);
+                if thrown > SHARE {
+                    return Err(());
+                }
+            }
+            Ok(())
+        };
+        !matches!(tokio::time::timeout(THROWN, rest).await, Ok(Ok(())))
+    }
+}
+
+impl hyper::body::Body for Shared {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut *self.lock()).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.lock().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.lock().size_hint()
+    }
+}
+
 /// One answer; a panic becomes a 500 and ends nothing else.
 async fn answer(
     mut router: Router,
@@ -341,8 +391,12 @@ async fn answer(
 ) -> Result<Response, hyper::Error> {
     let style = Style::of_path(request.uri().path());
     let (bodiless, length) = (request.body().is_end_stream(), length(&request));
+    let expects = request.headers().contains_key(http::header::EXPECT);
     request.extensions_mut().insert(Arc::clone(&entry));
-    let future = AssertUnwindSafe(async move { router.call(request.map(Body::new)).await });
+    let (parts, body) = request.into_parts();
+    let body = Shared(Arc::new(Mutex::new(body)));
+    let request = Request::from_parts(parts, Body::new(body.clone()));
+    let future = AssertUnwindSafe(async move { router.call(request).await });
     let mut response = match future.catch_unwind().await {
         Ok(Ok(response)) => response,
         _ => {
@@ -351,7 +405,9 @@ async fn answer(
             json_response(StatusCode::INTERNAL_SERVER_ERROR, body)
         }
     };
-    let cut = entry.verdict().is_some() || matches!(response.status().as_u16(), 408 | 413);
+    let refused = entry.verdict().is_some() || matches!(response.status().as_u16(), 408 | 413);
+    let unread = !bodiless && entry.doing() != Doing::Answering;
+    let cut = refused || unread && (expects || body.is_left().await);
     ends.unread.fetch_or(cut, Ordering::AcqRel);
     // Not where more may have come behind this request: what follows an answer that says close, the client may not read.
     let is_last = (bodiless || entry.doing() == Doing::Answering) && length == Some(entry.bytes());

@@ -12,11 +12,12 @@ use crate::engine::{Inputs, Limits};
 use crate::finite::check_finite;
 use crate::memory::PARSED;
 use crate::metrics::Meters;
+use crate::pool::Turn;
 use crate::refusal::{Reason, Refusal};
 use crate::scheduler::{Scheduler, Ticket};
 use crate::tensor::{Data, Dim, Tensor, elements};
-use crate::tokenize::{Asked, Half, TextTask, TokenizeError, Tokens};
-use crate::wire::budget::{Budget, Class, Reserved};
+use crate::tokenize::{Asked, Half, How, TextTask, TokenizeError, Tokens};
+use crate::wire::budget::{Budget, Class, Reserved, SHARE};
 
 pub struct Served {
     pub spec: Model,
@@ -44,15 +45,8 @@ pub struct Encoded {
     parts: Vec<(Inputs, Cost)>,
     /// Tokens of all texts, special tokens included.
     pub tokens: usize,
-    /// Memory beyond that of the body: of a query that stands before each of many documents.
+    /// Memory beyond that of the body: of what stands before each of many texts.
     _held: Option<Reserved>,
-}
-
-impl Encoded {
-    /// The same, with memory that it takes beside its request's.
-    pub fn holding(self, held: Option<Reserved>) -> Self {
-        Encoded { _held: held, ..self }
-    }
 }
 
 impl Served {
@@ -146,38 +140,70 @@ impl Served {
         parts
     }
 
-    /// The memory that `query` takes before each of `rows` texts, where that is more than its own: 422 where it is more than
-    /// all large requests have, 429 where there is no room for it now.
-    pub fn hold_pairs(&self, query: &str, rows: usize, budget: &Arc<Budget>) -> Result<Reserved, Refusal> {
-        let Task::Text(says) = &self.spec.task else { return Err(Refusal::internal()) };
+    /// What stands before many texts and is in the body once, a prompt or a query: bytes to tokenize beside those of the body,
+    /// and the memory that their tokens take.
+    fn repeated(&self, texts: &[Text], how: &How) -> (usize, usize) {
+        let Task::Text(says) = &self.spec.task else { return (0, 0) };
         // An id and a segment for each token, of which there are no more than bytes, or two for one that is added.
-        let tokens = says.limit.min(2 * query.len() + 8);
-        let bytes =
-            tokens.saturating_mul(rows.saturating_sub(1)).saturating_mul(2 * size_of::<i64>()) / PARSED as usize;
-        if !budget.could_hold(Class::Large, bytes) {
-            let text = format!("{rows} pairs with so long a text take too much memory; send them in several requests");
-            return Err(Refusal::invalid(self.texts().first().map_or("query", String::as_str), text));
+        let tokens = |text: &str| if text.is_empty() { 0 } else { says.limit.min(2 * text.len() + 8) };
+        let (mut work, mut held) = (0_usize, 0_usize);
+        let mut before: Option<&Arc<str>> = None;
+        for text in texts {
+            match text {
+                Text::Pair(first, _) => {
+                    if before.is_some_and(|last| Arc::ptr_eq(last, first)) {
+                        // Its tokens are copied, which takes an eighth of the time.
+                        work = work.saturating_add(first.len() / 8);
+                        held = held.saturating_add(tokens(first));
+                    }
+                    before = Some(first);
+                }
+                Text::Alone(_) => {
+                    work = work.saturating_add(how.prompt().len());
+                    held = held.saturating_add(tokens(how.prompt()));
+                }
+                Text::Ids(_) => {}
+            }
         }
-        budget.hold(Class::Large, bytes).ok_or_else(|| Refusal::new(Reason::Busy, "too many large requests at once"))
+        (work, held.saturating_mul(2 * size_of::<i64>()) / PARSED as usize)
+    }
+
+    /// The memory of tokens whose text is in the body once and in the batch many times: 422 where it is more than all large
+    /// requests have, 429 where there is no room for it now.
+    fn hold(&self, bytes: usize, asked: &Asked, budget: &Arc<Budget>) -> Result<Option<Reserved>, Refusal> {
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let class = if bytes <= SHARE { Class::Small } else { Class::Large };
+        if !budget.could_hold(class, bytes) {
+            let field = if asked.prompt.is_some() { "prompt" } else { self.texts().first().map_or("", String::as_str) };
+            let text = "so long a text before each of so many takes too much memory; send them in several requests";
+            return Err(Refusal::invalid(field, text));
+        }
+        let busy = || Refusal::new(Reason::Busy, "too many requests of so many tokens at once");
+        budget.hold(class, bytes).map(Some).ok_or_else(busy)
     }
 
     /// Tokenizes texts as the request `asked`. `field` names each text in refusals (`input[3]`). Takes time in proportion to
-    /// the texts; between two of them it ends where `due` has passed.
+    /// the texts; between two of them it ends where the turn's time has passed.
     pub fn encode(
         &self,
         texts: Vec<Text>,
         asked: &Asked,
-        due: Instant,
+        turn: &Turn,
         field: impl Fn(usize) -> String,
     ) -> Result<Encoded, Refusal> {
         let task = self.text.as_ref().ok_or_else(|| Refusal::malformed("this model does not take text"))?;
         let how = task.how(asked).map_err(|(field, text)| Refusal::invalid(field, text))?;
+        let (work, bytes) = self.repeated(&texts, &how);
+        turn.takes(work)?;
+        let held = turn.budget.as_ref().map_or(Ok(None), |budget| self.hold(bytes, asked, budget))?;
         let start = Instant::now();
         let mut parts = Vec::with_capacity(texts.len());
         let mut total = 0;
         let mut before: Option<(Arc<str>, Half)> = None;
         for (index, text) in texts.into_iter().enumerate() {
-            if index > 0 && Instant::now() >= due {
+            if index > 0 && Instant::now() >= turn.due {
                 return Err(Refusal::new(Reason::Deadline, "the deadline passed before all texts were tokenized"));
             }
             let tokens = match text {
@@ -188,10 +214,10 @@ impl Served {
                 Text::Pair(first, second) => {
                     let half = match before.take() {
                         Some((text, half)) if Arc::ptr_eq(&text, &first) => Ok(half),
-                        _ => task.first_half(&first, &how),
+                        _ => task.first_half(Arc::clone(&first), &how),
                     };
                     half.and_then(|half| {
-                        before = Some((first, half.clone()));
+                        let (_, half) = before.insert((first, half));
                         task.encode_pair(half, &second, &how)
                     })
                 }
@@ -220,7 +246,7 @@ impl Served {
             parts.push((inputs, cost));
         }
         self.meters.tokenize_duration.observe(start.elapsed().as_secs_f64());
-        Ok(Encoded { parts, tokens: total, _held: None })
+        Ok(Encoded { parts, tokens: total, _held: held })
     }
 
     /// One row: ids and, where the model has them, segment ids and which tokens are pooled; every other input is left to its

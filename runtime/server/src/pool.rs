@@ -9,6 +9,7 @@
 //! may by the pace that the lane has learned; one whose deadline passes while it waits is never begun; one that runs past
 //! it is answered at the deadline, and its thread, which holds the body's memory, finishes by itself.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::refusal::{Reason, Refusal};
+use crate::wire::budget::Budget;
 
 /// Pieces of work that wait in a lane. Their memory is bounded by the budget for requests already; this bounds what one
 /// look at them takes.
@@ -38,6 +40,42 @@ const NICE: i32 = 10;
 pub fn give_way() {
     // To give way more is always allowed.
     let _ = rustix::process::setpriority_process(None, NICE);
+}
+
+/// The time and place that one request's body is read in.
+pub struct Turn {
+    /// When its answer is due.
+    pub due: Instant,
+    /// What it may hold beside its body; None: no bound.
+    pub budget: Option<Arc<Budget>>,
+    /// Bytes of text that may be tokenized here beside those of the body.
+    most: usize,
+    asks: Cell<usize>,
+}
+
+impl Turn {
+    pub fn new(due: Instant, budget: Option<Arc<Budget>>, most: usize) -> Self {
+        Turn { due, budget, most, asks: Cell::new(0) }
+    }
+
+    /// Of whoever alone is served.
+    pub fn unbounded(due: Instant) -> Self {
+        Turn::new(due, None, usize::MAX)
+    }
+
+    /// Called before `bytes` of text beside those of the body are tokenized: an error where that is for another turn.
+    pub fn takes(&self, bytes: usize) -> Result<(), Refusal> {
+        if bytes <= self.most {
+            return Ok(());
+        }
+        self.asks.set(bytes);
+        Err(Refusal::internal())
+    }
+
+    /// The bytes that ask for another turn.
+    pub fn asks(&self) -> Option<usize> {
+        Some(self.asks.get()).filter(|bytes| *bytes > 0)
+    }
 }
 
 pub struct Pool {

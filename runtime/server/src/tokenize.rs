@@ -48,6 +48,13 @@ pub struct How {
     side: Side,
 }
 
+impl How {
+    /// What stands before each text.
+    pub fn prompt(&self) -> &str {
+        &self.prompt
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub enum TokenizeError {
     /// `more`: not the whole text was counted.
@@ -93,8 +100,6 @@ pub struct TextTask {
     says: TextSpec,
     /// Ids of special tokens.
     special: BTreeSet<u32>,
-    /// Ids of all tokens that are no part of the model's vocabulary.
-    added: BTreeSet<u32>,
     /// Most characters of one text that are ever tokenized.
     most: usize,
     /// Whether a text may be cut at white space (see [`cut`]).
@@ -120,10 +125,9 @@ impl TextTask {
         let longest = tokenizer.get_vocab(true).keys().map(|t| t.chars().count()).max().unwrap_or(1);
         let most = limit.saturating_mul(longest).clamp(ALWAYS, 16 * ALWAYS);
         let added = tokenizer.get_added_tokens_decoder();
-        let ids = added.keys().copied().collect();
         let special = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
         let local = cut::is_local(bytes);
-        Ok(TextTask { tokenizer, says: says.clone(), special, added: ids, most, local, frame })
+        Ok(TextTask { tokenizer, says: says.clone(), special, most, local, frame })
     }
 
     /// What a request's own words come to. Fails with the field at fault.

@@ -13,6 +13,7 @@ use crate::json::Reader;
 use crate::json::tensor::read_nested;
 use crate::model::{Served, Text};
 use crate::npy::read_npy;
+use crate::pool::Turn;
 use crate::protocols::native;
 use crate::refusal::Refusal;
 use crate::tensor::{InputSpec, Tensor};
@@ -60,15 +61,17 @@ fn run_texts(model: &Served, texts: &[String]) -> Result<Vec<Tensor>, Refusal> {
         }
         _ => texts.iter().cloned().map(Text::Alone).collect(),
     };
-    model.embed_blocking(
-        model.encode(texts, &Default::default(), Instant::now() + PATIENCE, |index| format!("text[{index}]"))?,
-    )
+    model.embed_blocking(model.encode(texts, &Default::default(), &turn(), |index| format!("text[{index}]"))?)
+}
+
+fn turn() -> Turn {
+    Turn::unbounded(Instant::now() + PATIENCE)
 }
 
 fn run_stdin(model: &Arc<Served>) -> Result<Result<Vec<Tensor>, Refusal>, Failure> {
     let mut body = String::new();
     std::io::stdin().read_to_string(&mut body).map_err(|e| Failure::usage(format!("stdin: {e}")))?;
-    Ok(native::parse_for(model, &body, Instant::now() + PATIENCE).and_then(|asked| match asked {
+    Ok(native::parse_for(model, &body, &turn()).and_then(|asked| match asked {
         native::Asked::Tensors(inputs) => model.run_blocking(inputs),
         native::Asked::Texts(texts) => model.embed_blocking(texts),
     }))

@@ -18,6 +18,7 @@ use crate::http::cut_short;
 use crate::json::writer;
 use crate::metrics::Codes;
 use crate::model::Served;
+use crate::pool::Turn;
 use crate::refusal::{Reason, Refusal};
 use crate::wire::budget::Reserved;
 use crate::wire::registry::{Entry, Verdict};
@@ -46,8 +47,9 @@ impl Style {
 /// A longest deadline, so that no number of a client can overflow the clock.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// Above this many bytes a body is parsed (and its texts tokenized) in the pool. What is below takes a few milliseconds at
-/// worst: no more than 1365 texts, no more than 4096 characters.
+/// Above this many bytes a body is parsed (and its texts tokenized) in the pool; so are texts before which a prompt or a query
+/// of more bytes in all stands. What is below takes a few milliseconds at worst: no more than 1365 texts, no more than 8192
+/// characters.
 const LARGE: usize = 4 << 10;
 
 pub struct Call {
@@ -129,21 +131,31 @@ impl Call {
         Ok(bytes)
     }
 
-    /// Bytes of the body that was read.
-    pub fn body_bytes(&self) -> usize {
-        self.body_bytes
-    }
-
-    /// Runs `work` here, or in the pool where `size` bytes would hold up other connections.
+    /// Runs `work` on the body that was read: here, or in the pool where it would hold up other connections. Where the texts
+    /// come to far more than the body, it begins again in a turn for that.
     pub async fn offload<T: Send + 'static>(
         &self,
-        size: usize,
-        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+        work: impl Fn(&Turn) -> Result<T, Refusal> + Clone + Send + 'static,
     ) -> Result<T, Refusal> {
-        if size <= LARGE {
-            return work();
+        let (size, due) = (self.body_bytes, self.due());
+        let turn = |most| Turn::new(due, Some(Arc::clone(&self.app.registry.budget)), most);
+        let first = |turn: Turn, work: &dyn Fn(&Turn) -> Result<T, Refusal>| {
+            let result = work(&turn);
+            turn.asks().map_or(Ok(result), Err)
+        };
+        let tried = if size <= LARGE {
+            first(turn(LARGE), &work)
+        } else {
+            let (turn, work) = (turn(size), work.clone());
+            self.app.pool.run(size, due, self.reserved.clone(), move || Ok(first(turn, &work))).await?
+        };
+        match tried {
+            Ok(result) => result,
+            Err(more) => {
+                let turn = turn(usize::MAX);
+                self.app.pool.run(size + more, due, self.reserved.clone(), move || work(&turn)).await
+            }
         }
-        self.app.pool.run(size, self.due(), self.reserved.clone(), work).await
     }
 
     /// The answer with a JSON body.

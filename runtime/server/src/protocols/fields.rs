@@ -24,6 +24,9 @@ pub fn read_switch(reader: &mut Reader, name: &str) -> Result<bool, Fault> {
 
 /// A whole number of at least 1.
 pub fn read_count(reader: &mut Reader, name: &str) -> Result<usize, Fault> {
+    if !matches!(reader.peek(), Some(b'-' | b'0'..=b'9')) {
+        return Err(fault(name, &format!("expected a whole number of at least 1, got {}", reader.kind())));
+    }
     let number = reader.number()?.int.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
     number.ok_or_else(|| fault(name, "expected a whole number of at least 1"))
 }

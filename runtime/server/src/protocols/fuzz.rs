@@ -11,6 +11,7 @@ use super::{native, oip, openai, rerank};
 use crate::engine::Limits;
 use crate::metrics::{Metrics, ModelLabels};
 use crate::model::Served;
+use crate::pool::Turn;
 use crate::scheduler::{Policy, Scheduler};
 
 const DRAWS: usize = 2000;
@@ -110,8 +111,8 @@ fn fuzz(seeds: &[&[u8]], read: impl Fn(&Bytes, &mut Draw)) {
     }
 }
 
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(10)
+fn soon() -> Turn {
+    Turn::unbounded(Instant::now() + Duration::from_secs(10))
 }
 
 #[test]
@@ -121,7 +122,7 @@ fn fuzz_native_bodies() {
         &[br#"{"x": [[1, 2.5, -3e2, 0]], "b": [7], "id": "a", "model": "m"}"#, br#"{"x": [[1,2,3,4],[5,6,7,8]]}"#],
         |body, _| {
             if let Ok(text) = std::str::from_utf8(body) {
-                drop(native::parse_for(&model, text, soon()));
+                drop(native::parse_for(&model, text, &soon()));
             }
         },
     );
@@ -165,9 +166,9 @@ fn fuzz_oip_json_and_binary_tensors() {
     let texts: &[u8] = b"\x02\x00\x00\x00hi\x00\x00\x00\x00\x03\x00\x00\x00\xe2\x82\xac";
     fuzz(&[json, binary, texts], |body, draw| {
         let at = if draw.next(2) == 0 { None } else { Some(draw.next(body.len() + 40)) };
-        drop(oip::read(&model, body, at, soon()));
+        drop(oip::read(&model, body, at, &soon()));
         let header = body.iter().position(|b| *b == 0).unwrap_or(body.len());
-        drop(oip::read(&model, body, Some(header), soon()));
+        drop(oip::read(&model, body, Some(header), &soon()));
         drop(oip::unpack("text", body));
     });
 }

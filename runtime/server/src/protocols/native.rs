@@ -22,6 +22,7 @@ use crate::engine::Inputs;
 use crate::json::tensor::read_nested;
 use crate::json::{Fault, Reader, writer};
 use crate::model::{Encoded, Served};
+use crate::pool::Turn;
 use crate::refusal::{Reason, Refusal};
 use crate::tensor::Tensor;
 use crate::tokenize::TokenizeError;
@@ -50,9 +51,9 @@ async fn answer_infer(call: &mut Call, request: Request, id: &mut Option<String>
     let app = Arc::clone(&call.app);
     let due = call.due();
     let (extra, parsed) = call
-        .offload(body.len(), move || {
+        .offload(move |turn| {
             let mut extra = Extra::default();
-            let parsed = parse(&app, &body, &mut extra, due);
+            let parsed = parse(&app, &body, &mut extra, turn);
             Ok((extra, parsed))
         })
         .await?;
@@ -86,7 +87,7 @@ pub struct Extra {
     model: Option<String>,
 }
 
-fn parse(app: &App, body: &Bytes, extra: &mut Extra, due: Instant) -> Result<(Arc<Served>, Asked), Refusal> {
+fn parse(app: &App, body: &Bytes, extra: &mut Extra, turn: &Turn) -> Result<(Arc<Served>, Asked), Refusal> {
     let body = utf8(body)?;
     let model = match app.serving()?.models.as_slice() {
         [only] => only,
@@ -96,11 +97,8 @@ fn parse(app: &App, body: &Bytes, extra: &mut Extra, due: Instant) -> Result<(Ar
             app.model(first.model.as_deref())?
         }
     };
-    let asked = if model.is_text() {
-        parse_texts(model, body, extra, due, Some(&app.registry.budget))?
-    } else {
-        parse_tensors(model, body, extra)?
-    };
+    let asked =
+        if model.is_text() { parse_texts(model, body, extra, turn)? } else { parse_tensors(model, body, extra)? };
     if let Some(name) = &extra.model {
         app.model(Some(name))?;
     }
@@ -108,13 +106,9 @@ fn parse(app: &App, body: &Bytes, extra: &mut Extra, due: Instant) -> Result<(Ar
 }
 
 /// A native request for a model that is known already.
-pub fn parse_for(model: &Served, body: &str, due: Instant) -> Result<Asked, Refusal> {
+pub fn parse_for(model: &Served, body: &str, turn: &Turn) -> Result<Asked, Refusal> {
     let mut extra = Extra::default();
-    if model.is_text() {
-        parse_texts(model, body, &mut extra, due, None)
-    } else {
-        parse_tensors(model, body, &mut extra)
-    }
+    if model.is_text() { parse_texts(model, body, &mut extra, turn) } else { parse_tensors(model, body, &mut extra) }
 }
 
 /// Where several models are served, the name comes first, in a pass of its own.
@@ -256,8 +250,8 @@ pub async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Response
 
 async fn answer_tokenize(call: &mut Call, request: Request) -> Result<Vec<u8>, Refusal> {
     let body = call.body(request).await?;
-    let (app, due) = (Arc::clone(&call.app), call.due());
-    let (model, answer) = call.offload(body.len(), move || tokenize_body(&app, &body, due)).await?;
+    let app = Arc::clone(&call.app);
+    let (model, answer) = call.offload(move |turn| tokenize_body(&app, &body, turn.due)).await?;
     call.is_for(&model);
     Ok(answer)
 }
@@ -346,8 +340,8 @@ pub async fn detokenize(State(app): State<Arc<App>>, request: Request) -> Respon
 
 async fn answer_detokenize(call: &mut Call, request: Request) -> Result<Vec<u8>, Refusal> {
     let body = call.body(request).await?;
-    let (app, due) = (Arc::clone(&call.app), call.due());
-    let (model, answer) = call.offload(body.len(), move || detokenize_body(&app, &body, due)).await?;
+    let app = Arc::clone(&call.app);
+    let (model, answer) = call.offload(move |turn| detokenize_body(&app, &body, turn.due)).await?;
     call.is_for(&model);
     Ok(answer)
 }

@@ -1,7 +1,6 @@
 //! OpenAI's `/v1/models` and `/v1/embeddings`.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
@@ -19,6 +18,7 @@ use crate::app::App;
 use crate::bundle::task::{Gives, Task};
 use crate::json::{Fault, Reader, writer};
 use crate::model::{Encoded, Served, Text};
+use crate::pool::Turn;
 use crate::refusal::{Reason, Refusal};
 use crate::tensor::{Data, Dim, Tensor};
 use crate::tokenize::{Asked, Prompt};
@@ -61,7 +61,7 @@ async fn answer_embeddings(call: &mut Call, request: Request) -> Result<Bytes, R
     let body = call.body(request).await?;
     let app = Arc::clone(&call.app);
     let due = call.due();
-    let (model, form, shape, texts) = call.offload(body.len(), move || parse(&app, &body, due)).await?;
+    let (model, form, shape, texts) = call.offload(move |turn| parse(&app, &body, turn)).await?;
     call.is_for(&model);
     let tokens = texts.tokens;
     let index = model.spec.outputs.iter().position(|o| o.name == "embedding").unwrap_or(0);
@@ -150,7 +150,7 @@ pub fn read(body: &Bytes) -> Result<Read, Refusal> {
 }
 
 /// Reads and tokenizes a request.
-fn parse(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, Form, Shape, Encoded), Refusal> {
+fn parse(app: &Arc<App>, body: &Bytes, turn: &Turn) -> Result<(Arc<Served>, Form, Shape, Encoded), Refusal> {
     let Read { name, texts, single, form, asked } = read(body)?;
     let name = name.ok_or_else(|| Refusal::invalid("model", "the field is missing; expected a model's name"))?;
     let model = app.model(Some(&name))?;
@@ -160,7 +160,7 @@ fn parse(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, For
     let shape = Shape::of(model, &asked)?;
     let texts = texts.ok_or_else(|| Refusal::invalid("input", "the field is missing; expected text or token ids"))?;
     let field = |index| if single { "input".into() } else { format!("input[{index}]") };
-    let encoded = model.encode(texts, &asked, due, field)?;
+    let encoded = model.encode(texts, &asked, turn, field)?;
     Ok((Arc::clone(model), form, shape, encoded))
 }
 

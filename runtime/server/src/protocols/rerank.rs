@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::bundle::task::{Activation, Gives};
 use crate::json::{Fault, Reader, writer};
 use crate::model::{Encoded, Served, Text};
+use crate::pool::Turn;
 use crate::refusal::Refusal;
 use crate::tensor::{Data, Tensor};
 use crate::tokenize::Asked;
@@ -30,7 +31,7 @@ pub async fn rerank(State(app): State<Arc<App>>, request: Request) -> Response {
 async fn answer_rerank(call: &mut Call, request: Request) -> Result<Bytes, Refusal> {
     let body = call.body(request).await?;
     let (app, due) = (Arc::clone(&call.app), call.due());
-    let work = move || {
+    let work = move |turn: &Turn| {
         let mut read = read(&body)?;
         let model = Arc::clone(app.model(read.model.as_deref())?);
         let Gives::Score(activation) = *model.gives() else {
@@ -38,13 +39,10 @@ async fn answer_rerank(call: &mut Call, request: Request) -> Result<Bytes, Refus
         };
         let list = read.list;
         let field = |index: usize| format!("{}[{index}]", list.name());
-        let held = Some(model.hold_pairs(&read.query, read.texts.len(), &app.registry.budget)?);
-        let pairs = read.pairs();
-        let encoded = model.encode(pairs, &read.asked, due, field)?.holding(held);
+        let encoded = model.encode(read.pairs(), &read.asked, turn, field)?;
         Ok((model, activation, read, encoded))
     };
-    let (model, activation, read, texts): (Arc<Served>, Activation, Read, Encoded) =
-        call.offload(call.body_bytes(), work).await?;
+    let (model, activation, read, texts): (Arc<Served>, Activation, Read, Encoded) = call.offload(work).await?;
     call.is_for(&model);
     let tokens = texts.tokens;
     let symbols = model.symbols_of_texts(&texts);
@@ -107,7 +105,7 @@ const INERT: [&str; 2] = ["user", "priority"];
 /// Reads a body.
 pub fn read(body: &Bytes) -> Result<Read, Refusal> {
     let (mut model, mut query, mut given) = (None, None, None);
-    let (mut with_texts, mut raw, mut top, mut asked) = (false, false, usize::MAX, Asked::default());
+    let (mut with_texts, mut raw, mut top, mut asked) = (None, false, usize::MAX, Asked::default());
     let mut reader = Reader::new(utf8(body)?);
     let mut once = Once::default();
     let read = reader.object(|reader, key| {
@@ -124,7 +122,12 @@ pub fn read(body: &Bytes) -> Result<Read, Refusal> {
             }
             "model" => model = Some(named_string(reader, "model")?.into_owned()),
             "top_n" => top = read_count(reader, "top_n")?,
-            "return_documents" | "return_text" => with_texts |= read_switch(reader, &key)?,
+            "return_documents" | "return_text" => {
+                let said = read_switch(reader, &key)?;
+                if with_texts.replace(said).is_some_and(|before| before != said) {
+                    return Err(fault(&key, "return_documents and return_text say different things"));
+                }
+            }
             "raw_scores" => raw = read_switch(reader, "raw_scores")?,
             "truncate" | "truncation_direction" => read_cut(reader, &key, &mut asked)?,
             inert if INERT.contains(&inert) => drop(reader.skip()?),
@@ -139,8 +142,10 @@ pub fn read(body: &Bytes) -> Result<Read, Refusal> {
     if texts.is_empty() {
         return Err(Refusal::invalid(list.name(), "the list is empty"));
     }
-    Ok(Read { model, query, list, texts, with_texts, raw, top, asked })
+    Ok(Read { model, query, list, texts, with_texts: with_texts == Some(true), raw, top, asked })
 }
+
+const NO_DOCUMENT: &str = "expected a string, or an object with a text alone";
 
 /// A list of strings; documents may be objects with a `text`.
 fn read_list(reader: &mut Reader, list: List) -> Result<Vec<String>, Fault> {
@@ -162,7 +167,7 @@ fn read_list(reader: &mut Reader, list: List) -> Result<Vec<String>, Fault> {
         reader
             .object(|reader, key| {
                 if key != "text" || text.is_some() {
-                    return Err(fault(&path, "expected a string, or an object with a text alone"));
+                    return Err(fault(&path, NO_DOCUMENT));
                 }
                 text = Some(named_string(reader, "")?.into_owned());
                 Ok(())
@@ -174,7 +179,7 @@ fn read_list(reader: &mut Reader, list: List) -> Result<Vec<String>, Fault> {
                     found
                 }
             })?;
-        texts.push(text.ok_or_else(|| fault(&path, "expected a string, or an object with a text alone"))?);
+        texts.push(text.ok_or_else(|| fault(&path, NO_DOCUMENT))?);
         Ok(())
     })?;
     Ok(texts)

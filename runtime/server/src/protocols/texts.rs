@@ -1,14 +1,13 @@
 //! Texts and pairs of texts in a native request.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::native::{Asked, Extra, read_texts, take_other};
 use crate::bundle::task::Gives;
 use crate::json::{Fault, Reader};
 use crate::model::{Served, Text};
+use crate::pool::Turn;
 use crate::refusal::Refusal;
-use crate::wire::budget::{Budget, Reserved};
 
 /// The texts under one name, and whether it is a single one.
 struct Given {
@@ -17,13 +16,7 @@ struct Given {
 }
 
 /// `{"text": …}`, a string or a list of strings; of a model of pairs both, `{"query": …, "document": …}`.
-pub fn parse_texts(
-    model: &Served,
-    body: &str,
-    extra: &mut Extra,
-    due: Instant,
-    budget: Option<&Arc<Budget>>,
-) -> Result<Asked, Refusal> {
+pub fn parse_texts(model: &Served, body: &str, extra: &mut Extra, turn: &Turn) -> Result<Asked, Refusal> {
     let names = model.texts();
     let mut given: Vec<Option<Given>> = names.iter().map(|_| None).collect();
     let mut reader = Reader::new(body);
@@ -47,28 +40,22 @@ pub fn parse_texts(
         found.push(given.ok_or_else(missing)?);
     }
     let (field, single) = names.iter().zip(&found).next_back().map_or(("text", true), |(n, g)| (n.as_str(), g.single));
-    let (texts, held) = join(model, names, found, budget)?;
+    let texts = join(model, names, found)?;
     let at = |index: usize| if single { field.to_owned() } else { format!("{field}[{index}]") };
-    Ok(Asked::Texts(model.encode(texts, &Default::default(), due, at)?.holding(held)))
+    Ok(Asked::Texts(model.encode(texts, &Default::default(), turn, at)?))
 }
 
 /// One list of texts or of pairs. A single query goes with each of its documents.
-fn join(
-    model: &Served,
-    names: &[String],
-    mut found: Vec<Given>,
-    budget: Option<&Arc<Budget>>,
-) -> Result<(Vec<Text>, Option<Reserved>), Refusal> {
+fn join(model: &Served, names: &[String], mut found: Vec<Given>) -> Result<Vec<Text>, Refusal> {
     let Some(last) = found.pop() else { return Err(Refusal::internal()) };
-    let Some(first) = found.pop() else { return Ok((last.texts.into_iter().map(Text::Alone).collect(), None)) };
+    let Some(first) = found.pop() else { return Ok(last.texts.into_iter().map(Text::Alone).collect()) };
     let spreads = matches!(model.gives(), Gives::Score(_)) && first.single && !last.single;
     if spreads {
         let query: Arc<str> = first.texts.into_iter().next().ok_or_else(Refusal::internal)?.into();
-        let held = budget.map(|budget| model.hold_pairs(&query, last.texts.len(), budget)).transpose()?;
         let pair = |document| Text::Pair(Arc::clone(&query), document);
-        return Ok((last.texts.into_iter().map(pair).collect(), held));
+        return Ok(last.texts.into_iter().map(pair).collect());
     }
-    Ok((pairs(names, first.texts, last.texts)?, None))
+    pairs(names, first.texts, last.texts)
 }
 
 /// Pairs of two lists of the same length.

@@ -1,6 +1,9 @@
 //! Two texts → one sequence, as transformers' fast tokenizers make it: the longer one is cut first.
 
-use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationParams, TruncationStrategy, truncate_encodings};
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
 use super::{BYTES_PER_TOKEN, How, TextTask, TokenizeError, Tokens, cut, direction};
 use crate::bundle::task::{Overflow, Side};
@@ -10,77 +13,104 @@ fn failed(error: tokenizers::Error) -> TokenizeError {
 }
 
 /// One text of a pair, its special tokens still to come.
-#[derive(Clone)]
 pub struct Half {
+    text: Arc<str>,
+    /// Its tokens; of a text that is to be cut, as many of them as the limit, from the side that is kept.
     encoding: Encoding,
+    /// How many it has; or more, where `more`.
+    count: usize,
     /// There is more of the text behind what was tokenized.
     more: bool,
-}
-
-impl Half {
-    /// The same with so many tokens, from the side that is kept.
-    fn ending(mut self, count: usize, side: Side) -> Self {
-        self.encoding.truncate(count, 0, direction(side));
-        drop(self.encoding.take_overflowing());
-        self
-    }
+    /// How many the whole text has, where it was asked for.
+    whole: OnceCell<usize>,
 }
 
 impl TextTask {
     /// Tokens of a pair; cut to the limit, or refused, where both together are longer.
-    pub fn encode_pair(&self, first: Half, second: &str, how: &How) -> Result<Tokens, TokenizeError> {
+    pub fn encode_pair(&self, first: &Half, second: &str, how: &How) -> Result<Tokens, TokenizeError> {
         let limit = self.says.limit;
-        let second = self.half(second, 1, how)?;
+        let second = self.half(second.into(), 1, how)?;
         let frame = pair_frame(&self.tokenizer);
-        let tokens = first.encoding.len() + second.encoding.len() + frame;
-        let more = first.more || second.more;
-        let (mut first, mut second) = (first.encoding, second.encoding);
+        let tokens = first.count + second.count + frame;
+        let (mut one, mut other) = (first.encoding.clone(), second.encoding.clone());
         if tokens > limit {
             if how.overflow == Overflow::Reject {
-                return Err(TokenizeError::TooLong { tokens, more, limit });
+                return Err(TokenizeError::TooLong { tokens, more: first.more || second.more, limit });
             }
-            let cut = TruncationParams {
-                direction: direction(how.side),
-                max_length: limit - frame,
-                strategy: TruncationStrategy::LongestFirst,
-                stride: 0,
-            };
-            let (one, other) = truncate_encodings(first, Some(second), &cut).map_err(failed)?;
-            (first, second) = (one, other.unwrap_or_default());
-            // What was cut off; each of its parts would be joined with each of the other's.
-            drop((first.take_overflowing(), second.take_overflowing()));
+            let kept = self.kept(first, &second, limit - frame)?;
+            for (encoding, count) in [(&mut one, kept.0), (&mut other, kept.1)] {
+                encoding.truncate(count, 0, direction(how.side));
+                // What was cut off; each of its parts would be joined with each of the other's.
+                drop(encoding.take_overflowing());
+            }
         }
-        let both = self.tokenizer.post_process(first, Some(second), true).map_err(failed)?;
+        let both = self.tokenizer.post_process(one, Some(other), true).map_err(failed)?;
         Ok(self.tokens(&both, 0))
     }
 
+    /// How many tokens of each text are kept where both together have more than `room`: all of one that takes no more than half
+    /// of it, else half of it each, where of an odd number the longer text has one more, or the second.
+    fn kept(&self, first: &Half, second: &Half, room: usize) -> Result<(usize, usize), TokenizeError> {
+        let half = room / 2;
+        // What was not counted to its end has more than the limit.
+        Ok(if first.count <= half {
+            (first.count, room - first.count)
+        } else if second.count <= half {
+            (room - second.count, second.count)
+        } else if room % 2 == 1 && self.is_longer(first, second)? {
+            (half + 1, half)
+        } else {
+            (half, room - half)
+        })
+    }
+
+    fn is_longer(&self, first: &Half, second: &Half) -> Result<bool, TokenizeError> {
+        if !second.more && first.count > second.count {
+            return Ok(true);
+        }
+        if !first.more && second.count >= first.count {
+            return Ok(false);
+        }
+        Ok(self.count_whole(first)? > self.count_whole(second)?)
+    }
+
+    fn count_whole(&self, half: &Half) -> Result<usize, TokenizeError> {
+        if !half.more {
+            return Ok(half.count);
+        }
+        if let Some(count) = half.whole.get() {
+            return Ok(*count);
+        }
+        if !self.is_short(&half.text) {
+            return Err(self.too_much(&half.text));
+        }
+        let count = self.tokenizer.encode_fast(&*half.text, false).map_err(failed)?.len();
+        Ok(*half.whole.get_or_init(|| count))
+    }
+
     /// The first text of pairs.
-    pub fn first_half(&self, text: &str, how: &How) -> Result<Half, TokenizeError> {
+    pub fn first_half(&self, text: Arc<str>, how: &How) -> Result<Half, TokenizeError> {
         self.half(text, 0, how)
     }
 
-    /// A text of a pair, of a text that is to be cut as much as the tokenizers library tokenizes: it ends with the word in
-    /// which the limit is reached. (Which of two texts is the longer one is decided by what is left.) Of a long text no more
-    /// is tokenized than makes that sure.
-    fn half(&self, text: &str, segment: u32, how: &How) -> Result<Half, TokenizeError> {
-        let refuses = how.overflow == Overflow::Reject;
-        let encode = |text: &str, more: bool| -> Result<Half, TokenizeError> {
-            let mut encoding = self.tokenizer.encode_fast(text, false).map_err(failed)?;
-            if !refuses && encoding.len() >= self.says.limit {
-                // With its words, which the fast way leaves out.
-                encoding = self.tokenizer.encode(text, false).map_err(failed)?;
-            }
+    /// A text of a pair. Of a long one no more is tokenized than shows that it is longer than the limit.
+    fn half(&self, text: Arc<str>, segment: u32, how: &How) -> Result<Half, TokenizeError> {
+        let limit = self.says.limit;
+        let encode = |text: &Arc<str>, part: &str| -> Result<Half, TokenizeError> {
+            let mut encoding = self.tokenizer.encode_fast(part, false).map_err(failed)?;
+            let count = encoding.len();
+            encoding.truncate(limit, 0, direction(how.side));
+            drop(encoding.take_overflowing());
             encoding.set_type_ids(vec![segment; encoding.len()]);
-            Ok(Half { encoding, more })
+            let more = part.len() < text.len();
+            Ok(Half { text: Arc::clone(text), encoding, count, more, whole: OnceCell::new() })
         };
-        let mut bytes = self.says.limit.saturating_mul(BYTES_PER_TOKEN).min(self.most);
-        while self.local && (refuses || how.side == Side::Right) && bytes < text.len() {
-            if let Some(part) = cut::before_white_space(text, bytes) {
-                let half = encode(part, true)?;
-                match self.reached(&half.encoding, how.side) {
-                    Some(_) if refuses && half.encoding.len() > self.says.limit => return Ok(half),
-                    Some(count) if !refuses => return Ok(half.ending(count, how.side)),
-                    _ => {}
+        let mut bytes = limit.saturating_mul(BYTES_PER_TOKEN).min(self.most);
+        while self.local && (how.overflow == Overflow::Reject || how.side == Side::Right) && bytes < text.len() {
+            if let Some(part) = cut::before_white_space(&text, bytes) {
+                let half = encode(&text, part)?;
+                if half.count > limit {
+                    return Ok(half);
                 }
             }
             if bytes == self.most {
@@ -88,42 +118,10 @@ impl TextTask {
             }
             bytes = bytes.saturating_mul(4).min(self.most);
         }
-        if !self.is_short(text) {
-            return Err(self.too_much(text));
+        if !self.is_short(&text) {
+            return Err(self.too_much(&text));
         }
-        let half = encode(text, false)?;
-        match self.reached(&half.encoding, how.side) {
-            Some(count) if !refuses => Ok(half.ending(count, how.side)),
-            _ => Ok(half),
-        }
-    }
-
-    /// So many tokens, from the side that is kept, has a text up to the end of the word in which there are as many as the
-    /// limit. Added tokens are no words.
-    fn reached(&self, encoding: &Encoding, side: Side) -> Option<usize> {
-        if encoding.len() < self.says.limit {
-            return None;
-        }
-        let words = encoding.get_word_ids().chunk_by(|a, b| a == b).map(<[_]>::len).collect::<Vec<_>>();
-        let mut ids = encoding.get_ids();
-        let mut total = 0;
-        let next = |at: usize| if side == Side::Right { words[at] } else { words[words.len() - 1 - at] };
-        for size in (0..words.len()).map(next) {
-            let word;
-            (word, ids) = match side {
-                Side::Right => ids.split_at(size),
-                Side::Left => {
-                    let (rest, word) = ids.split_at(ids.len() - size);
-                    (word, rest)
-                }
-            };
-            total += size;
-            let added = matches!(word, [only] if self.added.contains(only));
-            if !added && total >= self.says.limit {
-                return Some(total);
-            }
-        }
-        None
+        encode(&text, &text)
     }
 }
 
@@ -134,6 +132,8 @@ pub fn pair_frame(tokenizer: &Tokenizer) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use tokenizers::{TruncationParams, truncate_encodings};
+
     use super::super::tests::{FILE, says};
     use super::super::widen;
     use super::*;
@@ -147,7 +147,7 @@ mod tests {
 
     fn encode(task: &TextTask, first: &str, second: &str) -> Result<Tokens, TokenizeError> {
         let how = task.how(&Asked::default()).unwrap();
-        task.encode_pair(task.first_half(first, &how)?, second, &how)
+        task.encode_pair(&task.first_half(first.into(), &how)?, second, &how)
     }
 
     fn ids(task: &TextTask, first: &str, second: &str) -> Vec<i64> {
@@ -173,20 +173,31 @@ mod tests {
         let long = |word: &str, count: usize| format!("{word} ").repeat(count);
         for (limit, side) in [8, 9, 10, 11].into_iter().flat_map(|n| [(n, Side::Right), (n, Side::Left)]) {
             let task = task(limit, Overflow::Truncate, side);
-            let mut whole = task.tokenizer.clone();
-            let cut = TruncationParams { max_length: limit, direction: direction(side), ..TruncationParams::default() };
-            whole.with_truncation(Some(cut)).unwrap();
+            let cut = TruncationParams {
+                max_length: limit - pair_frame(&task.tokenizer),
+                direction: direction(side),
+                ..TruncationParams::default()
+            };
             for (first, second) in [(1, 5000), (5000, 1), (4000, 5000), (5000, 4000), (3, 700), (7, 8), (8, 7), (9, 12)]
             {
                 for (a, b) in [("a", "b"), ("a [SEP]", "b"), ("a", "[CLS] b c")] {
                     let (first, second) = (long(a, first), long(b, second));
-                    let theirs = whole.encode((first.as_str(), second.as_str()), true).unwrap();
+                    let whole = |text: &str| task.tokenizer.encode_fast(text, false).unwrap();
+                    let (mut one, other) = truncate_encodings(whole(&first), Some(whole(&second)), &cut).unwrap();
+                    let mut other = other.unwrap();
+                    drop((one.take_overflowing(), other.take_overflowing()));
+                    let theirs = task.tokenizer.post_process(one, Some(other), true).unwrap();
                     assert_eq!(ids(&task, &first, &second), widen(theirs.get_ids()), "{limit} {side:?} {a} {b}");
                 }
             }
         }
-        let task = task(10, Overflow::Truncate, Side::Right);
-        assert_eq!(ids(&task, &long("a", 90_000), &long("b", 100_000)).len(), 10);
+        let even = task(11, Overflow::Truncate, Side::Right);
+        assert_eq!(ids(&even, &long("a", 90_000), &long("b", 100_000)).len(), 11);
+        // Which of the two has one token more is not known without counting all.
+        let odd = task(10, Overflow::Truncate, Side::Right);
+        let refused = encode(&odd, &long("a", 90_000), &long("b", 100_000)).unwrap_err();
+        assert_eq!(refused, TokenizeError::TooMuch { characters: 180_000, most: 65_536 });
+        assert_eq!(ids(&odd, &long("a", 90_000), &long("b", 10)).iter().filter(|id| **id == 3).count(), 4);
     }
 
     #[test]

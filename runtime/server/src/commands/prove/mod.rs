@@ -80,7 +80,7 @@ fn find_model<'a>(manifest: &'a Manifest, name: Option<&str>) -> Result<&'a Mode
 
 fn bodies(model: &Model, arguments: &ProveArguments) -> Result<(Vec<Value>, String), Failure> {
     if let Some(path) = &arguments.text_file {
-        let texts = requests::read_texts(path, &arguments.field, model).map_err(Failure::usage)?;
+        let texts = requests::read_texts(path, arguments.field.as_deref(), model).map_err(Failure::usage)?;
         return Ok((texts, "texts from a file".into()));
     }
     if let Some(path) = &arguments.requests {

@@ -101,20 +101,30 @@ fn element(spec: &InputSpec, random: &mut Random) -> Value {
     }
 }
 
-/// Requests from a file of texts: each line a JSON string, or an object with `field`.
-pub fn read_texts(path: &Path, field: &str, model: &Model) -> Result<Vec<Value>, String> {
-    let name = match &model.task {
-        Task::Text(TextSpec { texts, .. }) if texts.len() == 1 => texts[0].as_str(),
-        _ => return Err(format!("{}: rows of one text are for models of one text", path.display())),
+/// Requests from a file of texts: each line an object that has the text under `field`, else each text under the name that the
+/// model gives it; or, of one text, a JSON string.
+pub fn read_texts(path: &Path, field: Option<&str>, model: &Model) -> Result<Vec<Value>, String> {
+    let Task::Text(TextSpec { texts, .. }) = &model.task else {
+        return Err(format!("{}: texts are for models of texts", path.display()));
+    };
+    let keys: Vec<&str> = match field {
+        Some(_) if texts.len() > 1 => {
+            return Err(format!("--field names one text, and {} takes {}", model.name, texts.join(" and ")));
+        }
+        Some(field) => vec![field],
+        None => texts.iter().map(String::as_str).collect(),
     };
     lines(path, |value| {
-        let text = match &value {
-            Value::String(text) => Some(text.as_str()),
-            Value::Object(object) => object.get(field).and_then(Value::as_str),
-            _ => None,
-        };
-        let text = text.ok_or_else(|| format!("expected a string, or an object with the string {field:?}"))?;
-        Ok(named(model, json!({name: text})))
+        let mut request = json!({});
+        for (key, name) in keys.iter().zip(texts) {
+            let text = match &value {
+                Value::String(text) if texts.len() == 1 => Some(text.as_str()),
+                Value::Object(object) => object.get(*key).and_then(Value::as_str),
+                _ => None,
+            };
+            request[name] = text.ok_or_else(|| format!("expected an object with the string {key:?}"))?.into();
+        }
+        Ok(named(model, request))
     })
 }
 
@@ -165,6 +175,25 @@ mod tests {
             assert!(rows[0].as_array().unwrap().iter().all(|v| (5..=9).contains(&v.as_i64().unwrap())));
             assert!(request.get("mask").is_none() && request["model"] == "m");
         }
+    }
+
+    #[test]
+    fn texts_of_a_pair_are_read_under_their_names() {
+        let file = std::env::temp_dir().join(format!("infc-pairs-{}.jsonl", std::process::id()));
+        std::fs::write(&file, "{\"query\": \"a\", \"document\": \"b\", \"id\": 1}\n").unwrap();
+        let pairs = model(
+            r#"{"kind": "rerank", "texts": ["query", "document"], "tokenizer": "t", "limit": 20, "activation": "none"}"#,
+        );
+        let requests = read_texts(&file, None, &pairs).unwrap();
+        assert_eq!(requests, [json!({"query": "a", "document": "b", "model": "m"})]);
+        assert!(read_texts(&file, Some("query"), &pairs).unwrap_err().contains("takes query and document"));
+        std::fs::write(&file, "{\"query\": \"a\"}\n").unwrap();
+        assert!(
+            read_texts(&file, None, &pairs)
+                .unwrap_err()
+                .contains("line 1: expected an object with the string \"document\"")
+        );
+        std::fs::remove_file(&file).unwrap();
     }
 
     #[test]

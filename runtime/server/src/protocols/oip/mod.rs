@@ -18,6 +18,7 @@ use super::call::{Call, Style, json_response};
 use crate::answer::{Form, Plan};
 use crate::app::App;
 use crate::model::Served;
+use crate::pool::Turn;
 use crate::refusal::{Reason, Refusal};
 use crate::tensor::{DType, Dim};
 use request::{Parsed, Wanted};
@@ -140,8 +141,8 @@ async fn answer_infer(
     let body = call.body_of(request, json_bytes.is_some()).await?;
     let due = call.due();
     let for_parse = Arc::clone(&model);
-    let work = move || Ok(request::parse(&for_parse, &body, json_bytes, due));
-    let (given_id, parsed) = call.offload(call.body_bytes(), work).await?;
+    let work = move |turn: &Turn| Ok(request::parse(&for_parse, &body, json_bytes, turn));
+    let (given_id, parsed) = call.offload(work).await?;
     *id = given_id;
     let (parsed, wanted) = parsed?;
     let symbols = match &parsed {

@@ -1,7 +1,5 @@
 //! A request's body: JSON, and bytes behind it where the extension is used.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 
 use super::super::call::utf8;
@@ -12,6 +10,7 @@ use crate::engine::Inputs;
 use crate::json::tensor::read_nested;
 use crate::json::{Fault, Reader};
 use crate::model::{Encoded, Served, Text};
+use crate::pool::Turn;
 use crate::refusal::Refusal;
 use crate::tensor::{Data, Dim, InputSpec, MAX_RANK, Tensor, elements, shape_text};
 
@@ -54,7 +53,7 @@ pub struct Wanted {
 }
 
 /// The request's id, its inputs, and the outputs that it wants. `json_bytes`: where bytes of tensors begin.
-pub fn parse(model: &Served, body: &Bytes, json_bytes: Option<usize>, due: Instant) -> WithId<(Parsed, Vec<Wanted>)> {
+pub fn parse(model: &Served, body: &Bytes, json_bytes: Option<usize>, turn: &Turn) -> WithId<(Parsed, Vec<Wanted>)> {
     let read = split(body, json_bytes).and_then(|(json, tail)| {
         let mut asked = read_request(model, utf8(json)?).map_err(|fault| Refusal::json("", fault))?;
         hand_out(&mut asked.inputs, tail)?;
@@ -66,7 +65,7 @@ pub fn parse(model: &Served, body: &Bytes, json_bytes: Option<usize>, due: Insta
     };
     let wanted = wanted_outputs(model, &asked);
     let inputs = if model.is_text() {
-        take_texts(model, &asked.inputs, due).map(Parsed::Texts)
+        take_texts(model, &asked.inputs, turn).map(Parsed::Texts)
     } else {
         take_tensors(model, &asked.inputs).map(Parsed::Tensors)
     };
@@ -320,7 +319,7 @@ pub fn unpack_texts(name: &str, mut bytes: &[u8]) -> Result<Vec<String>, Refusal
     Ok(texts)
 }
 
-fn take_texts(model: &Served, given: &[Given], due: Instant) -> Result<Encoded, Refusal> {
+fn take_texts(model: &Served, given: &[Given], turn: &Turn) -> Result<Encoded, Refusal> {
     let names = model.texts();
     let mut lists = Vec::with_capacity(names.len());
     for name in names {
@@ -334,7 +333,7 @@ fn take_texts(model: &Served, given: &[Given], due: Instant) -> Result<Encoded, 
         Some(second) => pairs(names, first, second)?,
     };
     let last = names.last().map_or("text", String::as_str);
-    model.encode(texts, &Default::default(), due, |index| format!("{last}[{index}]"))
+    model.encode(texts, &Default::default(), turn, |index| format!("{last}[{index}]"))
 }
 
 fn take_list(name: &str, given: &Given) -> Result<Vec<String>, Refusal> {
