@@ -31,9 +31,16 @@ from .support import ROOT, write_spec
 
 LIMIT = 24
 TEXTS = ["green apple", "Green a b . apples apple", "b", "café .", "", "apple green . " * 30, "a b a b " * 20]
-PAIRS = [*zip(TEXTS, TEXTS[3:] + TEXTS[:3], strict=True), ("apple green . " * 9, "a b c " * 7), ("a " * 19, "b " * 20)]
-# Both reach the limit, and the longer one is the first: of an odd number it keeps one more.
-PAIRS += [("green " * 60, "b " * 30), ("b " * 30, "green " * 60), ("a apples " * 13, "b " * 26), ("a " * 26, "a " * 26)]
+PAIRS = [
+    *zip(TEXTS, TEXTS[3:] + TEXTS[:3], strict=True),
+    ("apple green . " * 9, "a b c " * 7),
+    ("a " * 19, "b " * 20),
+    # Both reach the limit, and of an odd number of tokens the longer one keeps one more, or the second.
+    ("green " * 60, "b " * 30),
+    ("b " * 30, "green " * 60),
+    ("a apples " * 13, "b " * 26),
+    ("a " * 26, "a " * 26),
+]
 LABELS = ("no", 'yes "sure" \U0001f937\u200d\u2642\ufe0f', "vielleicht\u00a0— später")
 TOLERANCE = 1e-5
 
