@@ -20,6 +20,7 @@ from .bundle.golden import golden_sizes, random_inputs
 from .bundle.lock import check_lock, lock_beside, lock_text, read_lock, write_lock
 from .bundle.manifest import Manifest, bundle_digest, has_manifest
 from .bundle.server import find as find_server
+from .bundle.tokens import check_tokens
 from .bundle.write import check_replaceable, finish, publish, recover, temporary_beside, write_content
 from .cache import WITHOUT_CACHE, Spare
 from .compare import first_difference
@@ -123,6 +124,7 @@ def _build_into(
         manifest = manifest_of(spec, model, compiled, machine, files)
         check_memory(machine, manifest)
         finish(folder, manifest)
+        check_tokens(compiled.imported, folder, work)
         if machine.runs_here:
             request.report("asking the bundle for its known answers")
             check_answers(compiled, machine, folder, work)

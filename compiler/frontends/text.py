@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import tempfile
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from tokenizers import normalizers
 from .errors import FrontendError, first_line
 from .files import read_json_file
 from .imported import Side
+from .probe_texts import texts
 from .sentence import Settings
 from .tokenizer_check import FILE, FILE_BYTES, SAVE_AGAIN, check_data, open_tokenizer, shown
 
@@ -36,7 +36,6 @@ SOURCES = (
 """Files that transformers makes a tokenizer of. Without any it may make an empty one."""
 NO_LIMIT = 1 << 20
 """What transformers writes for a tokenizer without a limit is far above."""
-TEXTS = 200
 
 
 @dataclass(frozen=True)
@@ -154,25 +153,6 @@ def _compare(made: Any, path: Path, side: Side, limit: int | None, pairs: bool) 
                 f"{got[:8]} and {want[:8]}",
                 hint=SAVE_AGAIN,
             )
-
-
-_PIECES = (
-    "Hello", "world", "THE", "Straße", "İstanbul", "ΣΊΣΥΦΟΣ", "cafe\u0301", "naïve", "你好", "世界", "こんにちは", "안녕하세요", "ภาษาไทย",
-    "العربية", "עברית", "हिन्दी", "Привет", "\U0001f469\u200d\U0001f4bb", "\U0001f600", "\u200b", "\u00a0", "\u3000", "\ufb01ne", "①",
-    "ｆｕｌｌ", "don't", "3.14", "1,000", "a-b", "e.g.", "http://x.org/?q=1", "@user", "#tag", "{}", "\\n", "\t", "\n", "  ", "...", "—",
-)  # fmt: skip
-
-
-def texts(vocabulary: list[str], limit: int | None) -> Iterator[str]:
-    """Two hundred texts: scripts, marks, emoji, long words, the tokenizer's own tokens, empty ones and over-long ones."""
-    chance = random.Random(0)
-    words = sorted(vocabulary)
-    yield from ("", " ", "\n", "a", "A" * 300)
-    for number in range(TEXTS - 5):
-        few = chance.randrange(1, 24)
-        longer = min(limit or 64, 2048) + 8 if number % 40 == 0 else 0
-        parts = [chance.choice(words if chance.random() < 0.5 and words else _PIECES) for _ in range(few + longer)]
-        yield "".join(part + chance.choice(("", " ", " ", " ")) for part in parts)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ import transformers
 from sentence_transformers import CrossEncoder
 
 from infc.compiler.build import build
+from infc.compiler.bundle.tokens import check_tokens
 from infc.compiler.driver import Request
 from infc.compiler.errors import InfcError
 from infc.compiler.frontends.huggingface import load
 from infc.compiler.frontends.imported import Options
+from infc.compiler.measure.text_rows import tokenize_rows
 from infc.dsl import check_file
 from tests.frontends.test_text import WORDS, save
 from tests.server.serving import Server, environment, running
@@ -329,6 +331,40 @@ def test_a_file_of_labels_fits_the_model(tmp_path: Path, labels: str, said: str)
     (tmp_path / "labels.txt").write_text(labels, encoding="utf-8")
     with pytest.raises(InfcError, match=said):
         served(tmp_path, 'task classify(labels = "labels.txt")')
+
+
+def test_data_of_pairs_and_the_tokens_of_the_server(tmp_path: Path) -> None:
+    folder(tmp_path / "model", "Bert", 1)
+    rows = [{"query": first, "document": second, "id": at} for at, (first, second) in enumerate(PAIRS)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    texts = ["input query: string, truncate", "input document: string, truncate"]
+    spec = write_spec(tmp_path, 'source huggingface("model")', "task rerank", *texts)
+    data = 'data { evaluate jsonl("pairs.jsonl") }\ntargets { accuracy max_abs_error <= 1e-3 vs float32 }\n'
+    spec.write_text(spec.read_text() + data, encoding="utf-8")
+    outcome = build(Request(spec, jobs=2))
+    (measured,) = outcome.measured
+    assert measured.met is True
+    assert f"{len(PAIRS)} rows" in measured.note, measured
+    checked = check_file(spec).spec
+    assert checked is not None
+    imported = load(checked.model, tmp_path, Options())
+    task = imported.text
+    assert task is not None
+    try:
+        check_tokens(imported, outcome.bundle, tmp_path)
+
+        def otherwise(rows: Any, truncate: bool) -> Any:
+            found = tokenize_rows(task, rows, truncate)
+            found[7]["token_type_ids"][-1] ^= 1
+            return found
+
+        with pytest.raises(InfcError, match="the server makes other tokens of .* and .*: token_type_ids"):
+            check_tokens(replace(imported, tokenize=otherwise), outcome.bundle, tmp_path)
+    finally:
+        imported.close()
+    spec.write_text(spec.read_text().replace("max_abs_error <= 1e-3", "cosine >= 0.9"), encoding="utf-8")
+    with pytest.raises(InfcError, match="says nothing of output 'logits', which has one number a row"):
+        build(Request(spec, jobs=2))
 
 
 def test_texts_of_a_pair_share_their_bounds(tmp_path: Path) -> None:

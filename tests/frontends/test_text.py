@@ -13,8 +13,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from infc.compiler.frontends.errors import FrontendError
+from infc.compiler.frontends.probe_texts import texts
 from infc.compiler.frontends.sentence import Settings
-from infc.compiler.frontends.text import Text, library_text, texts
+from infc.compiler.frontends.text import Text, library_text
 from infc.compiler.frontends.tokenizer_check import open_tokenizer
 
 WORDS = [

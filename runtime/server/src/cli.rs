@@ -60,6 +60,11 @@ pub enum Command {
     Check,
     /// One inference without a port: JSON on stdout
     Run(RunArguments),
+    /// Print the tokens of texts: a JSON list of one text, or a pair, a line; needs no model for this machine
+    Tokenize {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Measure this bundle's own server under load and write the evidence
     Prove(ProveArguments),
 }

@@ -72,8 +72,10 @@ pub fn load(folder: &Folder, manifest: &Manifest, settings: &Settings, metrics: 
     let (verified, texts) = std::thread::scope(|scope| {
         let texts: Vec<_> = manifest.models.iter().map(|model| scope.spawn(move || load_text(files, model))).collect();
         let verified = verify_files(&opened, &manifest.files, cores);
-        let texts: Vec<_> =
-            texts.into_iter().map(|t| t.join().unwrap_or_else(|_| Err("it makes its reader panic".into()))).collect();
+        let texts: Vec<_> = texts
+            .into_iter()
+            .map(|t| t.join().unwrap_or_else(|_| Err(Damage::Damaged("a tokenizer's reader panicked".into()))))
+            .collect();
         (verified, texts)
     });
     // A damaged tokenizer may have failed to load: its digest is the better message, so it comes first.
@@ -89,7 +91,7 @@ pub fn load(folder: &Folder, manifest: &Manifest, settings: &Settings, metrics: 
     };
     let mut workspaces = 0u64;
     for ((spec, variant), text) in manifest.models.iter().zip(&chosen).zip(texts) {
-        let text = text.map_err(|e| Damage::Damaged(format!("the tokenizer of model {:?}: {e}", spec.name)))?;
+        let text = text?;
         let load = LoadModel { folder, spec, variant, files, settings, shares, metrics, digest: &digest };
         match load.run(text) {
             Ok((served, threads, workspace)) => {
@@ -142,13 +144,21 @@ fn choose_variant(model: &ModelSpec) -> Result<&Variant, Damage> {
     })
 }
 
-fn load_text(files: &Files, model: &ModelSpec) -> Result<Option<TextTask>, String> {
+/// A model's tokenizer alone, whatever machine the bundle is for; None: it takes no texts.
+pub fn load_tokenizer(folder: &Folder, manifest: &Manifest, model: &ModelSpec) -> Result<Option<TextTask>, Damage> {
+    let opened = open_files(folder, &manifest.files);
+    load_text(&opened.files, model)
+}
+
+fn load_text(files: &Files, model: &ModelSpec) -> Result<Option<TextTask>, Damage> {
     let Task::Text(says) = &model.task else { return Ok(None) };
     let path = &says.tokenizer;
-    let file = files.get(path).ok_or_else(|| format!("{path} is not there"))?;
-    let bytes = file.read().map_err(|e| format!("{path}: {e}"))?;
-    let load = AssertUnwindSafe(|| TextTask::load(&bytes, says));
-    catch_unwind(load).unwrap_or_else(|_| Err("it makes its reader panic".into())).map(Some)
+    let load = || {
+        let file = files.get(path).ok_or_else(|| format!("{path} is not there"))?;
+        TextTask::load(&file.read().map_err(|e| format!("{path}: {e}"))?, says)
+    };
+    let loaded = catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| Err("it makes its reader panic".into()));
+    loaded.map(Some).map_err(|e| Damage::Damaged(format!("the tokenizer of model {:?}: {e}", model.name)))
 }
 
 /// How many instances a model gets, and threads each.

@@ -1,9 +1,10 @@
-//! The ways to start: serve, check, run, prove.
+//! The ways to start: serve, check, run, prove, tokenize.
 
 pub mod check;
 pub mod one;
 pub mod prove;
 pub mod serve;
+pub mod tokens;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -63,6 +64,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         None => emit(&format!("{:#}\n", start.settings.to_json())),
         Some(Command::Check) => check::check(&start),
         Some(Command::Run(run)) => one::run_one(&start, &run),
+        Some(Command::Tokenize { file }) => tokens::tokenize(&start, &file),
         Some(Command::Prove(prove)) => prove::prove(&start, &arguments.common, &prove),
     }
 }
