@@ -1,7 +1,8 @@
-"""Runs a bundle in this Python process: ctypes over the C ABI and NumPy, nothing else. One model serves many threads.
+"""Runs a bundle in this Python process: ctypes over the C ABI and NumPy, and `tokenizers` for texts. One model serves many threads.
 
 m = infc.runtime.load("fraud.bundle", threads=2)
 m.run(features=x)                              # {"score": float32 [rows, 1]}
+m.run(text=["a", "b"])                         # of a model of texts, with `tokenizers`: {"embedding": float32 [2, width]}
 m.run_batch([{"features": a}, {"features": b}])
 m.close()                                      # or: with infc.runtime.load(...) as m
 """
@@ -41,10 +42,12 @@ from .c_abi import (
 from .contexts import Context, Contexts
 from .document import FORMAT, open_regular, read_document, strict_json
 from .errors import InferError
+from .texts import Texts
 
 __all__ = ["Array", "Model", "StepProfile", "TensorInfo", "load"]
 
 Array = NDArray[Any]
+TEXTS_AT_ONCE = 32
 CHUNK = 4 << 20
 """Bytes that a digest of the manifest covers."""
 
@@ -71,11 +74,12 @@ class Model:
         threads: int = 1,
         cpus: Sequence[int] | None = None,
         finite: Collection[str] = (),
+        texts: Texts | None = None,
     ) -> None:
         """Opens library with weights (None: the model has none). `threads`: of one call; `cpus`: where they run, which
-        leaves one call at a time; `finite`: outputs that make an InferError of an answer where they are not. Raises
-        InferError."""
-        self._finite = frozenset(finite)
+        leaves one call at a time; `finite`: outputs that make an InferError of an answer where they are not; `texts`: None
+        where the model takes none. Raises InferError."""
+        self._finite, self._texts = frozenset(finite), texts
         self.threads = whole(threads, "threads", 1, MOST_THREADS)
         self._cpus = cpu_list(cpus)
         self._library = open_library(library)
@@ -133,13 +137,30 @@ class Model:
         return tuple(found)
 
     def run(self, inputs: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike) -> dict[str, Array]:
-        """One request: arrays by input name to arrays by output name. Raises InferError."""
+        """One request: arrays by input name to arrays by output name; or, of a model of texts, a text or a list of them by its
+        name to what the task makes of them (`embedding`, or `label` and `score`). Raises InferError."""
         if inputs is not None and not isinstance(cast("object", inputs), Mapping):
             raise caller(f"inputs must map input names to arrays, and are {type(inputs).__name__}: run(x=array), say")
-        (result,) = self.run_batch([{**dict(inputs or {}), **named}])
+        request = {**dict(inputs or {}), **named}
+        if self._texts is not None and set(request) & set(self._texts.names):
+            return self._run_texts(self._texts, request)
+        (result,) = self.run_batch([request])
         if isinstance(result, InferError):
             raise result
         return result
+
+    def _run_texts(self, texts: Texts, request: Mapping[str, object]) -> dict[str, Array]:
+        self._contexts.check_open()
+        known = {info.name for info in self.inputs}
+        rows = [{name: np.array([ids]) for name, ids in row.items() if name in known} for row in texts.rows(request)]
+        parts: list[dict[str, Array]] = []
+        for start in range(0, len(rows), TEXTS_AT_ONCE):
+            for result in self.run_batch(rows[start : start + TEXTS_AT_ONCE]):
+                if isinstance(result, InferError):
+                    raise result
+                parts.append(result)
+        none = {i.name: np.empty([d if isinstance(d, int) else 0 for d in i.shape], i.dtype) for i in self.outputs}
+        return texts.answer({name: np.concatenate([none[name], *(p[name] for p in parts)]) for name in none})
 
     def run_batch(self, requests: Sequence[Mapping[str, ArrayLike]]) -> list[dict[str, Array] | InferError]:
         """Several requests in one run, each with rows and lengths of its own. A request at fault gives its InferError in
@@ -314,6 +335,7 @@ def load(
         finite = {
             str(m["name"]): [str(o["name"]) for o in m["outputs"] if not o["nan_allowed"]] for m in manifest["models"]
         }
+        tasks: dict[str, dict[str, Any]] = {str(m["name"]): m["task"] for m in manifest["models"]}
         files = {str(f["path"]): (int(f["bytes"]), [str(d) for d in f["sha256"]]) for f in manifest["files"]}
     except (OSError, ValueError) as error:
         raise caller(f"{folder} is no bundle: {error}") from None
@@ -337,7 +359,19 @@ def load(
         ) from None
     _check_file(folder, library, files, digest=True)  # code cut short would end the process
     _check_file(folder, weights, files, digest=False)
-    return Model(folder / library, folder / weights, threads, cpus, finite[name])
+    return Model(folder / library, folder / weights, threads, cpus, finite[name], _texts(folder, tasks[name], files))
+
+
+def _texts(folder: Path, task: Mapping[str, Any], files: Mapping[str, tuple[int, list[str]]]) -> Texts | None:
+    """What the task says of texts, its tokenizer checked; None where it takes none. Raises InferError."""
+    try:
+        if "tokenizer" not in task:
+            return None
+        found, file = Texts(task, folder / str(task["tokenizer"])), str(task["tokenizer"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise caller(f"{folder} is no bundle: its manifest.json is damaged ({type(error).__name__}: {error})") from None
+    _check_file(folder, file, files, digest=True)
+    return found
 
 
 def _check_file(folder: Path, name: str, files: Mapping[str, tuple[int, list[str]]], *, digest: bool) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from platform import machine
 from typing import Any, cast
 
+from ...runtime.texts import PARTIAL
 from ..errors import Exit, InfcError
 from ..frontends import Imported, TextTask
 from ..frontends.files import read_json_file
-from ..frontends.pooling import PARTIAL
 from ..frontends.probe_texts import texts
 from ..frontends.tokenizer_check import FILE_BYTES
 from ..measure.text_rows import tokenize_rows

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from ...dsl.spec import Model, Policy, Pooling
+from ...runtime.texts import PARTIAL
 from ..sandbox.process import Bounds, Confined, Worker, printable
 from .answers import imported_from
 from .heads import checked, read_labels
 from .imported import Activation, Imported, Options, Side, TextKind, TextTask, Tokenize
-from .pooling import PARTIAL
 from .sentence import MOST_PROMPT, MOST_PROMPTS, NO_PROMPTS
 from .spec_json import model_to_json
 from .tokenizer_check import FILE

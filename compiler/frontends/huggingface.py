@@ -21,6 +21,7 @@ import transformers
 from torch import nn
 
 from ...dsl.spec import Model
+from ...runtime.texts import PARTIAL
 from ..errors import InfcError
 from ..ir.dims import Range
 from ..ir.graph import Array, Graph, InputSpec, Weight
@@ -39,7 +40,7 @@ from .imported import Imported, Options, Reference
 from .layers import recorded
 from .missing import check_present, said, without_missing
 from .places import placed_weight
-from .pooling import PARTIAL, append_pooling, pool
+from .pooling import append_pooling, pool
 from .sentence import Settings, read_json
 from .sources import model_source
 from .text import Text, library_text, silent

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...dsl.spec import Pooling
+from ...runtime.texts import PARTIAL
 from ..ir.graph import Array, Graph, InputSpec, Node, Origin, make
 from ..ir.ops import known
 from ..ir.ops.l2_normalize import L2Normalize
@@ -15,10 +16,6 @@ from ..ir.types import TensorType
 
 EPS = 1e-12
 """torch.nn.functional.normalize's least norm."""
-
-
-PARTIAL = "pooling_mask"
-"""The input that says which tokens are pooled, of a model that leaves its prompt's out; ones where it is not given."""
 
 
 def append_pooling(graph: Graph, pooling: Pooling, normalize: bool, partial: bool = False) -> Graph:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from ...dsl.spec import DataSet
+from ...runtime.texts import TooLong, token_rows
 from ..errors import InfcError
 from ..frontends import TextTask
 from ..frontends.files import parse_json
-from ..frontends.pooling import PARTIAL
 from ..frontends.tokenizer_check import open_tokenizer
 from .data_file import DATA_BYTES, FEWER, MOST_LINES, check_count, lines
 
@@ -74,34 +74,11 @@ def tokenize_rows(
 
     Raises InfcError where one has more tokens than the limit and is not to be truncated.
     """
-    limit = task.limit
-    tokenizer = open_tokenizer(task.tokenizer, limit if truncate else None, task.side)
-    left_out = 0 if task.include_prompt else prompt_tokens(tokenizer, task.prompt)
-    found: list[dict[str, list[int]]] = []
-    for number, (text, *pair) in enumerate(texts, first):
-        encoded = tokenizer.encode(task.prompt + text, *pair)
-        if len(encoded.ids) > limit:
-            raise InfcError(
-                f"{'pair' if pair else 'text'} {number} has {len(encoded.ids)} tokens, and the limit is {limit}",
-                hint="leave it out of the data, or write `truncate` behind the input",
-            )
-        found.append(
-            {
-                "input_ids": list(encoded.ids),
-                "attention_mask": list(encoded.attention_mask),
-                "token_type_ids": list(encoded.type_ids) if task.segments else [0] * len(encoded.ids),
-            }
-        )
-        if not task.include_prompt:
-            found[-1][PARTIAL] = [int(at >= left_out) for at in range(len(encoded.ids))]
-    return found
-
-
-def prompt_tokens(tokenizer: Any, prompt: str) -> int:
-    """How many tokens at the front of a text are its prompt's, as sentence-transformers counts them: all that the prompt has
-    alone, without a special token at its end."""
-    if not prompt:
-        return 0
-    ids: list[int] = tokenizer.encode(prompt).ids
-    special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    return len(ids) - (bool(ids) and ids[-1] in special)
+    tokenizer = open_tokenizer(task.tokenizer, task.limit if truncate else None, task.side)
+    try:
+        return token_rows(
+            tokenizer, texts, limit=task.limit, prompt=task.prompt, pooled_prompt=task.include_prompt, segments=task.segments,
+            first=first,
+        )  # fmt: skip
+    except TooLong as error:
+        raise InfcError(str(error), hint="leave it out of the data, or write `truncate` behind the input") from None

@@ -17,6 +17,7 @@ import torch
 import transformers
 from sentence_transformers import CrossEncoder
 
+import infc
 from infc.compiler.build import build
 from infc.compiler.bundle.tokens import check_tokens
 from infc.compiler.driver import Request
@@ -25,6 +26,7 @@ from infc.compiler.frontends.huggingface import load
 from infc.compiler.frontends.imported import Options
 from infc.compiler.measure.text_rows import tokenize_rows
 from infc.dsl import check_file
+from infc.runtime import InferError
 from tests.frontends.test_text import WORDS, save
 from tests.server.serving import Server, environment, running
 from tests.server.test_hostile import peak_mib
@@ -134,6 +136,11 @@ def test_a_classifier_answers_as_transformers_does(tmp_path: Path, case: Case) -
             np.testing.assert_allclose(scores, [item["score"] for item in want], atol=TOLERANCE)
         assert infer(server, **{name: rows[0][at] for at, name in enumerate(names)})["label"] == found["label"][:1]
         assert infer(server, **{name: [] for name in names}) == {"label": [], "score": []}
+        with infc.load(bundle) as here:
+            same = here.run(columns)
+            assert same["label"].tolist() == found["label"]
+            np.testing.assert_allclose(same["score"], found["score"], atol=1e-6)
+            assert here.run({name: [] for name in names})["score"].shape == (0, case.top)
         inputs = [{"name": n, "datatype": "BYTES", "shape": [len(rows)], "data": columns[n]} for n in names]
         answer = server.post("/v2/models/m/infer", {"inputs": inputs[::-1]})
         assert answer.status == 200, answer.json
@@ -199,6 +206,18 @@ def test_a_reranker_answers_as_a_cross_encoder_does(tmp_path: Path, kind: str, a
         want = theirs.predict([("green apple", text) for text in TEXTS])
         np.testing.assert_allclose(spread, want, atol=TOLERANCE)
         assert infer(server, query="a", document=[]) == {"score": []}
+        with infc.load(bundle) as here:
+            np.testing.assert_allclose(here.run(query=queries, document=documents)["score"], got, atol=1e-6)
+            np.testing.assert_allclose(here.run(query="green apple", document=TEXTS)["score"], spread, atol=1e-6)
+            assert here.run(query="a", document=[])["score"].shape == (0,)
+            for wrong, said in (
+                ({"query": ["a"], "document": ["a", "b"]}, "query has 1 and document has 2 texts"),
+                ({"query": "a"}, "'document' must be a text or a list of texts, not NoneType"),
+                ({"query": "a", "document": ["b", 3]}, r"document\[1\] must be a text, not int"),
+                ({"query": "a", "document": "b", "top": 1}, "there is no input 'top' beside texts"),
+            ):
+                with pytest.raises(InferError, match=said):
+                    here.run(wrong)
         check_rerank(
             server, want, theirs.predict([("green apple", text) for text in TEXTS], activation_fn=torch.nn.Identity())
         )

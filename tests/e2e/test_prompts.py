@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import BertConfig, BertModel
 
+import infc
 from infc.compiler.build import build
 from infc.compiler.driver import Request
 from infc.compiler.errors import InfcError
@@ -22,6 +24,7 @@ from infc.compiler.frontends.imported import Options
 from infc.compiler.ir.interpret import run
 from infc.compiler.measure.text_rows import tokenize_rows
 from infc.dsl import check_file
+from infc.runtime import InferError
 from tests.frontends.test_text import WORDS, save
 from tests.server.serving import Server, running
 
@@ -115,7 +118,7 @@ def ask(server: Server, given: Any = TEXTS, **more: Any) -> Array:
 
 
 @pytest.mark.parametrize("include", [True, False])
-def test_a_request_says_which_prompt(tmp_path: Path, include: bool) -> None:
+def test_a_request_says_which_prompt(tmp_path: Path, include: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     normalized = not include
     place = folder(tmp_path / "model", "mean", include=include, normalize=normalized)
     theirs = SentenceTransformer(str(place), device="cpu")
@@ -126,6 +129,13 @@ def test_a_request_says_which_prompt(tmp_path: Path, include: bool) -> None:
             np.testing.assert_allclose(got, want, atol=1e-4)
 
         same(ask(server), theirs.encode(TEXTS))
+        with infc.load(bundle) as here:
+            same(here.run(text=TEXTS)["embedding"], theirs.encode(TEXTS))
+            same(here.run(text=TEXTS[0])["embedding"], theirs.encode(TEXTS[:1]))
+        with monkeypatch.context() as patched, infc.load(bundle) as here:
+            patched.setitem(sys.modules, "tokenizers", None)
+            with pytest.raises(InferError, match="texts need the package `tokenizers`"):
+                here.run(text="a")
         for name in ("query", "passage", "none", "document"):
             same(ask(server, prompt_name=name), theirs.encode(TEXTS, prompt_name=name))
         for word, name in (("query", "query"), ("search_query", "query"), ("search_document", "passage")):
