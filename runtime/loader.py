@@ -365,10 +365,11 @@ def load(
 def _texts(folder: Path, task: Mapping[str, Any], files: Mapping[str, tuple[int, list[str]]]) -> Texts | None:
     """What the task says of texts, its tokenizer checked; None where it takes none. Raises InferError."""
     try:
-        if "tokenizer" not in task:
+        file: str | None = task.get("tokenizer")
+        if file is None:
             return None
-        found, file = Texts(task, folder / str(task["tokenizer"])), str(task["tokenizer"])
-    except (KeyError, TypeError, ValueError) as error:
+        found = Texts(task, folder / file)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise caller(f"{folder} is no bundle: its manifest.json is damaged ({type(error).__name__}: {error})") from None
     _check_file(folder, file, files, digest=True)
     return found
