@@ -127,11 +127,11 @@ def measure_accuracy(
 def check_metrics(targets: Sequence[object], graph: Graph) -> None:
     """Raises InfcError where a target compares rows by a metric that says nothing of them: one number has no direction, and is
     its own largest."""
-    one = [name for name, node in graph.outputs if all(d == 1 for d in node.type.shape[1:])]
     found = next((t for t in agreement_targets(targets) if t.metric in ("cosine", "top1")), None)
-    if found is not None and one:
+    if found is not None and all(d == 1 for _, node in graph.outputs for d in node.type.shape[1:]):
+        names = ", ".join(repr(name) for name, _ in graph.outputs)
         raise InfcError(
-            f"accuracy {found.metric} vs float32 says nothing of output {one[0]!r}, which has one number a row",
+            f"accuracy {found.metric} vs float32 says nothing of output {names}, which has one number a row",
             hint="write `accuracy max_abs_error <= 1e-3 vs float32`",
         )
 
