@@ -107,7 +107,7 @@ FULL = pytest.mark.full
 CLASSIFIERS = [
     Case("Bert", 3, None, pairs=True, top=3),
     Case("DistilBert", 2, "single_label_classification", pairs=False, top=1),
-    Case("Roberta", 3, "multi_label_classification", pairs=False, top=3),
+    pytest.param(Case("Roberta", 3, "multi_label_classification", pairs=False, top=3), marks=FULL),
     pytest.param(Case("Bert", 2, None, pairs=True, top=1, segments=False), marks=FULL),
     pytest.param(Case("Albert", 1, None, pairs=True, top=1), marks=FULL),
     pytest.param(Case("Electra", 1, "regression", pairs=False, top=1), marks=FULL),
@@ -184,7 +184,7 @@ def test_what_does_not_fit_a_pair_is_refused_by_name(tmp_path: Path) -> None:
 
 RERANKERS = [
     ("XLMRoberta", None),
-    ("Electra", "torch.nn.modules.linear.Identity"),
+    pytest.param("Electra", "torch.nn.modules.linear.Identity", marks=pytest.mark.full),
     pytest.param("Bert", None, marks=pytest.mark.full),
 ]
 

@@ -86,7 +86,14 @@ T5: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("saved", ["T5EncoderModel", "T5Model", "T5ForConditionalGeneration"])
+@pytest.mark.parametrize(
+    "saved",
+    [
+        "T5Model",
+        pytest.param("T5EncoderModel", marks=pytest.mark.full),
+        pytest.param("T5ForConditionalGeneration", marks=pytest.mark.full),
+    ],
+)
 def test_an_embedder_of_t5_is_its_encoder(saved: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     made = getattr(hf, saved)(hf.T5Config(**T5)).eval()
