@@ -62,6 +62,7 @@ pub struct Call {
     model: Option<Arc<Served>>,
     /// The body's memory; whoever works on the body holds it too.
     reserved: Option<Arc<Reserved>>,
+    entry: Option<Arc<Entry>>,
     body_bytes: usize,
     done: bool,
 }
@@ -76,6 +77,7 @@ impl Call {
             request_id: headers.get("x-request-id").filter(|v| v.len() <= 256).cloned(),
             model: None,
             reserved: None,
+            entry: None,
             body_bytes: 0,
             done: false,
         };
@@ -126,7 +128,8 @@ impl Call {
             Ok(Err(Broken::Ended)) => return Err(Refusal::malformed("the body ended before its announced length")),
             Ok(Ok(bytes)) => bytes,
         };
-        self.reserved = entry.map(|entry| Arc::new(entry.body_is_read()));
+        self.reserved = entry.as_ref().map(|entry| Arc::new(entry.body_is_read()));
+        self.entry = entry;
         self.body_bytes = bytes.len();
         Ok(bytes)
     }
@@ -152,6 +155,8 @@ impl Call {
         match tried {
             Ok(result) => result,
             Err(more) => {
+                // What it comes to is large, and so is its answer.
+                self.entry.iter().for_each(|entry| entry.is_bulky_now());
                 let turn = turn(usize::MAX);
                 self.app.pool.run(size + more, due, self.reserved.clone(), move || work(&turn)).await
             }
