@@ -13,7 +13,7 @@ from ..frontends import Imported, TextTask
 from ..frontends.files import read_json_file
 from ..frontends.probe_texts import texts
 from ..frontends.tokenizer_check import FILE_BYTES
-from ..measure.text_rows import tokenize_rows
+from ..measure.text_rows import rows_of
 from ..processes import run_child
 from .server import find
 
@@ -36,8 +36,7 @@ def check_tokens(imported: Imported, folder: Path, work: Path) -> None:
         said = done.stderr.strip().removeprefix("serve: error: ")
         raise _fault(f"the server does not tokenize: {said[:300]}")
     found = [cast("Row", json.loads(line)) for line in done.stdout.splitlines()]
-    wanted = imported.tokenize(rows, True) if imported.tokenize is not None else tokenize_rows(task, rows, True)
-    for row, got, want in zip(rows, found, wanted, strict=True):
+    for row, got, want in zip(rows, found, rows_of(imported, rows, True), strict=True):
         for name in ("input_ids", "token_type_ids", PARTIAL):
             ours, theirs = got[name], want.get(name, [1] * len(want["input_ids"]))
             if ours != theirs:

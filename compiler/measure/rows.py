@@ -25,7 +25,7 @@ from ..ir.graph import Graph, InputSpec
 from ..ir.ops.leaf import Input
 from ..ir.types import numpy_dtype
 from .data_file import DATA_BYTES, FEWER, MOST_LINES, check_count, lines, open_data
-from .text_rows import read_texts, tokenize_rows
+from .text_rows import read_texts, rows_of
 
 Array = NDArray[Any]
 HEADER_BYTES = 1 << 16
@@ -49,12 +49,7 @@ def read_rows(data: DataSet, model: Model, imported: Imported) -> Rows:
     """The first `rows` rows of data. Raises InfcError (exit 2) that names the file, the line or array, and what would fit."""
     if (task := imported.text) is not None:
         texts = read_texts(data, task.texts)
-        truncate = task.overflow == "truncate"
-        found = (
-            imported.tokenize(texts, truncate)
-            if imported.tokenize is not None
-            else tokenize_rows(task, texts, truncate)
-        )
+        found = rows_of(imported, texts, task.overflow == "truncate")
         return Rows(tuple(_as_requests(found, imported.graph)))
     if data.kind == "npz":
         return read_npz(data, imported.graph)

@@ -9,7 +9,7 @@ from typing import cast
 from ...dsl.spec import DataSet
 from ...runtime.texts import TooLong, token_rows
 from ..errors import InfcError
-from ..frontends import TextTask
+from ..frontends import Imported, TextTask
 from ..frontends.files import parse_json
 from ..frontends.tokenizer_check import open_tokenizer
 from .data_file import DATA_BYTES, FEWER, MOST_LINES, check_count, lines
@@ -64,6 +64,14 @@ def _text(row: dict[str, object], key: str, where: str) -> str:
         return value
     said = f"{key!r} is {json.dumps(value)[:40]}" if key in row else f"it has {', '.join(row)[:80] or 'nothing'}"
     raise InfcError(f"{where} has no text under {key!r}: {said}")
+
+
+def rows_of(imported: Imported, texts: Sequence[Sequence[str]], truncate: bool) -> list[dict[str, list[int]]]:
+    """Like `tokenize_rows`, of a model that takes texts: in its worker, where it was imported in one."""
+    if imported.tokenize is not None:
+        return imported.tokenize(texts, truncate)
+    assert imported.text is not None
+    return tokenize_rows(imported.text, texts, truncate)
 
 
 def tokenize_rows(
