@@ -23,6 +23,48 @@ impl Cost {
     }
 }
 
+/// What several parts take together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    pub requests: usize,
+    pub rows: usize,
+    pub tokens: usize,
+    pub units: usize,
+}
+
+impl Load {
+    pub fn add(&mut self, cost: Cost) {
+        self.requests += 1;
+        self.rows += cost.rows;
+        self.tokens += cost.tokens;
+        self.units += cost.units();
+    }
+
+    pub fn remove(&mut self, cost: Cost) {
+        self.requests -= 1;
+        self.rows -= cost.rows;
+        self.tokens -= cost.tokens;
+        self.units -= cost.units();
+    }
+
+    pub fn and(mut self, other: Load) -> Load {
+        self.requests += other.requests;
+        self.rows += other.rows;
+        self.tokens += other.tokens;
+        self.units += other.units;
+        self
+    }
+
+    /// `other` is a part of this.
+    pub fn without(mut self, other: Load) -> Load {
+        self.requests -= other.requests;
+        self.rows -= other.rows;
+        self.tokens -= other.tokens;
+        self.units -= other.units;
+        self
+    }
+}
+
 /// Checks shapes, bounds, ranges and NaN of all inputs and returns their cost.
 pub fn check_inputs(model: &Model, inputs: &Inputs) -> Result<Cost, Refusal> {
     let mut bound: BTreeMap<&str, (usize, &str)> = BTreeMap::new();

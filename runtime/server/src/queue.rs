@@ -1,11 +1,18 @@
 //! The queue of one model: pure state, no threads, no clock. [`crate::scheduler`] is its one owner.
+//!
+//! Requests of one part are taken in the order in which they came. A request of many has its first part's *turn* when it
+//! comes, and each further one's later, the more of itself stands before it: who asks for little overtakes the rest of who
+//! asks for much. By that no part moves further than half of the time that its request can spare.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::check_inputs::Cost;
+use crate::check_inputs::{Cost, Load};
 use crate::engine::Limits;
 use crate::pace::Pace;
+
+/// How much later than its request came a part has its turn, in multiples of the time that the parts before it take.
+const YIELDS: u32 = 16;
 
 /// One part of an accepted request: what one slot of a batch runs.
 pub struct Job<T> {
@@ -14,15 +21,22 @@ pub struct Job<T> {
     pub cost: Cost,
     pub queued: Instant,
     pub deadline: Instant,
-    /// Whether it is its request's last part.
-    pub last: bool,
     pub payload: T,
 }
 
+/// A job that waits.
+struct Part<T> {
+    turn: Instant,
+    /// Its request's parts before it, those that are taken too.
+    before: Load,
+    job: Job<T>,
+}
+
 pub struct Queue<T> {
-    jobs: VecDeque<Job<T>>,
-    /// Requests with at least one part waiting.
-    waiting: usize,
+    /// The waiting parts of each request, by its ticket; none is empty.
+    requests: HashMap<u64, VecDeque<Part<T>>>,
+    /// The turn of each request's next part, and its ticket.
+    order: BTreeSet<(Instant, u64)>,
     capacity: usize,
     wait: Duration,
     limits: Limits,
@@ -34,39 +48,6 @@ pub struct Queue<T> {
     running: Load,
     /// Threads that take batches at the same time.
     instances: usize,
-}
-
-/// Work, in what bounds a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
-    pub requests: usize,
-    pub rows: usize,
-    pub tokens: usize,
-    pub units: usize,
-}
-
-impl Load {
-    fn add(&mut self, cost: Cost) {
-        self.requests += 1;
-        self.rows += cost.rows;
-        self.tokens += cost.tokens;
-        self.units += cost.units();
-    }
-
-    fn remove(&mut self, cost: Cost) {
-        self.requests -= 1;
-        self.rows -= cost.rows;
-        self.tokens -= cost.tokens;
-        self.units -= cost.units();
-    }
-
-    fn and(mut self, other: Load) -> Load {
-        self.requests += other.requests;
-        self.rows += other.rows;
-        self.tokens += other.tokens;
-        self.units += other.units;
-        self
-    }
 }
 
 /// Why a request was not admitted.
@@ -93,15 +74,14 @@ pub enum Next<T> {
 impl<T> Queue<T> {
     /// `capacity` counts waiting requests. `merge` is false for models whose requests never share a batch.
     pub fn new(capacity: usize, wait: Duration, limits: Limits, merge: bool) -> Self {
-        let (jobs, pace) = (VecDeque::new(), Pace::default());
         Queue {
-            jobs,
-            waiting: 0,
+            requests: HashMap::new(),
+            order: BTreeSet::new(),
             capacity,
             wait,
             limits,
             merge,
-            pace,
+            pace: Pace::default(),
             load: Load::default(),
             running: Load::default(),
             instances: 1,
@@ -113,36 +93,60 @@ impl<T> Queue<T> {
         self.instances = instances.max(1);
     }
 
-    /// Adds all parts of a request; none where the queue is full, or what runs, what waits and the request itself take
-    /// longer than the request may. An empty queue admits everything, so that a wrong pace is always corrected.
-    pub fn push(&mut self, parts: Vec<Job<T>>, now: Instant) -> Result<(), Full> {
-        if self.waiting >= self.capacity {
+    /// Adds all parts of a request; none where the queue is full, or what runs, what has its turn before the request's last
+    /// part and the request itself take longer than the request may. An empty queue admits everything, so that a wrong pace
+    /// is always corrected.
+    pub fn push(&mut self, jobs: Vec<Job<T>>, now: Instant) -> Result<(), Full> {
+        let Some((ticket, deadline)) = jobs.first().map(|job| (job.ticket, job.deadline)) else { return Ok(()) };
+        if self.requests.len() >= self.capacity {
             return Err(Full::Requests(self.time(self.load.and(self.running))));
         }
-        let mut load = self.load;
-        parts.iter().for_each(|j| load.add(j.cost));
-        let takes = self.time(load.and(self.running));
-        let left = parts.first().map_or(Duration::MAX, |j| j.deadline.saturating_duration_since(now));
-        if !self.jobs.is_empty() && takes > left {
-            return Err(Full::Time(takes - left));
+        let left = deadline.saturating_duration_since(now);
+        let mut own = Load::default();
+        jobs.iter().for_each(|job| own.add(job.cost));
+        let spare = left.saturating_sub(self.time(own)) / 2;
+        let mut before = Load::default();
+        let parts = jobs.into_iter().map(|job| {
+            let part = Part { turn: now + self.time(before).saturating_mul(YIELDS).min(spare), before, job };
+            before.add(part.job.cost);
+            part
+        });
+        let parts: VecDeque<Part<T>> = parts.collect();
+        let (Some(first), Some(last)) = (parts.front(), parts.back()) else { return Ok(()) };
+        let takes = |waits: Load| self.time(waits.and(self.running).and(own));
+        if !self.order.is_empty() && takes(self.load) > left {
+            let takes = takes(self.until(last.turn));
+            if takes > left {
+                return Err(Full::Time(takes - left));
+            }
         }
-        self.load = load;
-        self.waiting += usize::from(!parts.is_empty());
-        self.jobs.extend(parts);
+        self.load = self.load.and(own);
+        self.order.insert((first.turn, ticket));
+        self.requests.insert(ticket, parts);
         Ok(())
+    }
+
+    /// What waits and has its turn no later than `time`.
+    fn until(&self, time: Instant) -> Load {
+        let mut sum = Load::default();
+        for (_, ticket) in self.order.range(..=(time, u64::MAX)) {
+            let Some(parts) = self.requests.get(ticket) else { continue };
+            let count = parts.partition_point(|part| part.turn <= time);
+            if let (Some(first), Some(last)) = (parts.front(), parts.get(count.saturating_sub(1))) {
+                sum = sum.and(last.before.without(first.before));
+                sum.add(last.job.cost);
+            }
+        }
+        sum
     }
 
     /// Takes out what still waits of a request.
     pub fn remove(&mut self, ticket: u64) {
-        // Tickets rise along the queue, so the parts stand together.
-        let from = self.jobs.partition_point(|j| j.ticket < ticket);
-        let to = self.jobs.partition_point(|j| j.ticket <= ticket);
-        if from < to {
-            self.waiting -= 1;
-            for job in self.jobs.drain(from..to) {
-                self.load.remove(job.cost);
-            }
+        let Some(parts) = self.requests.remove(&ticket) else { return };
+        if let Some(first) = parts.front() {
+            self.order.remove(&(first.turn, ticket));
         }
+        parts.iter().for_each(|part| self.load.remove(part.job.cost));
     }
 
     /// How long so much work takes with all instances at it, in batches as full as they may be.
@@ -163,64 +167,86 @@ impl<T> Queue<T> {
         costs.for_each(|cost| self.running.remove(cost));
     }
 
-    /// The next batch in order of arrival, within the limits on requests, rows and tokens.
+    /// The next batch in order of turns, within the limits on requests, rows and tokens.
     pub fn next(&mut self, now: Instant) -> Next<T> {
         let mut expired = Vec::new();
-        while self.jobs.front().is_some_and(|j| self.is_hopeless(j, now)) {
-            expired.extend(self.pop());
+        while self.first().is_some_and(|job| self.is_hopeless(job, now)) {
+            expired.extend(self.pop().map(|part| part.job));
         }
-        let Some(first) = self.jobs.front() else {
-            return if expired.is_empty() { Next::Empty } else { Next::Batch { jobs: vec![], expired } };
-        };
-        let ripe = first.queued + self.wait;
-        let (count, full) = self.fitting(now);
+        let most = if self.merge { self.limits.requests } else { 1 };
+        let mut parts: Vec<Part<T>> = Vec::new();
+        let mut load = Load::default();
+        let (mut left, mut queued) = (Duration::MAX, now);
+        let mut full = false;
+        while let Some(job) = self.first()
+            && parts.len() < most
+        {
+            if job.deadline <= now {
+                expired.extend(self.pop().map(|part| part.job));
+                continue;
+            }
+            let (mut with, least) = (load, left.min(job.deadline - now));
+            with.add(job.cost);
+            let late = self.pace.time(1.0, with.units) > least;
+            full = !parts.is_empty() && (with.rows > self.limits.rows || with.tokens > self.limits.tokens || late);
+            if full {
+                break;
+            }
+            (load, left, queued) = (with, least, queued.min(job.queued));
+            parts.extend(self.pop());
+        }
+        full |= parts.len() == most || load.rows >= self.limits.rows;
+        let ripe = queued + self.wait;
+        if parts.is_empty() && expired.is_empty() {
+            return Next::Empty;
+        }
         if ripe > now && !full && expired.is_empty() {
-            return Next::At(ripe.min(first.deadline));
+            parts.into_iter().rev().for_each(|part| self.put_back(part));
+            return Next::At(ripe.min(now + left));
         }
-        let mut jobs = Vec::with_capacity(count);
-        for _ in 0..count {
-            let Some(job) = self.pop() else { break };
-            if job.deadline <= now { expired.push(job) } else { jobs.push(job) }
-        }
-        jobs.iter().for_each(|job| self.running.add(job.cost));
-        Next::Batch { jobs, expired }
+        self.running = self.running.and(load);
+        Next::Batch { jobs: parts.into_iter().map(|part| part.job).collect(), expired }
     }
 
     /// Whether a job's time is over, or will be before its answer while others wait.
     fn is_hopeless(&self, job: &Job<T>, now: Instant) -> bool {
         let left = job.deadline.saturating_duration_since(now);
-        left.is_zero() || (self.jobs.len() > 1 && self.pace.time(1.0, job.cost.units()) > left)
+        left.is_zero() || (self.load.requests > 1 && self.pace.time(1.0, job.cost.units()) > left)
     }
 
-    /// How many jobs from the front fit into one batch, and whether no further job could join them.
-    fn fitting(&self, now: Instant) -> (usize, bool) {
-        let most = if self.merge { self.limits.requests } else { 1 };
-        let (mut count, mut rows, mut tokens, mut work) = (0, 0, 0, 0);
-        let mut left = Duration::MAX;
-        for job in self.jobs.iter().take(most) {
-            rows += job.cost.rows;
-            tokens += job.cost.tokens;
-            work += job.cost.units();
-            left = left.min(job.deadline.saturating_duration_since(now));
-            let beyond = rows > self.limits.rows || tokens > self.limits.tokens || self.pace.time(1.0, work) > left;
-            if count > 0 && beyond {
-                return (count, true);
-            }
-            count += 1;
+    /// The job whose turn is next.
+    fn first(&self) -> Option<&Job<T>> {
+        let (_, ticket) = self.order.first()?;
+        Some(&self.requests.get(ticket)?.front()?.job)
+    }
+
+    fn pop(&mut self) -> Option<Part<T>> {
+        let (_, ticket) = self.order.pop_first()?;
+        let parts = self.requests.get_mut(&ticket)?;
+        let part = parts.pop_front()?;
+        match parts.front() {
+            Some(next) => drop(self.order.insert((next.turn, ticket))),
+            None => drop(self.requests.remove(&ticket)),
         }
-        (count, count == most || rows >= self.limits.rows)
+        self.load.remove(part.job.cost);
+        Some(part)
     }
 
-    fn pop(&mut self) -> Option<Job<T>> {
-        let job = self.jobs.pop_front()?;
-        self.waiting -= usize::from(job.last);
-        self.load.remove(job.cost);
-        Some(job)
+    /// The part that was taken last of its request waits again.
+    fn put_back(&mut self, part: Part<T>) {
+        let (turn, ticket) = (part.turn, part.job.ticket);
+        self.load.add(part.job.cost);
+        let parts = self.requests.entry(ticket).or_default();
+        if let Some(next) = parts.front() {
+            self.order.remove(&(next.turn, ticket));
+        }
+        parts.push_front(part);
+        self.order.insert((turn, ticket));
     }
 
     /// Waiting requests.
     pub fn depth(&self) -> usize {
-        self.waiting
+        self.requests.len()
     }
 }
 
@@ -236,7 +262,7 @@ mod tests {
 
     fn job(ticket: u64, rows: usize, tokens: usize, now: Instant) -> Job<u64> {
         let cost = Cost { rows, tokens, longest: tokens };
-        Job { ticket, cost, queued: now, deadline: now + Duration::from_secs(1), last: true, payload: ticket }
+        Job { ticket, cost, queued: now, deadline: now + Duration::from_secs(1), payload: ticket }
     }
 
     fn tickets(next: Next<u64>) -> (Vec<u64>, Vec<u64>) {
@@ -334,7 +360,7 @@ mod tests {
         let now = Instant::now();
         let mut q = queue(0, true);
         for ticket in 0..8 {
-            let parts = (0..3).map(|i| Job { last: i == 2, ..job(ticket, 1, 1, now) }).collect();
+            let parts = (0..3).map(|_| job(ticket, 1, 1, now)).collect();
             assert!(q.push(parts, now).is_ok());
         }
         assert!(q.push(vec![job(9, 1, 1, now)], now).is_err());
@@ -371,5 +397,82 @@ mod tests {
         assert!(q.push(vec![far(6)], now).is_err(), "what runs counts as well");
         q.is_done([job(0, 1, 100, now).cost].into_iter());
         assert!(q.push(vec![far(6)], now).is_ok());
+    }
+    fn many(ticket: u64, parts: usize, now: Instant, seconds: u64) -> Vec<Job<u64>> {
+        let deadline = now + Duration::from_secs(seconds);
+        (0..parts).map(|_| Job { deadline, ..job(ticket, 1, 10, now) }).collect()
+    }
+
+    /// Of batches with so many units.
+    fn with_pace(q: &mut Queue<u64>, ms_a_unit: u64) {
+        q.learn(10, Duration::from_millis(10 * ms_a_unit));
+    }
+
+    #[test]
+    fn who_asks_for_little_overtakes_the_rest_of_who_asks_for_much() {
+        let now = Instant::now();
+        let mut q = queue(0, true);
+        with_pace(&mut q, 1);
+        for ticket in 0..3 {
+            assert!(q.push(many(ticket, 50, now, 60), now).is_ok());
+        }
+        let later = now + Duration::from_millis(1);
+        assert!(q.push(many(3, 1, later, 60), later).is_ok());
+        assert_eq!(tickets(q.next(later)).0, [0, 1, 2, 3]);
+        assert_eq!(tickets(q.next(later)).0, [0, 1, 2, 0]);
+        // The fourth part of each has its turn after 16 times 30 ms.
+        let (before, after) = (now + Duration::from_millis(479), now + Duration::from_millis(481));
+        assert!(q.push(many(4, 1, after, 60), after).is_ok());
+        assert!(q.push(many(5, 1, before, 60), before).is_ok());
+        assert_eq!(tickets(q.next(after)).0, [1, 2, 5, 0]);
+        assert_eq!(tickets(q.next(after)).0, [1, 2, 4, 0]);
+    }
+
+    #[test]
+    fn no_part_is_moved_beyond_half_of_what_its_request_can_spare() {
+        let now = Instant::now();
+        let mut q = queue(0, true);
+        with_pace(&mut q, 1);
+        assert!(q.push(many(0, 20, now, 1), now).is_ok()); // takes 200 ms of 1 s
+        let (before, after) = (now + Duration::from_millis(399), now + Duration::from_millis(401));
+        assert!(q.push(many(1, 1, after, 60), after).is_ok());
+        assert!(q.push(many(2, 1, before, 60), before).is_ok());
+        let order: Vec<u64> = (0..6).flat_map(|_| tickets(q.next(after)).0).collect();
+        let at = |ticket| order.iter().position(|t| *t == ticket).unwrap();
+        assert_eq!((at(2), at(1), order.len()), (3, 21, 22));
+    }
+
+    #[test]
+    fn what_one_waits_for_is_what_has_its_turn_before() {
+        let now = Instant::now();
+        let mut q = queue(0, true);
+        with_pace(&mut q, 1);
+        for ticket in 0..5 {
+            assert!(q.push(many(ticket, 100, now, 60), now).is_ok()); // 1 s each
+        }
+        let late = q.push(many(9, 100, now, 1), now).unwrap_err();
+        assert!(matches!(late, Full::Time(t) if t.as_millis() == 50), "{late:?}");
+        assert!(q.push(many(5, 1, now, 1), now).is_ok(), "before it have their turn five parts of 500");
+        assert_eq!(q.until(now).units, 60);
+        assert_eq!(q.until(now + Duration::from_millis(160)).units, 110);
+        assert_eq!(q.until(now + Duration::from_secs(60)), q.load);
+        assert_eq!(tickets(q.next(now)).0, [0, 1, 2, 3]);
+        assert_eq!(q.until(now).units, 20);
+        q.remove(2);
+        assert_eq!((q.load.units, q.depth()), (5010 - 40 - 990, 5));
+    }
+
+    #[test]
+    fn what_is_not_ripe_waits_in_the_order_that_it_had() {
+        let now = Instant::now();
+        let mut q = queue(5, true);
+        with_pace(&mut q, 1);
+        assert!(q.push(many(0, 2, now, 60), now).is_ok());
+        assert!(q.push(many(1, 1, now, 60), now).is_ok());
+        let load = q.load;
+        assert!(matches!(q.next(now), Next::At(t) if t == now + Duration::from_millis(5)));
+        assert_eq!((q.load, q.depth(), q.running), (load, 2, Load::default()));
+        assert_eq!(tickets(q.next(now + Duration::from_millis(5))).0, [0, 1, 0]);
+        assert_eq!((q.load, q.depth()), (Load::default(), 0));
     }
 }

@@ -5,7 +5,7 @@
 //! Instances take their batches themselves: a thread between would cost a wake-up on every request.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,13 +31,13 @@ type Jobs = Vec<Job<Payload>>;
 struct State {
     queue: Queue<Payload>,
     ledger: Ledger,
-    next_ticket: u64,
     closed: bool,
 }
 
 pub struct Scheduler {
     state: Mutex<State>,
     wake: Condvar,
+    next_ticket: AtomicU64,
     meters: Meters,
     input_names: Vec<String>,
     device_lost: AtomicBool,
@@ -59,10 +59,11 @@ pub struct Policy {
 impl Scheduler {
     pub fn new(policy: Policy, meters: Meters, input_names: Vec<String>) -> Arc<Self> {
         let queue = Queue::new(policy.capacity, policy.wait, policy.limits, policy.merge);
-        let state = State { queue, ledger: Ledger::default(), next_ticket: 0, closed: false };
+        let state = State { queue, ledger: Ledger::default(), closed: false };
         Arc::new(Scheduler {
             state: Mutex::new(state),
             wake: Condvar::new(),
+            next_ticket: AtomicU64::new(0),
             meters,
             input_names,
             device_lost: AtomicBool::new(false),
@@ -92,23 +93,21 @@ impl Scheduler {
         if deadline <= now {
             return Err(Refusal::new(Reason::Deadline, "the deadline had passed before the request could be queued"));
         }
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
         let mut replies = Vec::with_capacity(parts.len());
-        let count = parts.len();
+        let jobs = parts.into_iter().map(|(inputs, cost)| {
+            let (reply, receiver) = oneshot::channel();
+            replies.push(receiver);
+            Job { ticket, cost, queued: now, deadline, payload: Payload { inputs, reply } }
+        });
+        let jobs = jobs.collect();
         let mut state = self.lock();
         if state.closed {
             return Err(Refusal::new(Reason::Draining, "the server is stopping"));
         }
-        let ticket = state.next_ticket;
-        let jobs = parts.into_iter().enumerate().map(|(index, (inputs, cost))| {
-            let (reply, receiver) = oneshot::channel();
-            replies.push(receiver);
-            Job { ticket, cost, queued: now, deadline, last: index + 1 == count, payload: Payload { inputs, reply } }
-        });
-        let jobs = jobs.collect();
         if let Err(full) = state.queue.push(jobs, now) {
             return Err(busy(full, state.queue.depth()));
         }
-        state.next_ticket += 1;
         state.ledger.accepted += 1;
         state.ledger.in_flight += 1;
         drop(state);
@@ -394,6 +393,38 @@ mod tests {
         thread.join().unwrap();
         let ledger = scheduler.ledger();
         assert_eq!((ledger.accepted, ledger.outcomes, ledger.in_flight, ledger.queue_depth), (3, 3, 0, 0));
+    }
+
+    /// Answers a batch once it is told to.
+    struct Held(std::sync::mpsc::Receiver<()>);
+
+    impl Engine for Held {
+        fn run(&mut self, requests: &[&Inputs]) -> Result<Vec<Result<Vec<Tensor>, Fault>>, Fault> {
+            self.0.recv().unwrap();
+            Ok(requests.iter().map(|inputs| Ok(vec![inputs[0].clone().unwrap()])).collect())
+        }
+    }
+
+    #[test]
+    fn a_small_request_is_answered_before_the_rest_of_a_large_one() {
+        let limits = Limits { requests: 8, rows: 8, tokens: 0, longest: 0 };
+        let policy = Policy { capacity: 10, wait: Duration::ZERO, limits, merge: true };
+        let scheduler = Scheduler::new(policy, Metrics::new(&[]).meters(ModelLabels::default()), vec!["x".into()]);
+        scheduler.expect(1, &[(8, Duration::from_secs(1))]);
+        let large = scheduler.submit((0..20).map(part).collect(), soon(600_000)).unwrap();
+        let (permit, permits) = std::sync::mpsc::channel();
+        let for_thread = Arc::clone(&scheduler);
+        let thread = std::thread::spawn(move || for_thread.run_instance(&mut Held(permits)));
+        let small = scheduler.submit(vec![part(100)], soon(600_000)).unwrap();
+        // The first may have been taken before the small one came.
+        (0..2).for_each(|_| permit.send(()).unwrap());
+        assert_eq!(small.wait_blocking().unwrap()[0][0].data, Data::Int64(vec![100]));
+        assert_eq!(scheduler.ledger().in_flight, 1);
+        permit.send(()).unwrap();
+        let values = large.wait_blocking().unwrap().into_iter().map(|part| part[0].data.clone());
+        assert!(values.eq((0..20).map(|value| Data::Int64(vec![value]))), "its own parts stay in order");
+        scheduler.close();
+        thread.join().unwrap();
     }
 
     #[test]
