@@ -302,17 +302,17 @@ def rewrite(path: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("task", "changes", "said"),
     [
-        ("task classify", {"id2label": {"0": "a", "2": "b", "1": 5}}, "id2label has 5 for class 1"),
+        pytest.param("task classify", {"id2label": {"0": "a", "2": "b", "1": 5}}, "id2label has 5 for class 1", marks=FULL),
         ("task classify", {"id2label": {"0": "a", "1": "a", "2": "b"}}, "has the label 'a' twice"),
-        ("task classify", {"id2label": {"0": "a", "1": "", "2": "b"}}, "label 1 is ''"),
-        ("task classify", {"problem_type": "ranking"}, "problem_type is 'ranking'"),
-        ("task classify(top = 4)", {}, "`top = 4`, and model has 3 classes"),
+        pytest.param("task classify", {"id2label": {"0": "a", "1": "", "2": "b"}}, "label 1 is ''", marks=FULL),
+        pytest.param("task classify", {"problem_type": "ranking"}, "problem_type is 'ranking'", marks=FULL),
+        pytest.param("task classify(top = 4)", {}, "`top = 4`, and model has 3 classes", marks=FULL),
         ("task rerank", {}, "`task rerank` needs a model of one score"),
-        ("task rerank\n  input query: string, up to 2 tokens\n  input document: string, up to 2 tokens", {},
-         "a limit of 2 tokens leaves no room for the 3 special tokens"),
-        ("task classify\n  output logits: float32[batch, 2]", {}, "gives logits: float32[batch, 3]"),
-        ("task classify\n  output score: float32[batch, 3]", {}, "says output score: float32[batch, 3], and"),
-        ("task classify", {"architectures": ["BertForTokenClassification"]}, "`task classify` needs logits of the shape"),
+        pytest.param("task rerank\n  input query: string, up to 2 tokens\n  input document: string, up to 2 tokens", {},
+         "a limit of 2 tokens leaves no room for the 3 special tokens", marks=FULL),
+        pytest.param("task classify\n  output logits: float32[batch, 2]", {}, "gives logits: float32[batch, 3]", marks=FULL),
+        pytest.param("task classify\n  output score: float32[batch, 3]", {}, "says output score: float32[batch, 3], and", marks=FULL),
+        pytest.param("task classify", {"architectures": ["BertForTokenClassification"]}, "`task classify` needs logits of the shape", marks=FULL),
         ("task classify", {"architectures": ["BertModel"]}, "no field 'logits'"),
     ],
 )  # fmt: skip
@@ -326,7 +326,10 @@ def test_a_folder_that_is_no_classifier_is_refused(
 
 @pytest.mark.parametrize(
     ("activation", "said"),
-    [("os.system", "the activation 'os.system', which is not supported"), (5, "the activation 5")],
+    [
+        ("os.system", "the activation 'os.system', which is not supported"),
+        pytest.param(5, "the activation 5", marks=FULL),
+    ],
 )
 def test_an_activation_is_looked_up_and_never_imported(tmp_path: Path, activation: object, said: str) -> None:
     place = folder(tmp_path / "model", "Bert", 1)
@@ -341,8 +344,8 @@ def test_an_activation_is_looked_up_and_never_imported(tmp_path: Path, activatio
     ("labels", "said"),
     [
         ("a\nb\n", "labels.txt has 2 labels, and the model has 3 classes"),
-        ("a\nb\na", "has the label 'a' twice"),
-        ("\ufeffa\nb\nc", "labels.txt begins with a byte order mark"),
+        pytest.param("a\nb\na", "has the label 'a' twice", marks=FULL),
+        pytest.param("\ufeffa\nb\nc", "labels.txt begins with a byte order mark", marks=FULL),
     ],
 )
 def test_a_file_of_labels_fits_the_model(tmp_path: Path, labels: str, said: str) -> None:

@@ -19,6 +19,7 @@ from .support import Built, agree, answered, compiled, infc, kept_of, write_spec
 from .test_families import TEXT, rows_of
 
 WITHOUT_LINEARS = ("resnet",)
+QUICK = ("bert", "modernbert", "deberta-v2", "vit", "convnext")
 LEAST_COSINE = {"bfloat16": 0.9995, "int8": 0.985}
 """Of random weights, whose activations spread wider than those of trained ones."""
 TOLERANCE = {"bfloat16": 4e-2, "int8": 2e-1}
@@ -28,8 +29,12 @@ FEATURES = find_target("cpu").platform(find_target("cpu").resolve(None)).feature
 
 @pytest.fixture(
     scope="module",
-    params=[(n, p) for n in FAMILIES if n not in WITHOUT_LINEARS for p in LEAST_COSINE],
-    ids=lambda param: "-".join(param),
+    params=[
+        pytest.param((n, p), id=f"{n}-{p}", marks=() if n in QUICK else pytest.mark.full)
+        for n in FAMILIES
+        if n not in WITHOUT_LINEARS
+        for p in LEAST_COSINE
+    ],
 )
 def family(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -162,7 +167,9 @@ SPLITS = {
 }
 
 
-@pytest.mark.parametrize("way", SPLITS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=() if way == "by an axis" else pytest.mark.full) for way in SPLITS]
+)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_queries_keys_and_values_are_views_of_one_linear_however_a_model_splits_it(
     way: str, precision: str, tmp_path: Path

@@ -117,7 +117,7 @@ def ask(server: Server, given: Any = TEXTS, **more: Any) -> Array:
     return np.array([item["embedding"] for item in answer.json["data"]], np.float32)
 
 
-@pytest.mark.parametrize("include", [True, False])
+@pytest.mark.parametrize("include", [pytest.param(True, marks=pytest.mark.full), False])
 def test_a_request_says_which_prompt(tmp_path: Path, include: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     normalized = not include
     place = folder(tmp_path / "model", "mean", include=include, normalize=normalized)

@@ -88,6 +88,7 @@ def test_a_build_with_tune_measures_what_the_table_lacks_once(request_: Request)
     assert table_of(request_).read_text() == text
 
 
+@pytest.mark.full
 def test_a_budget_that_is_too_short_ends_cleanly_and_the_next_one_goes_on(request_: Request) -> None:
     outcome = build(replace(request_, tune=1e-6))
     assert (outcome.report["tuning"]["measured"], outcome.report["tuning"]["missing"]) == (0, 2)
@@ -96,6 +97,7 @@ def test_a_budget_that_is_too_short_ends_cleanly_and_the_next_one_goes_on(reques
     assert not build(replace(request_, tune=1e-6)).reused
 
 
+@pytest.mark.full
 def test_an_edited_table_makes_another_build_with_the_same_results(request_: Request, tmp_path: Path) -> None:
     before = build(replace(request_, output=tmp_path / "usual.bundle"))
     write_table(request_, CHOSEN)
@@ -140,6 +142,7 @@ def test_a_build_for_another_machine_takes_nothing_from_this_ones_table(request_
     assert table_of(request_).read_text() == text
 
 
+@pytest.mark.full
 def test_the_command_says_where_choices_are_from_and_which_line_is_wrong(request_: Request) -> None:
     write_table(request_, CHOSEN)
     assert request_.cache is not None
