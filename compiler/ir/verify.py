@@ -13,6 +13,7 @@ import numpy as np
 
 from .dims import Dim, DimExpr, Sym, bounds, symbols
 from .graph import Graph, Node, OpError
+from .ops.argsort import Argsort
 from .ops.leaf import Constant, Input, WeightRef
 from .ops.slice import Slice
 from .printer import print_node
@@ -191,6 +192,14 @@ def _slice_inside(graph: Graph, node: Node) -> str | None:
     return None
 
 
+def _argsort_inside(graph: Graph, node: Node) -> str | None:
+    if not isinstance(node.op, Argsort):
+        return None
+    extent = node.operands[0].type.shape[node.op.axis]
+    low = _exact_low(extent - node.op.count, graph)
+    return f"the first {node.op.count} can be more than the extent {extent}" if low is not None and low < 0 else None
+
+
 def _exact_low(dim: Dim, graph: Graph) -> int | None:
     """The least value of dim where it is affine in its symbols (there the interval is exact), else None."""
     if isinstance(dim, int):
@@ -218,4 +227,5 @@ NODE_CHECKS: tuple[tuple[str, Callable[[Graph, Node], str | None]], ...] = (
     ("constants fit their dtype", _constant_fits),
     ("dimensions are not negative", _shape_possible),
     ("slices are inside", _slice_inside),
+    ("sorted axes have as many", _argsort_inside),
 )

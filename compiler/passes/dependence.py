@@ -91,6 +91,15 @@ def _attention(op: Op, out: TensorType, operands: tuple[TensorType, ...]) -> Exp
     return Reduce(DEPENDS, ((key.number, keys),), Prim(DEPENDS, tuple(reads), out.dtype), out.dtype)
 
 
+def _argsort(op: Op, out: TensorType, operands: tuple[TensorType, ...]) -> Expr:
+    """Each place depends on the whole axis."""
+    axis, inner = int(getattr(op, "axis", 0)), Axis(out.rank)
+    index: list[Expr] = list(_axes(out))
+    index[axis] = inner
+    whole = Reduce(DEPENDS, ((inner.number, operands[0].shape[axis]),), _load(operands, 0, *index), out.dtype)
+    return Prim(DEPENDS, (whole,), out.dtype)
+
+
 def _axes(out: TensorType) -> tuple[Axis, ...]:
     return tuple(Axis(k) for k in range(out.rank))
 
@@ -103,4 +112,5 @@ WHOLES: dict[str, Callable[[Op, TensorType, tuple[TensorType, ...]], Expr]] = {
     "linear": _linear,
     "quantize": _quantize,
     "attention": _attention,
+    "argsort": _argsort,
 }

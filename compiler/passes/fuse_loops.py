@@ -42,6 +42,7 @@ WHOLES = frozenset(
         "embedding",
         "pool",
         "cumsum",
+        "argsort",
         "masked_mean",
         "l2_normalize",
     ]

@@ -86,8 +86,7 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
         "the op aten.upsample_bilinear2d",
         "resize outside the model",
     ),
-    "sort": (lambda x: x.sort(-1).values, "the op aten.sort is not supported", "max, argmax"),
-    "topk": (lambda x: x.topk(2).values, "the op aten.topk is not supported", "sorting is not supported"),
+    "median": (lambda x: x.median(-1).values, "the op aten.median", "use `sort`"),
     "scatter": (
         lambda x: torch.zeros_like(x).scatter(2, torch.zeros(1, 1, 1, dtype=torch.int64), 1.0),
         "the op aten.scatter.value is not supported",

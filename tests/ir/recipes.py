@@ -9,6 +9,7 @@ from infc.compiler.ir.dims import Dim
 from infc.compiler.ir.graph import Node
 from infc.compiler.ir.ops.argmax import Argmax
 from infc.compiler.ir.ops.argmin import Argmin
+from infc.compiler.ir.ops.argsort import Argsort
 from infc.compiler.ir.ops.cast import Cast
 from infc.compiler.ir.ops.concat import Concat
 from infc.compiler.ir.ops.cumsum import Cumsum
@@ -253,6 +254,16 @@ def position(draft: Draft, make_op: Callable[[int, bool], Argmax | Argmin]) -> N
     return draft.add(make_op(axis, draft.chance(0.4)), x, info=info)
 
 
+def argsort(draft: Draft) -> Node:
+    x = draft.value(draft.rng.choice(NUMBERS), along=True, exact=True)
+    axis = draft.rng.choice(draft.axes_of(x))
+    extent = x.type.shape[axis]
+    least = draft.low(extent)
+    count = draft.rng.randint(1, least) if least > 0 and draft.chance(0.5) else extent
+    info = Info(0, max(draft.high(extent) - 1, 0), 1)
+    return draft.add(Argsort(axis, count, draft.chance(0.5)), x, info=info)
+
+
 def cumsum(draft: Draft) -> Node:
     x = draft.value(draft.rng.choice(NUMBERS), along=True)
     axis = draft.rng.choice(draft.axes_of(x))
@@ -360,6 +371,7 @@ RECIPES: dict[str, Callable[[Draft], Node]] = {
     "reduce": reduce,
     "argmax": lambda draft: position(draft, Argmax),
     "argmin": lambda draft: position(draft, Argmin),
+    "argsort": argsort,
     "cumsum": cumsum,
     "softmax": softmax,
     "log_softmax": log_softmax,

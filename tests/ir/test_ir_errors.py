@@ -8,6 +8,7 @@ from infc.compiler.ir.dims import sym
 from infc.compiler.ir.graph import Op, OpError
 from infc.compiler.ir.ops.argmax import Argmax
 from infc.compiler.ir.ops.argmin import Argmin
+from infc.compiler.ir.ops.argsort import Argsort
 from infc.compiler.ir.ops.attention import Attention
 from infc.compiler.ir.ops.cast import Cast
 from infc.compiler.ir.ops.concat import Concat
@@ -91,6 +92,10 @@ CASES: list[tuple[Op, str, str]] = [
     (Argmax(0), "b1[2]", "argmax: x must be float32 or int64 or int32, not b1[2]"),
     (Argmax(0), "f32[0]", "argmax: axis 0 of f32[0] is empty"),
     (Argmin(1), "f32[2]", "argmin: axis 1 is not in 0..0"),
+    (Argsort(0, 2), "b1[2]", "argsort: x must be float32 or int64 or int32, not b1[2]"),
+    (Argsort(1, 2), "f32[2]", "argsort: axis 1 is not in 0..0 of f32[2]"),
+    (Argsort(0, -1), "f32[2]", "argsort: count is -1; it must not be negative"),
+    (Argsort(0, 3), "f32[2]", "argsort: 3 elements are more than axis 0 of f32[2] has"),
     (Cumsum(0), "b1[2]", "cumsum: x must be float32 or int64 or int32"),
     (Softmax(0), "i64[2]", "softmax: x must be float32, not i64[2]"),
     (LogSoftmax(3), "f32[2]", "log_softmax: axis 3 is not in 0..0"),

@@ -12,6 +12,7 @@ import pytest
 from infc.compiler.ir.dims import sym
 from infc.compiler.ir.graph import Array, Graph, InputSpec, Node, Origin, Weight, make, rewrite
 from infc.compiler.ir.interpret import InputError, run
+from infc.compiler.ir.ops.argsort import Argsort
 from infc.compiler.ir.ops.attention import Attention
 from infc.compiler.ir.ops.embedding import Embedding
 from infc.compiler.ir.ops.leaf import Constant, Input, constant, input_node, weight_node
@@ -197,6 +198,10 @@ BROKEN: list[tuple[Callable[[], Graph], str]] = [
     ),
     (lambda: small(lambda x: make(Slice(0, 2, B), x)), "dimensions are not negative: dimension batch-2 can be -1"),
     (lambda: small(lambda x: make(Slice(0, 0, 2 * B), x)), "slices are inside: 0:2*batch can have its stop beyond the"),
+    (
+        lambda: small(lambda x: make(Argsort(0, 2 * B), x)),
+        "sorted axes have as many: the first 2*batch can be more than the extent batch",
+    ),
     (
         lambda: small(lambda x: make(Slice(0, B - 2, B), x)),
         "slices are inside: batch-2:batch can have its start below 0, by 1",

@@ -238,6 +238,11 @@ def _masked_mean(op: Any, env: Mapping[str, int], x: Tensor, mask: Tensor) -> Te
     return (x * weights).sum(1) / torch.clamp(weights.sum(1), min=1e-9)
 
 
+def _argsort(op: Any, env: Mapping[str, int], x: Tensor) -> Tensor:
+    order = torch.argsort(x, dim=op.axis, descending=op.descending, stable=True)
+    return order.narrow(op.axis, 0, evaluate(op.count, env))
+
+
 OPS: dict[str, Callable[..., Tensor]] = {
     "constant": lambda op, env: torch.tensor(op.value, dtype=DTYPES[op.dtype]),
     "cast": lambda op, env, x: x.to(DTYPES[op.dtype]),
@@ -256,6 +261,7 @@ OPS: dict[str, Callable[..., Tensor]] = {
     "reduce": _reduce,
     "argmax": lambda op, env, x: torch.argmax(x, op.axis, keepdim=op.keepdims),
     "argmin": lambda op, env, x: torch.argmin(x, op.axis, keepdim=op.keepdims),
+    "argsort": _argsort,
     "cumsum": lambda op, env, x: torch.cumsum(x, op.axis, dtype=x.dtype),
     "softmax": lambda op, env, x: torch.softmax(x, op.axis),
     "log_softmax": lambda op, env, x: torch.log_softmax(x, op.axis),

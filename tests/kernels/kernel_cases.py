@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from attention_cases import attention_case
+from axis_cases import axis_cases
 from kernel_harness import (
     EPS,
     Argument,
@@ -21,10 +20,7 @@ from kernel_harness import (
     strided,
 )
 
-from infc.compiler.ir.ops.argmax import Argmax
-from infc.compiler.ir.ops.argmin import Argmin
 from infc.compiler.ir.ops.conv import Conv
-from infc.compiler.ir.ops.cumsum import Cumsum
 from infc.compiler.ir.ops.group_norm import GroupNorm
 from infc.compiler.ir.ops.l2_normalize import L2Normalize
 from infc.compiler.ir.ops.layer_norm import LayerNorm
@@ -389,41 +385,6 @@ def l2_case(width: int) -> Case:
     return Case(f"l2_normalize-{width}", lambda isa: kernels.l2_normalize(isa, width, 1e-12), check)
 
 
-def middle_axis_shapes() -> Iterator[tuple[int, int, int]]:
-    yield from ((1, 1, 1), (2, 17, 1), (3, 5, 19), (1, 64, 16))
-
-
-def cumsum_case(dtype: str) -> Case:
-    def check(program: Program, kernel: Kernel) -> None:
-        for outer, n, inner in middle_axis_shapes():
-            rng = generator("cumsum", n)
-            x = (
-                normal(rng, outer, n, inner)
-                if dtype == "float32"
-                else rng.integers(-9, 9, (outer, n, inner)).astype(dtype)
-            )
-            (got,) = program.call(kernel, x, Out(np.zeros_like(x)), outer, n, inner)
-            assert np.array_equal(got, Cumsum(1).reference({}, x))
-
-    return Case(f"cumsum-{dtype}", lambda isa: kernels.cumsum(isa, dtype), check)
-
-
-def arg_case(kind: str, dtype: str) -> Case:
-    op = {"argmax": Argmax, "argmin": Argmin}[kind](1)
-
-    def check(program: Program, kernel: Kernel) -> None:
-        for outer, n, inner in middle_axis_shapes():
-            rng = generator("arg", n)
-            x = rng.integers(-3, 3, (outer, n, inner)).astype(dtype)
-            if dtype == "float32" and n > 4:
-                x[0, 3, 0], x[0, 4, 0] = np.nan, np.nan
-            (got,) = program.call(kernel, x, Out(np.zeros((outer, inner), np.int64)), outer, n, inner)
-            assert np.array_equal(got, op.reference({}, x))
-
-    make = getattr(kernels, kind)
-    return Case(f"{kind}-{dtype}", lambda isa: make(isa, dtype), check)
-
-
 def _linear_cases(isa_nr: int) -> list[Case]:
     shapes = [(1, 1), (isa_nr - 1, 3), (isa_nr, 17), (isa_nr + 1, 1), (2 * isa_nr + 5, 37)]
     return [linear_case(n, k) for n, k in shapes]
@@ -484,6 +445,5 @@ def cases(isa: Isa) -> tuple[Case, ...]:
         embedding_case(33, "int32"),
         *(masked_mean_case(width) for width in (1, vector, vector + 3)),
         *(l2_case(width) for width in (1, vector, 3 * vector + 5)),
-        *(cumsum_case(dtype) for dtype in ("float32", "int64", "int32")),
-        *(arg_case(kind, dtype) for kind in ("argmax", "argmin") for dtype in ("float32", "int64", "int32")),
+        *axis_cases(),
     )

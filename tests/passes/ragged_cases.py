@@ -10,6 +10,7 @@ from pass_models import B, Builder, T, bert, f32, i64, mlp, node, op
 
 from infc.compiler.ir.dims import sym
 from infc.compiler.ir.graph import Graph, Node
+from infc.compiler.ir.ops.argsort import Argsort
 from infc.compiler.ir.ops.attention import Attention
 from infc.compiler.ir.ops.cast import Cast
 from infc.compiler.ir.ops.concat import Concat
@@ -238,6 +239,11 @@ def rows_mixed_by_view(b: Builder, x: Node) -> Node:
     return node(Reshape((B, 6)), op("tanh", node(Permute((1, 0)), node(Reshape((6, B)), x))))
 
 
+def by_order(x: Node, axis: int) -> Node:
+    """x sorted downwards along axis."""
+    return node(Gather(axis), x, node(Argsort(axis, x.type.shape[axis], True), x))
+
+
 CASES = (
     Case("mlp", mlp, trim=False, why="no length"),
     Case("bert", lambda: bert(2), islands=2),
@@ -253,6 +259,8 @@ CASES = (
     Case("masked sum", masked_sum, islands=1),
     Case("masked max", masked_max, islands=1),
     Case("cumsum", of_tokens(lambda b, x, keep: node(Cumsum(1), x)), islands=1),
+    Case("sorted columns", of_tokens(lambda b, x, keep: by_order(x, 2)), islands=0),
+    Case("sorted tokens", of_tokens(lambda b, x, keep: by_order(x, 1)), trim=False, islands=1),
     Case("soft mask", lambda: eager(softly), trim=False, islands=None, why="gives weight to excluded positions"),
     Case(
         "attention without a mask",
@@ -294,6 +302,7 @@ CASES = (
     Case("centred over rows", features(centred := lambda b, x: op("sub", x, node(Reduce("mean", (0,), True), x))),
          batchable=False, trim=False, islands=1, why="reduces over rows"),
     Case("cumsum over rows", features(lambda b, x: node(Cumsum(0), x)), batchable=False, trim=False, islands=1),
+    Case("sorted rows", features(lambda b, x: by_order(x, 0)), batchable=False, trim=False, islands=1),
     Case("softmax over rows", features(lambda b, x: node(Softmax(0), x)), batchable=False, trim=False, islands=1),
     Case("flip of rows", features(lambda b, x: node(Flip((0,)), x)), batchable=False, trim=False, islands=1),
     Case("first row", features(lambda b, x: op("add", x, node(Slice(0, 0, 1), x))), batchable=False, trim=False,

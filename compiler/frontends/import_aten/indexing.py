@@ -28,7 +28,7 @@ def may_be_negative(node: Node, depth: int = 12) -> bool:
         return op.value < 0
     if isinstance(op, Iota):
         return op.start < 0 or op.step < 0
-    if op.mnemonic in ("argmax", "argmin"):
+    if op.mnemonic in ("argmax", "argmin", "argsort"):
         return False
     if op.mnemonic in ("reshape", "permute", "expand", "slice", "flip", "concat", "cast", "cumsum"):
         if op.mnemonic == "cast" and node.operands[0].type.dtype == "float32":

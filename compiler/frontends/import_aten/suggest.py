@@ -6,7 +6,7 @@ import re
 
 TABLE: tuple[tuple[str, str], ...] = (
     (r"upsample|interpolate|grid_sampler", "resize outside the model, or use a strided or dilated convolution"),
-    (r"sort|topk|kthvalue|msort|median|mode", "use max, argmax or a threshold; sorting is not supported"),
+    (r"median|mode|quantile", "use `sort` and pick the place"),
     (r"nonzero|masked_select|unique|item|_local_scalar_dense|Int\.Tensor|Float\.Tensor|Bool\.Tensor",
      "a result whose shape or control flow depends on data cannot be compiled: use `torch.where` with a mask"),
     (r"scatter|index_put|index_add|index_copy|put_", "use `torch.where`, `gather`, or a product with a one-hot matrix"),

@@ -14,6 +14,7 @@ from ....compiler.ir.dims import product
 from ....compiler.ir.graph import Op
 from ....compiler.ir.ops.argmax import Argmax
 from ....compiler.ir.ops.argmin import Argmin
+from ....compiler.ir.ops.argsort import Argsort
 from ....compiler.ir.ops.attention import Attention
 from ....compiler.ir.ops.conv import Conv
 from ....compiler.ir.ops.cumsum import Cumsum
@@ -298,13 +299,19 @@ def render_matmul(em: Emission, step: Step) -> Body | None:
 
 
 def render_along(em: Emission, step: Step) -> Body | None:
-    """cumsum, argmax, argmin along one axis; threads split what lies before it."""
+    """cumsum, argmax, argmin, argsort along one axis; threads split what lies before it."""
     op, x = step.op, step.operands[0]
-    assert isinstance(op, Cumsum | Argmax | Argmin)
+    assert isinstance(op, Cumsum | Argmax | Argmin | Argsort)
     if not x.contiguous:
         return None
-    make = kernels.cumsum if isinstance(op, Cumsum) else kernels.argmax if isinstance(op, Argmax) else kernels.argmin
-    kernel = make(em.isa, x.type.dtype)
+    if isinstance(op, Argsort):
+        kernel = kernels.argsort(em.isa, x.type.dtype, op.descending)
+        em.need_scratch(kernel, x.type.shape[op.axis])
+    else:
+        make = (
+            kernels.cumsum if isinstance(op, Cumsum) else kernels.argmax if isinstance(op, Argmax) else kernels.argmin
+        )
+        kernel = make(em.isa, x.type.dtype)
     flat_axes = {Place.TOKEN: 2, Place.ROW: 1}.get(x.extent, 0)
     if op.axis < flat_axes:  # along the length: the step runs per row, whose dimensions e->dim has
         outer = em.dim(product(x.type.shape[: op.axis]))
@@ -313,14 +320,18 @@ def render_along(em: Emission, step: Step) -> Body | None:
         outer = count + em.dim(product(x.type.shape[flat_axes : op.axis]))
     n, inner = em.dim(x.type.shape[op.axis]), em.dim(product(x.type.shape[op.axis + 1 :]))
     out_step = f"({n}) * ({inner})" if isinstance(op, Cumsum) else f"({inner})"
+    more, each = "", 1
+    if isinstance(op, Argsort):
+        count = em.dim(op.count)
+        out_step, more, each = f"({count}) * ({inner})", f", {count}, scratch", 16
     text = (
         split_rows(outer)
         + f"""    if (r0 < r1)
         {use(em, kernel)}({pointer(em, x)} + r0 * ({n}) * ({inner}), {pointer(em, step.out, const=False)} + r0 * {out_step},
-            r1 - r0, {n}, {inner});
+            r1 - r0, {n}, {inner}{more});
 """
     )
-    return Body(text, outer, f"({outer}) * ({n}) * ({inner})", f"template:{op.name}")
+    return Body(text, outer, f"({outer}) * ({n}) * ({inner}) * {each}", f"template:{op.name}")
 
 
 def _same_flat(*refs: Ref) -> bool:
@@ -353,6 +364,7 @@ RENDER: Mapping[type[Op], Render] = {
     Cumsum: render_along,
     Argmax: render_along,
     Argmin: render_along,
+    Argsort: render_along,
     Conv: render_conv,
     Pool: render_pool,
     GroupNorm: render_group_norm,

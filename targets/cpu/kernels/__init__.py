@@ -31,7 +31,7 @@ from .pack import pack_linear, packed_bytes, panels, supports
 from .pool import pool
 from .prelude import prelude
 from .quantize import cast_bf16, quantize_rows
-from .reduce import argmax, argmin, cumsum, group_norm, l2_normalize, masked_mean
+from .reduce import argmax, argmin, argsort, cumsum, group_norm, l2_normalize, masked_mean
 from .render import Kernel
 from .rows import embedding, softmax
 from .table import selectable
@@ -40,6 +40,7 @@ __all__ = [
     "Kernel",
     "argmax",
     "argmin",
+    "argsort",
     "attention",
     "cast_bf16",
     "conv",

@@ -1,4 +1,4 @@
-"""masked_mean, l2_normalize, group_norm, cumsum, argmax and argmin."""
+"""masked_mean, l2_normalize, group_norm, cumsum, argmax, argmin and argsort."""
 
 from __future__ import annotations
 
@@ -95,5 +95,39 @@ def argmin(isa: Isa, dtype: str) -> Kernel:
 
 
 def _arg(kind: str, dtype: str, better: str) -> Kernel:
-    c_type = {"float32": "float", "bool": "uint8_t"}.get(dtype, f"{dtype}_t")
-    return kernel(kind, "arg.c.j2", ArgContext("", c_type, better, dtype == "float32"))
+    return kernel(kind, "arg.c.j2", ArgContext("", _c_type(dtype), better, dtype == "float32"))
+
+
+def _c_type(dtype: str) -> str:
+    return {"float32": "float", "bool": "uint8_t"}.get(dtype, f"{dtype}_t")
+
+
+@dataclass(frozen=True)
+class ArgsortContext:
+    """What argsort.c.j2 reads; `better` is the C comparison of an element with one that comes after it."""
+
+    symbol: str
+    type: str
+    better: str
+    descending: bool
+    nan: bool
+    few: int
+    run: int
+
+
+FEW = 64
+"""Up to so many of at least eight times as many elements are selected; others are taken from a sorted whole."""
+RUN = 16
+
+
+def argsort(isa: Isa, dtype: str, descending: bool) -> Kernel:
+    """`void S(x, y, outer, n, inner, count, scratch)`: int64 y[o, r, j] = where the r-th of x[o, :, j] in order is, r < count
+    <= n, equal ones by index. A merge sort, or a selection of few; `Kernel.scratch(n)` floats for the largest n."""
+    better = ">" if descending else "<"
+    context = ArgsortContext("", _c_type(dtype), better, descending, dtype == "float32", FEW, RUN)
+    return kernel("argsort", "argsort.c.j2", context, scratch=_entries)
+
+
+def _entries(n: int) -> int:
+    """Floats of two arrays of n values with their indices."""
+    return 2 * 4 * max(n, 1)

@@ -31,6 +31,7 @@ FLOAT32: tuple[str, ...] = (
     "cumsum",
     "argmax",
     "argmin",
+    "argsort",
 )
 REDUCED: tuple[str, ...] = (
     "linear_q8",
