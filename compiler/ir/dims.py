@@ -132,15 +132,26 @@ def product(dims: tuple[Dim, ...] | list[Dim]) -> Dim:
 
 def floordiv(dim: Dim, divisor: int) -> Dim:
     """`dim // divisor`, rounding down. Whole multiples of the divisor leave the division and common factors cancel:
-    (5t+7)//4 = t+1+(t+3)//4, (2t+1)//4 = t//2."""
+    (5t+7)//4 = t+1+(t+3)//4, (2t+1)//4 = t//2. Divisions of divisions are one: (t//5+2)//3 = (t+10)//15."""
     if divisor <= 0:
         raise ValueError(f"dimension {dim} divided by {divisor}: the divisor must be positive")
     if isinstance(dim, int):
         return dim // divisor
     whole: list[tuple[Monomial, int]] = [(m, c // divisor) for m, c in dim.terms]
     rest, _, left, _ = _reduce(dim, divisor)
-    quotient = rest // left if isinstance(rest, int) else DimExpr((((FloorDiv(rest, left),), 1),))
-    return _sum([*whole, *_terms(quotient)])
+    return _sum([*whole, *_terms(_quotient(rest, left))])
+
+
+def _quotient(rest: Dim, divisor: int) -> Dim:
+    """`rest // divisor` of what `_reduce` left."""
+    if isinstance(rest, int):
+        return rest // divisor
+    for monomial, coefficient in rest.terms:
+        if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], FloorDiv):
+            inner = monomial[0]
+            beside = rest - DimExpr(((monomial, 1),))
+            return floordiv(inner.numerator + beside * inner.divisor, inner.divisor * divisor)
+    return DimExpr((((FloorDiv(rest, divisor),), 1),))
 
 
 def mod(dim: Dim, divisor: int) -> Dim:
