@@ -18,7 +18,7 @@ from .build_key import build_key, find_build, remember_build, tuning_digest
 from .bundle.content import bundle_content, lock_sections, manifest_of
 from .bundle.golden import golden_sizes, random_inputs
 from .bundle.lock import check_lock, lock_beside, lock_text, read_lock, write_lock
-from .bundle.manifest import Manifest, bundle_digest, has_manifest
+from .bundle.manifest import Manifest, bundle_digest, is_whole
 from .bundle.server import find as find_server
 from .bundle.tokens import check_tokens
 from .bundle.write import check_replaceable, finish, publish, recover, temporary_beside, write_content
@@ -28,7 +28,7 @@ from .decisions import narrowest
 from .disk import disk_full, is_full
 from .driver import Compiled, Machine, Request, check_spec, choose_machine, compile_model, versions
 from .errors import Exit, InfcError
-from .measure import Measured, measure
+from .measure import Measured, measure, measure_again
 from .measure.table import exit_code_of
 from .passes.pipeline import parse_passes
 from .processes import check_interrupted, run_child
@@ -137,8 +137,7 @@ def _build_into(
     (folder / "evidence" / "build.json").write_text(
         json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8"
     )
-    rows = [m.as_json() for m in measured]
-    (folder / "evidence" / "targets.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (folder / "evidence" / "targets.json").write_text(rows_text(measured), encoding="utf-8")
     code = exit_code_of(measured, spec.promised)
     if code == Exit.UNMET:
         raise Missed(measured)
@@ -209,20 +208,44 @@ class Missed(InfcError):
 
 def _reuse(request: Request, spec: Spec, machine: Machine, found: Path, out: Path) -> Outcome:
     """Puts a remembered bundle at `out`, unless it stands there already."""
-    request.report("nothing changed: using the bundle built before")
     digest = bundle_digest(found)
+    here = (out / "evidence" / "targets.json").exists() and is_whole(out, digest)
+    if not here and not is_whole(found, digest):
+        raise ValueError("the bundle in the cache is damaged")
+    request.report("nothing changed: using the bundle built before")
     lock = (found / "infer.lock").read_text(encoding="utf-8")
     lock_path = lock_beside(request.spec)
     if request.locked and (not lock_path.exists() or lock_path.read_text(encoding="utf-8") != lock):
         raise InfcError(f"{lock_path} is not the lock of this build", hint=f"infc build {request.spec} writes it")
-    if not (out.exists() and (out / "evidence" / "targets.json").exists() and has_manifest(out, digest)):
+    if here:
+        measured = _measure_again(request, spec, machine, out)
+    else:
         with temporary_beside(out) as temporary:
             shutil.copytree(found, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".entry.json"))
+            measured = _measure_again(request, spec, machine, temporary)
             publish(temporary, out)
     write_lock(lock_path, lock)
-    measured = tuple(Measured(**row) for row in json.loads((found / "evidence" / "targets.json").read_text()))
     report = json.loads((found / "evidence" / "build.json").read_text(encoding="utf-8"))
     return Outcome(out, digest, exit_code_of(measured, spec.promised), measured, report, reused=True)
+
+
+def _measure_again(request: Request, spec: Spec, machine: Machine, bundle: Path) -> tuple[Measured, ...]:
+    """What the bundle's evidence says of the targets, after another look at what proved nothing."""
+    path = bundle / "evidence" / "targets.json"
+    before = tuple(Measured(**row) for row in json.loads(path.read_text()))
+    if not any(row.is_void for row in before):
+        return before
+    request.report("measuring again what was void")
+    measured = measure_again(spec, spec.models[0], machine, bundle, before)
+    path.write_text(rows_text(measured), encoding="utf-8")
+    if exit_code_of(measured, spec.promised) == Exit.UNMET:
+        raise Missed(measured)
+    return measured
+
+
+def rows_text(measured: Sequence[Measured]) -> str:
+    """evidence/targets.json."""
+    return json.dumps([m.as_json() for m in measured], indent=1) + "\n"
 
 
 def build_report(compiled: Compiled, model: Model, machine: Machine, folder: Path) -> dict[str, Any]:

@@ -8,12 +8,15 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from ...dsl.spec import LatencyTarget, Model, Spec
 from ..bounds import batch_of
 from ..codegen.describe import describe_inputs, describe_outputs
 from ..codegen.plan import arena_bytes
 from ..decisions import Decision, narrowest
 from ..driver import Compiled, Machine
+from ..errors import InfcError
 from ..ir.graph import Array
 from ..ir.interpret import run
 from . import manifest as m
@@ -38,7 +41,7 @@ def bundle_content(
         "infer.lock": lock,
         f"{VARIANT}/model.so": compiled.library,
         f"{VARIANT}/weights.bin": compiled.weights,
-        "models/0/golden.json": golden(graph, _answers(compiled), narrowest(graph)),
+        "models/0/golden.json": golden(graph, _finite(model, _answers(compiled)), narrowest(graph)),
         "include/infc_model.h": HEADER / "infc_model.h",
         "examples/run.c": HEADER / "examples" / "run.c",
         "examples/run.py": HEADER / "examples" / "run.py",
@@ -48,7 +51,30 @@ def bundle_content(
     return content, ("serve", f"{VARIANT}/model.so")
 
 
-def _answers(compiled: Compiled) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
+Answers = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+
+def _finite(model: Model, answers: Answers) -> Answers:
+    """`answers`, or InfcError where the model itself gives what its output line does not allow."""
+    allowed = {output.name for output in model.outputs if output.nan_allowed}
+
+    def checked(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        outputs = answers(inputs)
+        for name, values in outputs.items():
+            finite = np.isfinite(values) if values.dtype.kind == "f" and name not in allowed else np.True_
+            if not finite.all():
+                first = np.argwhere(~finite)[0]
+                place = "".join(f"[{at}]" for at in first)
+                raise InfcError(
+                    f"the model gives {values[tuple(first)]} at {name}{place} for inputs within the ranges that the spec says",
+                    hint="write `range LOW..HIGH` behind an input whose values are never others, or `nan allowed` behind the output",
+                )
+        return outputs
+
+    return checked
+
+
+def _answers(compiled: Compiled) -> Answers:
     """What gives golden answers: the source framework, or in reduced precision the interpreter, which rounds alike."""
     graph = compiled.imported.graph
     if narrowest(graph) == "float32":

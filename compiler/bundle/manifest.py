@@ -230,6 +230,18 @@ def read_manifest(folder: Path) -> Manifest:
         ) from None
 
 
+def is_whole(folder: Path, digest: str) -> bool:
+    """Whether folder holds the bundle with that manifest, each of its files as the manifest says."""
+    if not has_manifest(folder, digest):
+        return False
+    try:
+        manifest = read_manifest(folder)
+        verify_files(folder, manifest, (file.path for file in manifest.files))
+    except InfcError:
+        return False
+    return True
+
+
 def verify_files(folder: Path, manifest: Manifest, paths: Iterable[str]) -> None:
     """Compares those content files with their digests. Raises InfcError (exit 7) that names the first damaged one."""
     wanted = {file.path: file for file in manifest.files}

@@ -16,10 +16,12 @@ from typing import Any, cast
 
 from ..errors import require
 from ..sandbox.child import Handle
+from .charsmap import why_not_charsmap
 from .errors import FrontendError
 from .files import read_json_file
 
 FILE = "tokenizer.json"
+CHARSMAP = "precompiled_charsmap"
 SAVE_AGAIN = "save it again with `AutoTokenizer.from_pretrained(...).save_pretrained(folder)`"
 FILE_BYTES = 256 << 20
 MOST_ADDED = 20_000
@@ -138,7 +140,11 @@ def check_data(said: Mapping[str, Any], where: str, maximum: int | None) -> None
                     f"has more than {MOST_PARTS} parts under normalizer, pre_tokenizer, post_processor and decoder"
                 )
             for key, value in part.items():
-                if isinstance(value, str) and len(value) > MOST_PATTERN:
+                if key == CHARSMAP and isinstance(value, str):
+                    wrong = why_not_charsmap(value)
+                    if wrong:
+                        raise refuse(f"has a {name}.{CHARSMAP} that {wrong}", SAVE_AGAIN)
+                elif isinstance(value, str) and len(value) > MOST_PATTERN:
                     raise refuse(
                         f"has {len(value):,} characters under {name}.{key[:40]}, and at most {MOST_PATTERN:,} are taken"
                     )
@@ -230,7 +236,7 @@ def probes(said: Mapping[str, Any]) -> Iterator[str]:
     patterns: list[str] = []
     for name in ("normalizer", "pre_tokenizer"):
         for part in _parts(said.get(name)):
-            patterns += [v for v in part.values() if isinstance(v, str) and v]
+            patterns += [v for k, v in part.items() if isinstance(v, str) and v and k != CHARSMAP]
     tokens: list[Any] = said.get("added_tokens") or []
     added = [str(t["content"]) for t in tokens[:50]]
     pieces = list(dict.fromkeys(piece for pattern in patterns for piece in _pieces(pattern)))[:MOST_PIECES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from .result import Measured
 from .server import Evidence, prove
 from .table import judge, unmeasured
 
-__all__ = ["Measured", "measure"]
+__all__ = ["Measured", "measure", "measure_again"]
 
 
 def measure(spec: Spec, model: Model, imported: Imported, machine: Machine, bundle: Path) -> tuple[Measured, ...]:
@@ -42,6 +43,19 @@ def measure(spec: Spec, model: Model, imported: Imported, machine: Machine, bund
             assert evidence is not None
             measured.append(_from_evidence(target, evidence, model, machine))
     return tuple(measured)
+
+
+def measure_again(
+    spec: Spec, model: Model, machine: Machine, bundle: Path, before: Sequence[Measured]
+) -> tuple[Measured, ...]:
+    """What was measured on this bundle before, what was void of it once more. Writes the new evidence into the bundle."""
+    targets: tuple[Target, ...] = (*model.targets.items, *spec.bundle_targets.items)
+    void = [target for target, row in zip(targets, before, strict=True) if row.is_void]
+    if not void or not machine.runs_here:
+        return tuple(before)
+    evidence = prove(model, bundle, void)
+    rows = zip(targets, before, strict=True)
+    return tuple(_from_evidence(target, evidence, model, machine) if row.is_void else row for target, row in rows)
 
 
 def _from_evidence(target: Target, evidence: Evidence, model: Model, machine: Machine) -> Measured:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+VOID = "void: "
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -17,6 +19,11 @@ class Measured:
     met: bool | None
     note: str
     relaxed: str = ""
+
+    @property
+    def is_void(self) -> bool:
+        """Whether the run says of itself that it proves nothing."""
+        return self.met is None and self.note.startswith(VOID)
 
     def as_json(self) -> dict[str, object]:
         """A JSON object of the fields."""

@@ -12,6 +12,7 @@ from typing import Any
 from ...dsl.spec import ColdStartTarget, LatencyTarget, MemoryTarget, Model, Target, ThroughputTarget
 from ..errors import Exit, InfcError
 from ..processes import run_child
+from .result import VOID
 
 SHORTEST_S, LONGEST_S = 2.0, 12.0
 """Bounds of one measured load. A longer one is what a proof takes, and this is no proof."""
@@ -34,7 +35,7 @@ class Evidence:
         """Why times of this run mean nothing, or "": the machine was so busy that the load itself came late."""
         if self.document.get("valid", True):
             return ""
-        return f"void: this machine is too busy, the load was sent {float(self.document['generator']['lag_p99_s']) * 1e3:.1f} ms late"
+        return f"{VOID}this machine is too busy, the load was sent {float(self.document['generator']['lag_p99_s']) * 1e3:.1f} ms late"
 
     def value_of(self, target: Target) -> tuple[float, str]:
         """A target's value in base units, and how it was measured. Raises InfcError (exit 1) where the evidence lacks it."""
@@ -86,6 +87,6 @@ def prove(model: Model, bundle: Path, targets: Sequence[Target]) -> Evidence:
         raise InfcError(
             f"measuring failed: serve prove ended with {done.returncode}: {said[-1] if said else 'it said nothing'}",
             exit_code=Exit.INTERNAL,
-            hint=f"repeat it with: {' '.join(command)}",
+            hint="INFC__DEBUG=1 shows more; a model that fails on the load's own rows may need `range` behind its inputs",
         )
     return Evidence(json.loads(out.read_text(encoding="utf-8")))

@@ -136,6 +136,15 @@ def test_a_classifier_answers_as_transformers_does(tmp_path: Path, case: Case) -
             np.testing.assert_allclose(scores, [item["score"] for item in want], atol=TOLERANCE)
         assert infer(server, **{name: rows[0][at] for at, name in enumerate(names)})["label"] == found["label"][:1]
         assert infer(server, **{name: [] for name in names}) == {"label": [], "score": []}
+        predicted = server.post("/predict", {"inputs": [list(row) for row in rows]}).json
+        for row, labels, scores, each in zip(rows, found["label"], found["score"], predicted, strict=True):
+            assert {item["label"] for item in each} == set(LABELS[: case.classes]), row
+            assert [item["label"] for item in each[: case.top]] == labels
+            np.testing.assert_allclose([item["score"] for item in each[: case.top]], scores, atol=1e-6)
+        assert server.post("/predict", {"inputs": rows[0] if case.pairs else rows[0][0]}).json == predicted[0]
+        wrong = server.post("/predict", {"inputs": [["a"] if case.pairs else ["a", "b"]]})
+        assert (wrong.status, wrong.json["error"]["field"]) == (422, "inputs[0]")
+        assert list(server.get("/info").json["model_type"]) == ["classifier"]
         with infc.load(bundle) as here:
             same = here.run(columns)
             assert same["label"].tolist() == found["label"]

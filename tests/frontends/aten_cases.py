@@ -32,6 +32,14 @@ def _seeded(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
+def _put(x: Tensor, place: Any, value: Any) -> Tensor:
+    """A copy of x with a part assigned."""
+    out = x.clone()
+    out[place] = value
+    return out
+
+
+ALL = slice(None)
 W = _seeded(5, 8)
 B = _seeded(5)
 TABLE = _seeded(10, 6)
@@ -255,6 +263,11 @@ REDUCTIONS: dict[str, Case] = {
     "topk_smallest": lambda x, y, i, img: img.topk(2, dim=1, largest=False, sorted=True).values,
     "kthvalue": lambda x, y, i, img: x.kthvalue(3).values,
     "kthvalue_kept": lambda x, y, i, img: x.kthvalue(2, -1, keepdim=True).indices,
+    "bucketize": lambda x, y, i, img: torch.bucketize(x.round(), torch.tensor([-1.0, 0.0, 1.0])),
+    "bucketize_right": lambda x, y, i, img: torch.bucketize(i, torch.tensor([2, 4, 4, 7]), right=True, out_int32=True),
+    "bucketize_nan": lambda x, y, i, img: torch.bucketize(x * float("nan"), torch.tensor([-1.0, 1.0])),
+    "searchsorted": lambda x, y, i, img: torch.searchsorted(img[:, 0, 0].sort(-1).values, img[:, 0, 1], right=True),
+    "searchsorted_one": lambda x, y, i, img: torch.searchsorted(torch.tensor([-1.0, 0.0, 2.0]), x, side="right"),
     "softmax": lambda x, y, i, img: x.softmax(-1),
     "softmax_axis": lambda x, y, i, img: x.softmax(1),
     "log_softmax": lambda x, y, i, img: x.log_softmax(-1),
@@ -316,6 +329,17 @@ LAYERS: dict[str, Case] = {
     ),
     "sdpa_bias": lambda x, y, i, img: _attend(x, y, x, attn_mask=(x @ y.mT)[:, None]),
     "gather": lambda x, y, i, img: torch.gather(x, 2, i[:, :, None] % 8),
+    "assign_first": lambda x, y, i, img: _put(x, (ALL, 0), 1.0),
+    "assign_row": lambda x, y, i, img: _put(x, (ALL, -1), y[:, 0]),
+    "assign_columns": lambda x, y, i, img: _put(x, (..., slice(2, 5)), y[..., :3] * 2),
+    "assign_shifted": lambda x, y, i, img: _put(torch.zeros_like(i), (ALL, slice(1, None)), i[:, :-1]),
+    "assign_last": lambda x, y, i, img: _put(x, (ALL, slice(-1, None)), y[:, :1]),
+    "assign_all": lambda x, y, i, img: _put(x, ALL, y[:1]),
+    "assign_nothing": lambda x, y, i, img: _put(img, (ALL, slice(4, 4)), 3.0),
+    "assign_inside": lambda x, y, i, img: _put(img, (ALL, 1, slice(2, 4), slice(0, 3)), img[:, 0, :2, :3]),
+    "assign_by_mask": lambda x, y, i, img: _put(x, i > 4, -5.0),
+    "assign_by_whole_mask": lambda x, y, i, img: _put(x, x > 0, torch.tensor(0.5)),
+    "assign_int": lambda x, y, i, img: _put(i, (ALL, 0), x[:, 0, 0].round().long()),
     "index_select": lambda x, y, i, img: x.index_select(-1, torch.tensor([3, 0, 7])),
     "index": lambda x, y, i, img: TABLE[i],
     "index_negative": lambda x, y, i, img: TABLE[i - 10],

@@ -92,6 +92,15 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
         "the op aten.scatter.value is not supported",
         "one-hot",
     ),
+    "index_put": (
+        lambda x: torch.index_put(x, [torch.tensor([0])], torch.tensor(1.0)),
+        "assignment by index",
+        "assign one value by a mask",
+    ),
+    "strided assignment": (lambda x: torch.slice_scatter(x, x[:, ::2], 1, 0, None, 2), "slice with a step", "mask over"),
+    "searchsorted": (
+        lambda x: torch.searchsorted(x, x, sorter=torch.zeros(x.shape, dtype=torch.int64)), "a sorter", "in its order"
+    ),
     "float64": (lambda x: x.double() * 2, "dtype float64 is not supported", "compute in float32"),
     "float16": (lambda x: x.half().float(), "dtype float16 is not supported", "compute in float32"),
     "random": (lambda x: x + torch.rand_like(x), "the op aten.rand_like", "no place in inference"),

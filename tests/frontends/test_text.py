@@ -2,6 +2,7 @@
 
 # transformers is typed in part: what comes from it is Any here.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false
 from __future__ import annotations
 
 import json
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -35,6 +37,7 @@ WORDS = [
     "cafe",
     ".",
 ]
+NAMES = ["[CLS]", "[SEP]", "[MASK]"]
 LONG = "green apple a b . " * 9
 CONFIG = {"model_type": "bert", "architectures": ["BertModel"], "max_position_embeddings": 40}
 
@@ -155,3 +158,39 @@ def test_a_difference_is_refused_with_the_text(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", other)
     with pytest.raises(FrontendError, match="makes other tokens of 'a' than"):
         read(save(tmp_path / "m", model_max_length=10**30), tmp_path, config={"model_type": "bert"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "special"),
+    [
+        ("XLMRobertaTokenizer", "sentencepiece.bpe.model", {}),
+        ("T5Tokenizer", "spiece.model", {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}),
+        (
+            "AlbertTokenizer",
+            "spiece.model",
+            {"pad_id": 0, "unk_id": 1, "bos_id": -1, "eos_id": -1, "control_symbols": NAMES},
+        ),
+    ],
+)
+def test_a_folder_with_sentencepiece_alone_is_tokenized_as_its_class_does(
+    tmp_path: Path, kind: str, file: str, special: dict[str, Any]
+) -> None:
+    folder = tmp_path / "m"
+    folder.mkdir()
+    lines = ["the quick brown fox", "na\u00efve caf\u00e9 d\u00e9j\u00e0 vu", "hello world"] * 20
+    made: dict[str, Any] = {"vocab_size": 40, "hard_vocab_limit": False, "minloglevel": 2, **special}
+    with (folder / file).open("wb") as out:
+        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_writer=out, **made)
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"model_type": "xlm-roberta"}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind, "model_max_length": 24}))
+    found = library_text(folder, CONFIG, Settings(), 400, tmp_path)
+    theirs, ours = AutoTokenizer.from_pretrained(folder), open_tokenizer(found.tokenizer, found.limit, found.side)
+    assert found.limit == 24
+    for text in (
+        "",
+        "hello world",
+        "na\u00efve \ufb01ne \uff21\uff22",
+        "fox " * 30,
+        *texts(["fox", "caf\u00e9"], found.limit),
+    ):
+        assert ours.encode(text).ids == theirs(text, truncation=True, max_length=found.limit)["input_ids"], text

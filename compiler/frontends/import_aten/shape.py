@@ -188,11 +188,15 @@ def end_of(s: Scope, value: Value, extent: Dim, missing: Dim) -> Dim:
 def slice_tensor(s: Scope, x: Value, axis: Value = 0, start: Value = None, stop: Value = None, step: Value = 1) -> Node:
     node = tensor(x)
     at = axis_of(axis, node.type.rank)
+    first, last = ends_of(s, node, at, start, stop)
+    return s.slice(node, at, first, last, static(step, "the slice's step"))
+
+
+def ends_of(s: Scope, node: Node, at: int, start: Value, stop: Value) -> tuple[Dim, Dim]:
+    """Where a slice of one axis begins and ends, counted from the front; equal where it is empty."""
     extent = node.type.shape[at]
     first, last = end_of(s, start, extent, 0), end_of(s, stop, extent, extent)
-    if bounds(last - first, s.dims)[1] <= 0:
-        last = first
-    return s.slice(node, at, first, last, static(step, "the slice's step"))
+    return (first, first) if bounds(last - first, s.dims)[1] <= 0 else (first, last)
 
 
 @aten("narrow")
@@ -207,14 +211,20 @@ def narrow(s: Scope, x: Value, axis: Value, start: Value, length: Value) -> Node
 def select(s: Scope, x: Value, axis: Value, index: Value) -> Node:
     node = tensor(x)
     at = axis_of(axis, node.type.rank)
+    place = place_of(s, node, at, index)
+    piece = s.slice(node, at, place, place + 1)
+    return s.reshape(piece, (*node.type.shape[:at], *node.type.shape[at + 1 :]))
+
+
+def place_of(s: Scope, node: Node, at: int, index: Value) -> Dim:
+    """An index of one axis, counted from the front. Raises Unsupported where it may be outside."""
     extent = node.type.shape[at]
     (place,) = dims_of(index, "the index")
     if bounds(place, s.dims)[1] < 0:
         place = place + extent
     if bounds(place, s.dims)[0] < 0 or bounds(extent - place, s.dims)[0] < 1:
         raise Unsupported(f"the index {place} is outside axis {at} of {node.type} for some inputs")
-    piece = s.slice(node, at, place, place + 1)
-    return s.reshape(piece, (*node.type.shape[:at], *node.type.shape[at + 1 :]))
+    return place
 
 
 def _pieces(s: Scope, node: Node, at: int, sizes: list[Dim]) -> list[Value]:

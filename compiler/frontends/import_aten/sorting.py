@@ -1,4 +1,5 @@
-"""Sorting: sort, argsort, topk, kthvalue. Of equal elements the one with the lower index comes first."""
+"""Sorting: sort, argsort, topk, kthvalue; the place of values among sorted ones. Of equal elements the one with the lower
+index comes first."""
 
 from __future__ import annotations
 
@@ -78,6 +79,43 @@ def kthvalue(s: Scope, x: Value, count: Value, axis: Value = -1, keepdims: Value
         return value, last
     shape = (*node.type.shape[:at], *node.type.shape[at + 1 :])
     return s.reshape(value, shape), s.reshape(last, shape)
+
+
+@aten("bucketize.Tensor")
+def bucketize(s: Scope, x: Value, boundaries: Value, int32: Value = False, right: Value = False) -> Node:
+    return _place(s, tensor(boundaries), tensor(x), bool(right))
+
+
+@aten("bucketize.Scalar")
+def bucketize_scalar(s: Scope, x: Value, boundaries: Value, int32: Value = False, right: Value = False) -> Node:
+    bounds_ = tensor(boundaries)
+    return _place(s, bounds_, s.node(x, bounds_.type.dtype), bool(right))
+
+
+@aten("searchsorted.Tensor")
+def searchsorted(
+    s: Scope,
+    boundaries: Value,
+    x: Value,
+    int32: Value = False,
+    right: Value = False,
+    side: Value = None,
+    sorter: Value = None,
+) -> Node:
+    if sorter is not None:
+        raise Unsupported("a sorter", "give the sequence in its order")
+    return _place(s, tensor(boundaries), tensor(x), bool(right) or side == "right")
+
+
+def _place(s: Scope, boundaries: Node, x: Node, right: bool) -> Node:
+    """How many boundaries lie before each x: those that are not at or above it, or not above it. A NaN is behind all."""
+    wide = "float32" if "float32" in (boundaries.type.dtype, x.type.dtype) else "int64"
+    if boundaries.type.rank > 1:  # rows of their own: [..., 1, n] against [..., m, 1]
+        boundaries = s.reshape(boundaries, (*boundaries.type.shape[:-1], 1, boundaries.type.shape[-1]))
+    value = s.reshape(s.cast(x, wide), (*x.type.shape, 1))
+    behind = s.map("not", s.map("gt" if right else "ge", s.cast(boundaries, wide), value))
+    count = s.op("reduce", s.cast(behind, "int64"), kind="sum", axes=(behind.type.rank - 1,), keepdims=False)
+    return s.cast(count, s.dtype)
 
 
 def _count(value: Value) -> Dim:

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::Value;
 
 use crate::bundle::manifest::Serve;
+use crate::protocols::native::MOST_TEXTS;
 
 /// The kinds of value that a setting takes.
 #[derive(Clone, Copy)]
@@ -19,6 +20,8 @@ enum Kind {
     Bytes,
     /// 1..=65536
     Connections,
+    /// 1..=2048
+    Texts,
     /// Zero or more, in seconds.
     Seconds,
     Switch,
@@ -33,6 +36,7 @@ impl Kind {
             Kind::Count => "a whole number, 1 to 2147483647",
             Kind::Bytes => "a number of bytes, 1 to 1099511627776",
             Kind::Connections => "a whole number, 1 to 65536",
+            Kind::Texts => "a whole number, 1 to 2048",
             Kind::Seconds => "a number of seconds, 0 or more",
             Kind::Switch => "true or false",
             Kind::Names => "a list of names",
@@ -46,6 +50,7 @@ impl Kind {
             Kind::Count => value.as_integer().is_some_and(|n| (1..=i64::from(i32::MAX)).contains(&n)),
             Kind::Bytes => value.as_integer().is_some_and(|n| (1..=1 << 40).contains(&n)),
             Kind::Connections => value.as_integer().is_some_and(|n| (1..=65536).contains(&n)),
+            Kind::Texts => value.as_integer().is_some_and(|n| (1..=MOST_TEXTS as i64).contains(&n)),
             Kind::Seconds => float(value).is_some_and(|s| (0.0..=1e9).contains(&s)),
             Kind::Switch => value.is_bool(),
             Kind::Names => value.as_array().is_some_and(|a| a.iter().all(Value::is_str)),
@@ -77,6 +82,7 @@ fn table() -> Vec<(&'static str, Kind, Option<Value>)> {
         ("batch.max_tokens", Kind::Count, whole(8192)),
         ("batch.wait_s", Kind::Seconds, seconds(0.0)),
         ("max_body_bytes", Kind::Bytes, whole(16 << 20)),
+        ("max_inputs", Kind::Texts, whole(MOST_TEXTS as i64)),
         ("max_connections", Kind::Connections, whole(4096)),
         ("read_timeout_s", Kind::Seconds, seconds(20.0)),
         ("idle_timeout_s", Kind::Seconds, seconds(75.0)),

@@ -195,6 +195,10 @@ impl Served {
     ) -> Result<Encoded, Refusal> {
         let task = self.text.as_ref().ok_or_else(|| Refusal::malformed("this model does not take text"))?;
         let how = task.how(asked).map_err(|(field, text)| Refusal::invalid(field, text))?;
+        turn.allows(texts.len()).map_err(|text| {
+            let one = field(0);
+            Refusal::invalid(one.strip_suffix("[0]").unwrap_or(&one), text)
+        })?;
         let (work, bytes) = self.repeated(&texts, &how);
         turn.takes(work)?;
         let held = turn.budget.as_ref().map_or(Ok(None), |budget| self.hold(bytes, asked, budget))?;

@@ -50,17 +50,27 @@ pub struct Turn {
     pub budget: Option<Arc<Budget>>,
     /// Bytes of text that may be tokenized here beside those of the body.
     most: usize,
+    /// Most texts of one request.
+    texts: usize,
     asks: Cell<usize>,
 }
 
 impl Turn {
-    pub fn new(due: Instant, budget: Option<Arc<Budget>>, most: usize) -> Self {
-        Turn { due, budget, most, asks: Cell::new(0) }
+    pub fn new(due: Instant, budget: Option<Arc<Budget>>, most: usize, texts: usize) -> Self {
+        Turn { due, budget, most, texts, asks: Cell::new(0) }
     }
 
     /// Of whoever alone is served.
     pub fn unbounded(due: Instant) -> Self {
-        Turn::new(due, None, usize::MAX)
+        Turn::new(due, None, usize::MAX, usize::MAX)
+    }
+
+    /// Fails with the reason where one request may not have so many texts.
+    pub fn allows(&self, texts: usize) -> Result<(), String> {
+        if texts <= self.texts {
+            return Ok(());
+        }
+        Err(format!("it has {texts} texts, and one request may have {} (`max_inputs`)", self.texts))
     }
 
     /// Called before `bytes` of text beside those of the body are tokenized: an error where that is for another turn.

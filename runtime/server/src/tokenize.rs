@@ -21,6 +21,16 @@ pub struct Tokens {
     pub left_out: usize,
 }
 
+/// One token as people look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    pub id: u32,
+    pub spelling: String,
+    pub special: bool,
+    /// Where it begins and ends in the text, in code points.
+    pub span: (usize, usize),
+}
+
 /// What a request says of its texts; None: as the model says.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
@@ -277,17 +287,29 @@ impl TextTask {
         Ok(Tokens { types: vec![0; ids.len()], ids, left_out: 0 })
     }
 
-    /// All tokens of a text, without prompt and limit: ids and their spelling.
-    pub fn tokenize(&self, text: &str, special: bool) -> Result<(Vec<i64>, Vec<String>), TokenizeError> {
+    /// All tokens of a text, without prompt and limit.
+    pub fn tokenize(&self, text: &str, special: bool) -> Result<Vec<Token>, TokenizeError> {
         if !self.is_short(text) {
             return Err(self.too_much(text));
         }
-        let encoding = self.tokenizer.encode(text, special).map_err(|e| TokenizeError::Failed(e.to_string()))?;
-        Ok((widen(encoding.get_ids()), encoding.get_tokens().to_vec()))
+        let failed = |e: tokenizers::Error| TokenizeError::Failed(e.to_string());
+        let encoding = self.tokenizer.encode_char_offsets(text, special).map_err(failed)?;
+        let (ids, spellings) = (encoding.get_ids(), encoding.get_tokens());
+        let parts = encoding.get_offsets().iter().zip(encoding.get_special_tokens_mask());
+        let tokens = ids.iter().zip(spellings).zip(parts).map(|((id, spelling), (span, special))| Token {
+            id: *id,
+            spelling: spelling.clone(),
+            special: *special == 1,
+            span: *span,
+        });
+        Ok(tokens.collect())
     }
 
     /// The text of token ids.
     pub fn detokenize(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
+        if let Some(unknown) = ids.iter().find(|id| self.tokenizer.id_to_token(**id).is_none()) {
+            return Err(format!("the vocabulary has no id {unknown}"));
+        }
         self.tokenizer.decode(ids, skip_special).map_err(|e| e.to_string())
     }
 }
@@ -418,8 +440,11 @@ pub mod tests {
 
     #[test]
     fn tokenize_has_no_limit_and_a_limit_below_the_special_tokens_is_refused() {
-        let (ids, pieces) = task(Overflow::Truncate, 3, "").0.tokenize("a b c", true).unwrap();
-        assert_eq!((ids.as_slice(), pieces[0].as_str()), ([1, 3, 4, 5, 2].as_slice(), "[CLS]"));
+        let tokens = task(Overflow::Truncate, 3, "").0.tokenize("a b c", true).unwrap();
+        let (ids, pieces): (Vec<u32>, Vec<&str>) = tokens.iter().map(|t| (t.id, t.spelling.as_str())).unzip();
+        let spans: Vec<_> = tokens.iter().filter(|t| !t.special).map(|t| t.span).collect();
+        assert_eq!(spans, [(0, 1), (2, 3), (4, 5)]);
+        assert_eq!((ids.as_slice(), pieces[0]), ([1, 3, 4, 5, 2].as_slice(), "[CLS]"));
         assert!(TextTask::load(FILE.as_bytes(), &says(Overflow::Truncate, 1, "")).is_err());
     }
 

@@ -97,8 +97,8 @@ fn first_version() -> String {
 #[serde(deny_unknown_fields)]
 pub struct Variant {
     pub id: u32,
-    #[serde(default, rename = "precision")]
-    _precision: String,
+    #[serde(default)]
+    pub precision: String,
     #[serde(default)]
     pub isa: String,
     #[serde(default)]

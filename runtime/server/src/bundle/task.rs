@@ -30,6 +30,8 @@ pub struct TextSpec {
     /// What stands before each text, unless its request asks for another prompt, one of `prompts` by its name, say.
     pub prompt: String,
     pub prompts: BTreeMap<String, String>,
+    /// How tokens are pooled, for people: it is part of the compiled model.
+    pub pooling: String,
     /// Whether the tokens of a prompt are pooled.
     pub include_prompt: bool,
     /// Whether the compiled model makes its embeddings 1 long.
@@ -92,9 +94,8 @@ struct TaskFields {
     activation: Option<Activation>,
     #[serde(default)]
     top: Option<usize>,
-    /// For people: it is part of the compiled model.
-    #[serde(default, rename = "pooling")]
-    _pooling: Option<String>,
+    #[serde(default)]
+    pooling: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -133,6 +134,7 @@ impl TryFrom<TaskFields> for Task {
             segments: fields.segments.unwrap_or(true),
             prompt: fields.prompt,
             prompts: fields.prompts,
+            pooling: fields.pooling.unwrap_or_default(),
             include_prompt: fields.include_prompt.unwrap_or(true),
             normalize: fields.normalize.unwrap_or(false),
             dimensions: fields.dimensions,

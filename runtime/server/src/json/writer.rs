@@ -25,6 +25,18 @@ pub fn key(out: &mut Vec<u8>, name: &str) {
     out.push(b':');
 }
 
+/// Appends `[…]` of what `each` appends.
+pub fn list<T>(out: &mut Vec<u8>, items: &[T], each: impl Fn(&mut Vec<u8>, &T)) {
+    out.push(b'[');
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        each(out, item);
+    }
+    out.push(b']');
+}
+
 /// Appends an integer.
 pub fn integer(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(itoa(value, &mut [0; 20]));

@@ -141,7 +141,8 @@ impl Call {
         work: impl Fn(&Turn) -> Result<T, Refusal> + Clone + Send + 'static,
     ) -> Result<T, Refusal> {
         let (size, due) = (self.body_bytes, self.due());
-        let turn = |most| Turn::new(due, Some(Arc::clone(&self.app.registry.budget)), most);
+        let texts = self.app.settings.count("max_inputs").unwrap_or(usize::MAX);
+        let turn = |most| Turn::new(due, Some(Arc::clone(&self.app.registry.budget)), most, texts);
         let first = |turn: Turn, work: &dyn Fn(&Turn) -> Result<T, Refusal>| {
             let result = work(&turn);
             turn.asks().map_or(Ok(result), Err)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{native, oip, openai, rerank};
+use super::{native, oip, openai, rerank, tei, tokens};
 use crate::engine::Limits;
 use crate::metrics::{Metrics, ModelLabels};
 use crate::model::Served;
@@ -148,12 +148,31 @@ fn fuzz_rerank_bodies() {
 }
 
 #[test]
-fn fuzz_lists_of_texts_and_ids() {
-    let seeds: [&[u8]; 2] =
-        [br#"{"text": ["a", "b\n"], "special": false}"#, br#"{"ids": [[1, 2], [3]], "skip_special": true}"#];
+fn fuzz_inputs_to_embed_and_to_predict() {
+    let seeds: [&[u8]; 4] = [
+        br#"{"inputs": ["one", "two"], "normalize": false, "truncate": true, "truncation_direction": "Left"}"#,
+        br#"{"inputs": [1, 2], "prompt_name": "query", "dimensions": 8}"#,
+        br#"{"inputs": [["a"], ["b", "c"]], "raw_scores": true}"#,
+        br#"{"inputs": ["\u00e9", "b"], "truncate": null}"#,
+    ];
     fuzz(&seeds, |body, _| {
-        drop(native::read_tokenize(body));
-        drop(native::read_detokenize(body));
+        drop(tei::read_embed(body));
+        drop(tei::read_predict(body));
+    });
+}
+
+#[test]
+fn fuzz_lists_of_texts_and_ids() {
+    let seeds: [&[u8]; 4] = [
+        br#"{"text": ["a", "b\n"], "special": false}"#,
+        br#"{"inputs": "\u00e9", "add_special_tokens": true, "prompt_name": null}"#,
+        br#"{"ids": [[1, 2], [3]], "skip_special": true}"#,
+        br#"{"ids": [1, 2], "skip_special_tokens": false, "model": "m"}"#,
+    ];
+    fuzz(&seeds, |body, _| {
+        drop(tokens::read_tokenize(body));
+        drop(tokens::read_detokenize(body, &tokens::Form::NATIVE));
+        drop(tokens::read_detokenize(body, &tokens::Form::BARE));
     });
 }
 

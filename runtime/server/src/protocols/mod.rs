@@ -1,6 +1,7 @@
 //! The protocols: one file each, all over the same models; what they share is in [`call`].
 
 pub mod call;
+mod embeddings;
 mod fields;
 #[cfg(test)]
 mod fuzz;
@@ -11,7 +12,9 @@ pub mod openai;
 pub mod plain;
 mod rerank;
 mod scores;
+mod tei;
 mod texts;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -29,8 +32,13 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/rerank", post(rerank::rerank))
         .route("/v1/rerank", post(rerank::rerank))
         .route("/v2/rerank", post(rerank::rerank))
-        .route("/tokenize", post(native::tokenize))
-        .route("/detokenize", post(native::detokenize))
+        .route("/embed", post(tei::embed))
+        .route("/predict", post(tei::predict))
+        .route("/info", get(tei::info))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
+        .route("/decode", post(tokens::decode))
+        .route("/health", get(plain::ready))
         .route("/health/live", get(plain::live))
         .route("/health/ready", get(plain::ready))
         .route("/v2/health/live", get(plain::live))

@@ -6,14 +6,12 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 
-use super::call::{Call, Style, answered, utf8};
-use super::once::Once;
+use super::call::{Call, Style, utf8};
 use super::scores;
 use super::texts::parse_texts;
 use crate::answer::{MOST_ID, Plan};
@@ -23,9 +21,8 @@ use crate::json::tensor::read_nested;
 use crate::json::{Fault, Reader, writer};
 use crate::model::{Encoded, Served};
 use crate::pool::Turn;
-use crate::refusal::{Reason, Refusal};
+use crate::refusal::Refusal;
 use crate::tensor::Tensor;
-use crate::tokenize::TokenizeError;
 
 /// What `/infer` was asked: parsed and, for texts, tokenized.
 pub enum Asked {
@@ -240,191 +237,4 @@ pub fn render(model: &Served, outputs: &[Tensor], id: &str) -> Vec<u8> {
     writer::string(&mut out, id);
     out.push(b'}');
     out
-}
-
-/// `{"text": "…"}` → `{"ids": […], "tokens": […]}`; a list of texts → lists of lists. `"special": false` leaves special
-/// tokens out. No limit and no prompt is applied.
-pub async fn tokenize(State(app): State<Arc<App>>, request: Request) -> Response {
-    answered(&app, Style::Native, request, answer_tokenize).await
-}
-
-async fn answer_tokenize(call: &mut Call, request: Request) -> Result<Vec<u8>, Refusal> {
-    let body = call.body(request).await?;
-    let app = Arc::clone(&call.app);
-    let (model, answer) = call.offload(move |turn| tokenize_body(&app, &body, turn.due)).await?;
-    call.is_for(&model);
-    Ok(answer)
-}
-
-/// What a body lists, whether it is a single one, its switch, and the model's name.
-type Listed<T> = (Option<Vec<T>>, bool, bool, Option<String>);
-
-/// Texts, whether it is a single one, whether special tokens are wanted, and the model's name.
-pub fn read_tokenize(body: &Bytes) -> Result<Listed<String>, Refusal> {
-    let (mut texts, mut single, mut special, mut name) = (None, false, true, None);
-    read_fields(body, ["model", "special", "text"], |reader, key| {
-        match key {
-            "model" => name = optional_string(reader, "model")?,
-            "special" => special = reader.boolean()?,
-            "text" => {
-                single = reader.peek() == Some(b'"');
-                texts = Some(read_texts(reader, "text")?);
-            }
-            _ => drop(reader.skip()?),
-        }
-        Ok(())
-    })?;
-    Ok((texts, single, special, name))
-}
-
-fn tokenize_body(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, Vec<u8>), Refusal> {
-    let (texts, single, special, name) = read_tokenize(body)?;
-    let model = text_model(app, name.as_deref())?;
-    let task = model.text.as_ref().ok_or_else(Refusal::internal)?;
-    let texts = texts.ok_or_else(|| Refusal::invalid("text", "the field is missing; expected a string or a list"))?;
-    let (mut ids, mut pieces) = (Vec::new(), Vec::new());
-    for (index, text) in texts.iter().enumerate() {
-        in_time(index, due)?;
-        let field = if single { "text".into() } else { format!("text[{index}]") };
-        let (of_text, spelled) = task.tokenize(text, special).map_err(|error| match error {
-            TokenizeError::Failed(_) => Refusal::invalid(field, "the text cannot be tokenized"),
-            refused => Refusal::invalid(field, refused.to_string()),
-        })?;
-        ids.push(of_text);
-        pieces.push(spelled);
-    }
-    let answer = match (single, ids.first(), pieces.first()) {
-        (true, Some(ids), Some(pieces)) => serde_json::json!({"ids": ids, "tokens": pieces, "model": model.spec.name}),
-        _ => serde_json::json!({"ids": ids, "tokens": pieces, "model": model.spec.name}),
-    };
-    Ok((Arc::clone(model), answer.to_string().into_bytes()))
-}
-
-fn in_time(index: usize, due: Instant) -> Result<(), Refusal> {
-    if index > 0 && Instant::now() >= due {
-        return Err(Refusal::new(Reason::Deadline, "the deadline passed before all of the request was done"));
-    }
-    Ok(())
-}
-
-/// Most bytes of a body of `/tokenize` and `/detokenize`: an answer has many times the bytes of its request.
-const MOST_TEXT: usize = 1 << 20;
-
-/// Reads an object, each of its `known` fields at most once.
-fn read_fields<'a, const N: usize>(
-    body: &'a Bytes,
-    known: [&str; N],
-    mut field: impl FnMut(&mut Reader<'a>, &str) -> Result<(), Fault>,
-) -> Result<(), Refusal> {
-    if body.len() > MOST_TEXT {
-        let text = format!("the body has {} bytes, and at most {MOST_TEXT} are taken here", body.len());
-        return Err(Refusal::new(Reason::TooLarge, text));
-    }
-    let mut once = Once::default();
-    let mut reader = Reader::new(utf8(body)?);
-    let read = reader.object(|reader, key| {
-        once.take(&known, &key, "")?;
-        field(reader, &key)
-    });
-    read.and_then(|()| reader.end()).map_err(|fault| Refusal::json("", fault))
-}
-
-fn optional_string(reader: &mut Reader, name: &str) -> Result<Option<String>, Fault> {
-    if reader.null() { Ok(None) } else { named_string(reader, name).map(|s| Some(s.into_owned())) }
-}
-
-/// `{"ids": […]}` → `{"text": "…"}`; a list of lists → a list of texts. `"skip_special": false` keeps special tokens.
-pub async fn detokenize(State(app): State<Arc<App>>, request: Request) -> Response {
-    answered(&app, Style::Native, request, answer_detokenize).await
-}
-
-async fn answer_detokenize(call: &mut Call, request: Request) -> Result<Vec<u8>, Refusal> {
-    let body = call.body(request).await?;
-    let app = Arc::clone(&call.app);
-    let (model, answer) = call.offload(move |turn| detokenize_body(&app, &body, turn.due)).await?;
-    call.is_for(&model);
-    Ok(answer)
-}
-
-/// Lists of ids, whether it is a single one, whether special tokens are left out, and the model's name.
-pub fn read_detokenize(body: &Bytes) -> Result<Listed<Vec<u32>>, Refusal> {
-    let (mut lists, mut single, mut skip_special, mut name) = (None, false, true, None);
-    read_fields(body, ["model", "skip_special", "ids"], |reader, key| {
-        match key {
-            "model" => name = optional_string(reader, "model")?,
-            "skip_special" => skip_special = reader.boolean()?,
-            "ids" => (lists, single) = read_lists(reader).map(|(l, s)| (Some(l), s)).map_err(|f| within("ids", f))?,
-            _ => drop(reader.skip()?),
-        }
-        Ok(())
-    })?;
-    Ok((lists, single, skip_special, name))
-}
-
-fn detokenize_body(app: &Arc<App>, body: &Bytes, due: Instant) -> Result<(Arc<Served>, Vec<u8>), Refusal> {
-    let (lists, single, skip_special, name) = read_detokenize(body)?;
-    let model = text_model(app, name.as_deref())?;
-    let task = model.text.as_ref().ok_or_else(Refusal::internal)?;
-    let lists = lists.ok_or_else(|| Refusal::invalid("ids", "the field is missing; expected a list of token ids"))?;
-    let mut texts = Vec::with_capacity(lists.len());
-    for (index, ids) in lists.iter().enumerate() {
-        in_time(index, due)?;
-        let text = task.detokenize(ids, skip_special);
-        texts.push(text.map_err(|_| Refusal::invalid("ids", "the ids cannot be decoded"))?);
-    }
-    let text = match (single, texts.first()) {
-        (true, Some(text)) => serde_json::Value::from(text.as_str()),
-        _ => texts.into(),
-    };
-    let answer = serde_json::json!({"text": text, "model": model.spec.name});
-    Ok((Arc::clone(model), answer.to_string().into_bytes()))
-}
-
-/// Most ids of one list that is spelled out.
-const MOST_IDS: usize = 1 << 16;
-
-/// A list of ids or a list of such lists; and whether it is a single one.
-fn read_lists(reader: &mut Reader) -> Result<(Vec<Vec<u32>>, bool), Fault> {
-    if reader.peek() != Some(b'[') {
-        return Err(Fault::value(format!("expected a list of token ids, got {}", reader.kind())));
-    }
-    let mut inside = reader.clone();
-    inside.eat(b'[');
-    if inside.peek() != Some(b'[') {
-        return Ok((vec![read_ids(reader)?], true));
-    }
-    let mut lists = Vec::new();
-    reader.array(|reader, index| {
-        if index == MOST_TEXTS {
-            return Err(Fault::value(format!("more than {MOST_TEXTS} lists in one request; send them in several")));
-        }
-        if reader.peek() != Some(b'[') {
-            return Err(Fault::value(format!("[{index}]: expected a list of token ids, got {}", reader.kind())));
-        }
-        lists.push(read_ids(reader).map_err(|f| within(&format!("[{index}]"), f))?);
-        Ok(())
-    })?;
-    Ok((lists, false))
-}
-
-fn read_ids(reader: &mut Reader) -> Result<Vec<u32>, Fault> {
-    let mut ids = Vec::new();
-    reader.array(|reader, index| {
-        if index == MOST_IDS {
-            return Err(Fault::value(format!("more than {MOST_IDS} ids in one list")));
-        }
-        let number = match reader.peek() {
-            Some(b'0'..=b'9') => reader.number()?.int.and_then(|n| u32::try_from(n).ok()),
-            _ => None,
-        };
-        let fault = || Fault::Value { path: format!("[{index}]"), message: "expected a token id".into() };
-        ids.push(number.ok_or_else(fault)?);
-        Ok(())
-    })?;
-    Ok(ids)
-}
-
-fn text_model<'a>(app: &'a Arc<App>, name: Option<&str>) -> Result<&'a Arc<Served>, Refusal> {
-    let model = app.model(name)?;
-    if model.is_text() { Ok(model) } else { Err(Refusal::invalid("model", "this model does not take text")) }
 }

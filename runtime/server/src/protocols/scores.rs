@@ -63,26 +63,15 @@ pub fn write(out: &mut Vec<u8>, gives: &Gives, outputs: &[Tensor]) -> bool {
                 })
                 .collect();
             writer::key(out, "label");
-            list(out, &found, |out, (order, _)| {
-                list(out, order, |out, at| writer::string(out, labels.get(*at).map_or("", String::as_str)));
+            writer::list(out, &found, |out, (order, _)| {
+                writer::list(out, order, |out, at| writer::string(out, labels.get(*at).map_or("", String::as_str)));
             });
             out.push(b',');
             writer::key(out, "score");
-            list(out, &found, |out, (_, scores)| writer::flat(out, &Data::Float32(scores.clone())));
+            writer::list(out, &found, |out, (_, scores)| writer::flat(out, &Data::Float32(scores.clone())));
         }
     }
     true
-}
-
-fn list<T>(out: &mut Vec<u8>, items: &[T], each: impl Fn(&mut Vec<u8>, &T)) {
-    out.push(b'[');
-    for (index, item) in items.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        each(out, item);
-    }
-    out.push(b']');
 }
 
 #[cfg(test)]

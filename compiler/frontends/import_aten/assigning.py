@@ -1,0 +1,65 @@
+"""Assignment to a part of a tensor, as torch.export writes it: the tensor with that part replaced."""
+
+from __future__ import annotations
+
+from ...ir.dims import Dim, bounds
+from ...ir.graph import Node
+from .scope import Scope, Unsupported, Value, aten, axis_of, broadcast, static, tensor
+from .shape import ends_of, place_of
+
+
+def _replaced(s: Scope, node: Node, at: int, first: Dim, last: Dim, part: Node) -> Node:
+    """node with part, which broadcasts to it, in place of first:last of one axis."""
+    shape = (*node.type.shape[:at], last - first, *node.type.shape[at + 1 :])
+    extent = node.type.shape[at]
+    pieces = [
+        s.slice(node, at, 0, first),
+        s.expand(s.cast(part, node.type.dtype), shape),
+        s.slice(node, at, last, extent),
+    ]
+    kept = [piece for piece in pieces if bounds(piece.type.shape[at], s.dims)[1] > 0]
+    return kept[0] if len(kept) == 1 else s.op("concat", *kept, axis=at) if kept else node
+
+
+@aten("copy")
+def copy(s: Scope, x: Value, source: Value, *rest: Value) -> Node:
+    node = tensor(x)
+    return s.expand(s.cast(tensor(source), node.type.dtype), node.type.shape)
+
+
+@aten("slice_scatter")
+def slice_scatter(
+    s: Scope, x: Value, source: Value, axis: Value = 0, start: Value = None, stop: Value = None, step: Value = 1
+) -> Node:
+    node = tensor(x)
+    at = axis_of(axis, node.type.rank)
+    if static(step, "the slice's step") != 1:
+        raise Unsupported("assignment to a slice with a step", "use `torch.where` with a mask over positions")
+    first, last = ends_of(s, node, at, start, stop)
+    return _replaced(s, node, at, first, last, tensor(source))
+
+
+@aten("select_scatter")
+def select_scatter(s: Scope, x: Value, source: Value, axis: Value, index: Value) -> Node:
+    node, part = tensor(x), tensor(source)
+    at = axis_of(axis, node.type.rank)
+    place = place_of(s, node, at, index)
+    part = s.reshape(part, (*part.type.shape[:at], 1, *part.type.shape[at:]))
+    return _replaced(s, node, at, place, place + 1, part)
+
+
+@aten("index_put")
+def index_put(s: Scope, x: Value, indices: Value, values: Value, accumulate: Value = False) -> Node:
+    """x[mask] = value, of one value."""
+    node, value = tensor(x), tensor(values)
+    listed = [tensor(i) for i in indices if i is not None] if isinstance(indices, list) else [tensor(indices)]
+    mask = listed[0] if listed else None
+    whole = mask is not None and isinstance(indices, list) and indices[: len(listed)] == listed
+    if mask is None or len(listed) > 1 or not whole or mask.type.dtype != "bool" or value.type.elements != 1:
+        raise Unsupported("assignment by index", "assign one value by a mask, or use `torch.where` or `gather`")
+    shape = (*mask.type.shape, *([1] * (node.type.rank - mask.type.rank)))
+    broadcast(node.type, s.reshape(mask, shape).type)
+    value = s.cast(s.reshape(value, ()), node.type.dtype)
+    if accumulate:
+        value = s.map("add", node, value)
+    return s.map("where", s.reshape(mask, shape), value, node)
