@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Exit, InfcError
@@ -338,13 +339,15 @@ def run_new(argv: Sequence[str]) -> int:
         "--task", choices=("tensor", "embed", "classify", "rerank"), help="what the folder was saved for by default"
     )
     args = parser.parse_args(list(argv))
-    from .scaffold import write_project
+    from .scaffold import chosen, write_project
 
     written = write_project(args.name, args.source, args.task)
     if args.json:
         print_json("infc.new/1", Exit.OK, {"folder": args.name, "spec": written[0], "files": written})
     else:
         print("\n".join(written))
+        if args.source is not None and args.task is None and not args.quiet:
+            print(chosen(Path(args.source)), file=sys.stderr)
         if not args.quiet:
             print(f"next: infc check {written[0]}; infc build {written[0]}", file=sys.stderr)
     return Exit.OK

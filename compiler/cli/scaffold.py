@@ -79,7 +79,7 @@ targets {{
 """
 
 _COMMENTS = {
-    "embed": "pooling and normalization are what the folder says",
+    "embed": "pooling and normalization are what the folder says; where it says nothing, the mean, made 1 long",
     "classify": "labels are the folder's; `classify(top = 3)` gives the three best",
     "rerank": "the score of a document for a query; the folder says what makes it of the model's number",
 }
@@ -183,20 +183,30 @@ def _model_files(source: Path, word: str, task: str | None) -> dict[str, bytes]:
     if config is None:
         raise InfcError(f"{source} is not a Hugging Face model folder: it has no config.json")
     if not list(source.glob("*.safetensors")):
-        raise InfcError(
-            f"{source} has no *.safetensors", hint="weights in pickles are not read; save the model as safetensors"
-        )
+        raise InfcError(f"{source} has no *.safetensors", hint="`new` copies no pickles; save the model as safetensors")
     task = task or _task_of(source, config)
     if task != "tensor":
-        if not (source / "tokenizer.json").exists():
+        if not _has_tokenizer(source):
             raise InfcError(
-                f"{source} has no tokenizer.json", hint=f"task {task} reads text, and text needs a tokenizer"
+                f"{source} has no tokenizer.json and no SentencePiece model",
+                hint=f"task {task} reads text, and text needs a tokenizer",
             )
         return _text_files(word, task, _inputs_of(task, config), _limit(source, config))
     arrays = _example_inputs(config)
     data = '\ndata {\n  evaluate npz("data/evaluate.npz")\n}\n' if arrays else ""
     files = {"": _RAW.format(word=word, data=data).encode()}
     return {**files, "data/evaluate.npz": _npz(arrays)} if arrays else files
+
+
+def _has_tokenizer(source: Path) -> bool:
+    return any((source / name).exists() for name in ("tokenizer.json", "sentencepiece.bpe.model", "spiece.model"))
+
+
+def chosen(source: Path) -> str:
+    """What `new --from` says of the task that it took from the folder."""
+    task = _task_of(source, _read_json(source / "config.json") or {})
+    also = "; `--task embed` makes embeddings of texts" if task == "tensor" and _has_tokenizer(source) else ""
+    return f"task {task}, as the folder was saved{also}"
 
 
 def _task_of(source: Path, config: Mapping[str, Any]) -> str:

@@ -271,6 +271,20 @@ def test_new_from_a_model_folder_copies_what_a_build_reads(specs: Path, capsys: 
     assert run(capsys, "fmt", "--check", "raw")[0] == 0
 
 
+def test_new_says_which_task_it_took(specs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = specs / "hf"
+    source.mkdir()
+    (source / "config.json").write_text('{"architectures": ["BertModel"]}')
+    (source / "model.safetensors").write_text("{}")
+    assert "\ntask tensor, as the folder was saved\n" in "\n" + run(capsys, "new", "a", "--from", "hf")[2]
+    assert (
+        "hf has no tokenizer.json and no SentencePiece" in run(capsys, "new", "c", "--from", "hf", "--task", "embed")[2]
+    )
+    (source / "spiece.model").write_text("{}")
+    assert "saved; `--task embed` makes embeddings of texts" in run(capsys, "new", "b", "--from", "hf")[2]
+    assert "as the folder was saved" not in run(capsys, "new", "d", "--from", "hf", "--task", "tensor")[2]
+
+
 @pytest.mark.parametrize(
     ("labels", "kind", "inputs"),
     [
