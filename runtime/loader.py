@@ -144,6 +144,10 @@ class Model:
         request = {**dict(inputs or {}), **named}
         if self._texts is not None and set(request) & set(self._texts.names):
             return self._run_texts(self._texts, request)
+        if self._texts is not None and not set(request) & {i.name for i in self.inputs}:
+            inputs_are = ", ".join(i.name for i in self.inputs)
+            given = ", ".join(map(repr, request)) or "nothing"
+            raise caller(f"give {' and '.join(self._texts.names)}, or tokens as {inputs_are}, not {given}")
         (result,) = self.run_batch([request])
         if isinstance(result, InferError):
             raise result

@@ -109,7 +109,9 @@ class Texts:
         }
 
     def _list(self, request: Mapping[str, object], name: str) -> list[str]:
-        value = request.get(name)
+        if name not in request:
+            raise caller(f"the text {name!r} is missing")
+        value = request[name]
         texts = [value] if isinstance(value, str) else value
         if isinstance(texts, bytes | Mapping) or not isinstance(texts, Sequence | np.ndarray):
             raise caller(f"{name!r} must be a text or a list of texts, not {type(value).__name__}")

@@ -221,7 +221,10 @@ def test_a_reranker_answers_as_a_cross_encoder_does(tmp_path: Path, kind: str, a
             assert here.run(query="a", document=[])["score"].shape == (0,)
             for wrong, said in (
                 ({"query": ["a"], "document": ["a", "b"]}, "query has 1 and document has 2 texts"),
-                ({"query": "a"}, "'document' must be a text or a list of texts, not NoneType"),
+                ({"query": "a"}, "the text 'document' is missing"),
+                ({"query": "a", "document": None}, "'document' must be a text or a list of texts, not NoneType"),
+                ({"txt": "a"}, "give query and document, or tokens as input_ids, "),
+                ({}, ", not nothing"),
                 ({"query": "a", "document": ["b", 3]}, r"document\[1\] must be a text, not int"),
                 ({"query": "a", "document": "b", "top": 1}, "there is no input 'top' beside texts"),
             ):
