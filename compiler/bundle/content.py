@@ -8,9 +8,9 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
 from ...dsl.spec import LatencyTarget, Model, Spec
+from ...runtime.arguments import check_finite
+from ...runtime.errors import InferError
 from ..bounds import batch_of
 from ..codegen.describe import describe_inputs, describe_outputs
 from ..codegen.plan import arena_bytes
@@ -60,15 +60,12 @@ def _finite(model: Model, answers: Answers) -> Answers:
 
     def checked(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         outputs = answers(inputs)
-        for name, values in outputs.items():
-            finite = np.isfinite(values) if values.dtype.kind == "f" and name not in allowed else np.True_
-            if not finite.all():
-                first = np.argwhere(~finite)[0]
-                place = "".join(f"[{at}]" for at in first)
-                raise InfcError(
-                    f"the model gives {values[tuple(first)]} at {name}{place} for inputs within the ranges that the spec says",
-                    hint="write `range LOW..HIGH` behind an input whose values are never others, or `nan allowed` behind the output",
-                )
+        try:
+            for name in (name for name in outputs if name not in allowed):
+                check_finite(name, outputs[name])
+        except InferError as error:
+            hint = "write `range LOW..HIGH` behind an input whose values are never others"
+            raise InfcError(f"for inputs within the ranges that the spec says, {error}", hint=hint) from None
         return outputs
 
     return checked

@@ -48,13 +48,10 @@ def measure(spec: Spec, model: Model, imported: Imported, machine: Machine, bund
 def measure_again(
     spec: Spec, model: Model, machine: Machine, bundle: Path, before: Sequence[Measured]
 ) -> tuple[Measured, ...]:
-    """What was measured on this bundle before, what was void of it once more. Writes the new evidence into the bundle."""
-    targets: tuple[Target, ...] = (*model.targets.items, *spec.bundle_targets.items)
-    void = [target for target, row in zip(targets, before, strict=True) if row.is_void]
-    if not void or not machine.runs_here:
-        return tuple(before)
-    evidence = prove(model, bundle, void)
-    rows = zip(targets, before, strict=True)
+    """What was measured on this bundle before, what was void of it (something was) once more. Writes the new evidence into the
+    bundle."""
+    rows = list(zip((*model.targets.items, *spec.bundle_targets.items), before, strict=True))
+    evidence = prove(model, bundle, [target for target, row in rows if row.is_void])
     return tuple(_from_evidence(target, evidence, model, machine) if row.is_void else row for target, row in rows)
 
 

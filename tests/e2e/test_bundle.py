@@ -311,6 +311,14 @@ def test_where_nan_is_allowed_it_is_null_in_json(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(
         "import torch\nclass Log(torch.nn.Module):\n    def forward(self, x):\n        return x.log()\ndef make():\n    return Log()\n"
     )
+    said = path.read_text()
+    path.write_text(said.replace(", nan allowed", ""))
+    with pytest.raises(
+        InfcError, match=r"within the ranges that the spec says, y\[\d\]\[\d\]: the model's output is nan"
+    ) as caught:
+        build(Request(path, jobs=2))
+    assert caught.value.exit_code == Exit.USAGE
+    path.write_text(said)
     bundle = build(Request(path, jobs=2)).bundle
     (tmp_path / "x.json").write_text("[[-1, 1], [0, 1]]")
     done = infc("run", bundle, "--input", f"x={tmp_path / 'x.json'}")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -229,7 +229,7 @@ def test_a_reranker_answers_as_a_cross_encoder_does(tmp_path: Path, kind: str, a
                 ({"query": "a", "document": "b", "top": 1}, "there is no input 'top' beside texts"),
             ):
                 with pytest.raises(InferError, match=said):
-                    here.run(wrong)
+                    here.run(cast("Any", wrong))
         check_rerank(
             server, want, theirs.predict([("green apple", text) for text in TEXTS], activation_fn=torch.nn.Identity())
         )

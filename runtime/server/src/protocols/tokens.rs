@@ -130,7 +130,8 @@ fn tokenize_body(app: &Arc<App>, body: &Bytes, turn: &Turn) -> Result<Answer, Re
     let bytes = texts.iter().map(String::len).sum::<usize>().saturating_add(repeated);
     let each = if bare { OBJECT } else { PLAIN };
     let share = share(app, bytes.saturating_mul(each).saturating_add(FRAME * (texts.len() + 1)))?;
-    let (mut first, mut second) = (Vec::new(), Vec::new());
+    let (open, close): (&[u8], &[u8]) = if single && !bare { (b"", b"") } else { (b"[", b"]") };
+    let (mut first, mut second) = (open.to_vec(), open.to_vec());
     for (index, text) in texts.iter().enumerate() {
         in_time(index, turn.due)?;
         let field = if single { name.into() } else { format!("{name}[{index}]") };
@@ -150,21 +151,12 @@ fn tokenize_body(app: &Arc<App>, body: &Bytes, turn: &Turn) -> Result<Answer, Re
             writer::list(&mut second, &tokens, |out, token| writer::string(out, &token.spelling));
         }
     }
-    let nested = |out: &mut Vec<u8>, inside: &[u8]| {
-        let (open, close): (&[u8], &[u8]) = if single && !bare { (b"", b"") } else { (b"[", b"]") };
-        [open, inside, close].iter().for_each(|part| out.extend_from_slice(part));
-    };
-    let mut out = Vec::with_capacity(first.len() + second.len() + 64 + model.spec.name.len());
-    if bare {
-        nested(&mut out, &first);
-    } else {
-        out.extend_from_slice(b"{\"ids\":");
-        nested(&mut out, &first);
-        out.extend_from_slice(b",\"tokens\":");
-        nested(&mut out, &second);
-        end_with_model(&mut out, model);
+    first.extend_from_slice(close);
+    if !bare {
+        first = [b"{\"ids\":", first.as_slice(), b",\"tokens\":", &second, close].concat();
+        end_with_model(&mut first, model);
     }
-    Ok((Arc::clone(model), hold(app, share, out)?))
+    Ok((Arc::clone(model), hold(app, share, first)?))
 }
 
 fn end_with_model(out: &mut Vec<u8>, model: &Served) {
@@ -261,27 +253,26 @@ fn detokenize_body(app: &Arc<App>, body: &Bytes, turn: &Turn, form: &Form) -> Re
     let lists = lists.ok_or_else(|| Refusal::invalid("ids", "the field is missing; expected a list of token ids"))?;
     turn.allows(lists.len()).map_err(|text| Refusal::invalid("ids", text))?;
     let share = share(app, lists.iter().map(|ids| SPELLED * (ids.len() + 1)).sum::<usize>() + FRAME)?;
-    let mut inside = Vec::new();
+    let nested = form.bare || !single;
+    let mut out = Vec::new();
+    out.extend_from_slice(if form.bare { b"" } else { b"{\"text\":" });
+    out.extend_from_slice(if nested { b"[" } else { b"" });
     for (index, ids) in lists.iter().enumerate() {
         in_time(index, turn.due)?;
         let text = task.detokenize(ids, skip_special).map_err(|text| Refusal::invalid("ids", text))?;
         if index > 0 {
-            inside.push(b',');
+            out.push(b',');
         }
-        writer::string(&mut inside, &text);
-        if inside.len() as u64 > MOST_ANSWER {
+        writer::string(&mut out, &text);
+        if out.len() as u64 > MOST_ANSWER {
             return Err(Refusal::new(Reason::AnswerTooLarge, format!("the texts have more than {MOST_ANSWER} bytes")));
         }
     }
-    if form.bare || !single {
-        inside.insert(0, b'[');
-        inside.push(b']');
-    }
+    out.extend_from_slice(if nested { b"]" } else { b"" });
     if !form.bare {
-        inside.splice(0..0, *b"{\"text\":");
-        end_with_model(&mut inside, model);
+        end_with_model(&mut out, model);
     }
-    Ok((Arc::clone(model), hold(app, share, inside)?))
+    Ok((Arc::clone(model), hold(app, share, out)?))
 }
 
 /// Most ids of one list that is spelled out.
