@@ -165,7 +165,7 @@ def reduce(
         return imported, ()
     if model.data.calibrate is not None and any(d.precision == "int8" for d in decisions):
         from .calibrate import migrate_scales, widen_sensitive
-        from .measure.accuracy import agreement_targets, misses
+        from .measure.accuracy import agreement_targets, misses, per_token
         from .measure.rows import read_rows
 
         request.report(f"calibrating {model.name}")
@@ -173,7 +173,7 @@ def reduce(
         graph = migrate_scales(graph, rows, decisions)
         targets = agreement_targets(model.targets.items)
         if targets:
-            decisions = widen_sensitive(graph, rows, decisions, partial(misses, targets), refuses)
+            decisions = widen_sensitive(graph, rows, decisions, partial(misses, targets, per_token(graph)), refuses)
     passes = (Quantize(layers_text(decisions)), *parse_passes("dead_code"))
     return replace(imported, graph=run_passes(graph, passes, _callback(request, 20))), decisions
 

@@ -229,7 +229,7 @@ CODES: dict[str, Code] = {
     ),
     "E0505": Code(
         "input does not fit the task",
-        "`tensor` takes tensors; `embed` one text; `rerank` the texts `query` and `document`; `generate` text.",
+        "`tensor` takes tensors; `embed` and `tag` one text; `rerank` the texts `query` and `document`; `generate` text.",
     ),
     "E0506": Code(
         "traffic contradicts itself",

@@ -82,7 +82,7 @@ KEYWORDS: tuple[Keyword, ...] = (
     Keyword("source", ("model",), "source:source", ("nan:nan allowed",), required=True,
         help="where the model comes from; a weight that is NaN or infinite is refused unless allowed",
         honoured="huggingface, torch, export"),
-    Keyword("task", ("model",), "task:task", default="tensor", honoured="tensor, embed, classify, rerank",
+    Keyword("task", ("model",), "task:task", default="tensor", honoured="tensor, embed, classify, rerank, tag",
         help="what the model is for; brings pre- and post-processing into the bundle"),
     Keyword("input", ("model",), "[foreign:string as] name:name : type:input",
         ("up to limit:limit", "policy:reject|truncate", "nan:nan allowed", "range range:number.."),
@@ -236,7 +236,7 @@ CALLS: dict[str, tuple[CallForm, ...]] = {
     "task": (
         CallForm("tensor", bare=True, help="tensors in, tensors out"),
         CallForm("embed", (
-            Option("pooling", "mean|cls|max|last", help="tokens to one vector"),
+            Option("pooling", "mean|cls|max|last|mean_sqrt|weighted_mean", help="tokens to one vector"),
             Option("normalize", "true|false", help="to length 1"),
             Option("prompt", "string", help="text put before each input"),
             Option("dimensions", "counts", help="shorter embeddings that a request may ask for"),
@@ -246,6 +246,10 @@ CALLS: dict[str, tuple[CallForm, ...]] = {
             Option("top", "count", help="how many classes an answer names"),
         ), bare=True, help="text, or a pair of texts, to classes"),
         CallForm("rerank", bare=True, help="query and document to a score"),
+        CallForm("tag", (
+            Option("labels", "path", help="a file with one label a line"),
+            Option("aggregation", "none|simple|first|average|max", help="how tokens become entities"),
+        ), bare=True, help="a label for each token of a text"),
         CallForm("generate", bare=True, honoured=False, help="text to text, token by token"),
     ),
     "dataset": (

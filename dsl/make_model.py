@@ -122,6 +122,7 @@ def _task(making: Making, name: str) -> Task:
         dimensions=tuple(value_of(call.args, "dimensions", ())),
         labels=None if labels is None else making.path(labels),
         top=value_of(call.args, "top", 1),
+        aggregation=value_of(call.args, "aggregation", "none"),
         span=entry.span,
         spans=(("kind", call.span), *((k, v.span) for k, v in call.args.items())),
     )
@@ -174,7 +175,7 @@ def _input(making: Making, entry: Entry) -> Input:
 
 def _default_inputs(task: Task) -> tuple[Input, ...]:
     """What a task that reads text takes when no `input` is written; () leaves it to the source."""
-    names = {"embed": ("text",), "generate": ("text",), "rerank": ("query", "document")}
+    names = {"embed": ("text",), "tag": ("text",), "generate": ("text",), "rerank": ("query", "document")}
     return tuple(Input(name=name, kind="text") for name in names.get(task.kind, ()))
 
 
@@ -224,7 +225,13 @@ def _check_symbols(making: Making, model: Model) -> None:
         used = {"batch", "tokens"}
     else:
         used = {symbol for symbol, _, _ in _symbols(making, model.name, "input")} | {"batch"}
-    if any(i.kind == "text" for i in model.inputs) or model.task.kind in ("embed", "classify", "rerank", "generate"):
+    if any(i.kind == "text" for i in model.inputs) or model.task.kind in (
+        "embed",
+        "classify",
+        "rerank",
+        "tag",
+        "generate",
+    ):
         used |= {"tokens"}
     written = {dim.name for dim in model.dims}
     asked: set[str] = set()
@@ -261,13 +268,13 @@ def _check_inputs(making: Making, model: Model) -> None:
     texts = [i for i in model.inputs if i.kind == "text"]
     for thing in texts:
         if model.task.kind == "tensor":
-            tasks = listed(("embed", "classify", "rerank", "generate"))
+            tasks = listed(("embed", "classify", "rerank", "tag", "generate"))
             making.error(
                 "E0505", f"text needs a task that reads text, and `{model.name}` has task tensor", thing.at("kind"), "",
                 (f"add a line such as `task embed`: {tasks}",),
             )  # fmt: skip
     for thing in model.inputs:
-        if model.task.kind in ("embed", "classify", "generate") and thing.kind == "tensor" and texts:
+        if model.task.kind in ("embed", "classify", "tag", "generate") and thing.kind == "tensor" and texts:
             making.error(
                 "E0505",
                 f"with text, task {model.task.kind} has no other inputs",
@@ -278,8 +285,8 @@ def _check_inputs(making: Making, model: Model) -> None:
         wanted = {"query", "document"}
         if {i.name for i in model.inputs} != wanted:
             making.error("E0505", "task rerank has the inputs `query` and `document`", model.inputs[0].at("name"))
-    if model.task.kind == "embed" and len(texts) > 1:
-        making.error("E0505", "task embed has one text input", texts[1].at("name"))
+    if model.task.kind in ("embed", "tag") and len(texts) > 1:
+        making.error("E0505", f"task {model.task.kind} has one text input", texts[1].at("name"))
     if model.task.kind == "classify" and len(texts) > 2:
         making.error("E0505", "task classify has one text input, or two for pairs", texts[2].at("name"))
     if model.source.kind == "torch" and model.task.kind == "tensor" and not model.inputs:

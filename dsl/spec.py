@@ -22,8 +22,9 @@ from typing import Literal
 from .span import Span
 
 SourceKind = Literal["huggingface", "torch", "export", "onnx", "jax"]
-TaskKind = Literal["tensor", "embed", "classify", "rerank", "generate"]
-Pooling = Literal["mean", "cls", "max", "last"]
+TaskKind = Literal["tensor", "embed", "classify", "rerank", "tag", "generate"]
+Aggregation = Literal["none", "simple", "first", "average", "max"]
+Pooling = Literal["mean", "cls", "max", "last", "mean_sqrt", "weighted_mean"]
 InputKind = Literal["tensor", "text", "image"]
 Policy = Literal["reject", "truncate"]
 DataKind = Literal["jsonl", "csv", "npz", "folder"]
@@ -83,7 +84,7 @@ class Source(Located):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task(Located):
     """What the model is for. `pooling`, `normalize`, `prompt` and `dimensions` belong to `embed`, `labels` and `top` to
-    `classify`.
+    `classify`, `labels` and `aggregation` (how tokens become entities, unless a request says it) to `tag`.
 
     `None` for an `embed` option: what the folder's sentence-transformers files say, else mean pooling, normalized, no
     prompt; `dimensions` (): those of config.json. `labels` is an absolute path (None: the source's own labels), `top` how many
@@ -97,6 +98,7 @@ class Task(Located):
     dimensions: tuple[int, ...] = ()
     labels: str | None = None
     top: int = 1
+    aggregation: Aggregation = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-FORMAT = 4
+FORMAT = 5
 """The format that is written and read; compiler/bundle/manifest.py says when it is raised."""
 SUM = "manifest.sha256"
 MOST_BYTES = 16 << 20

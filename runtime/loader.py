@@ -136,9 +136,10 @@ class Model:
             found.append(TensorInfo(item["name"], item["dtype"], shape, bounds, item.get("default")))
         return tuple(found)
 
-    def run(self, inputs: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Any] | None = None, /, **named: Any) -> dict[str, Any]:
         """One request: arrays by input name to arrays by output name; or, of a model of texts, a text or a list of them by its
-        name to what the task makes of them (`embedding`, or `label` and `score`). Raises InferError."""
+        name to what the task makes of them (`embedding`; `label` and `score`; `entities`, for which `aggregation_strategy` and
+        `ignore_labels` may be given too). Raises InferError."""
         if inputs is not None and not isinstance(cast("object", inputs), Mapping):
             raise caller(f"inputs must map input names to arrays, and are {type(inputs).__name__}: run(x=array), say")
         request = {**dict(inputs or {}), **named}
@@ -153,10 +154,11 @@ class Model:
             raise result
         return result
 
-    def _run_texts(self, texts: Texts, request: Mapping[str, object]) -> dict[str, Array]:
+    def _run_texts(self, texts: Texts, request: Mapping[str, object]) -> dict[str, Any]:
         self._contexts.check_open()
         known = {info.name for info in self.inputs}
-        rows = [{name: np.array([ids]) for name, ids in row.items() if name in known} for row in texts.rows(request)]
+        tokens = texts.rows(request)
+        rows = [{name: np.array([ids]) for name, ids in row.items() if name in known} for row in tokens]
         parts: list[dict[str, Array]] = []
         for start in range(0, len(rows), TEXTS_AT_ONCE):
             for result in self.run_batch(rows[start : start + TEXTS_AT_ONCE]):
@@ -164,7 +166,7 @@ class Model:
                     raise result
                 parts.append(result)
         none = {i.name: np.empty([d if isinstance(d, int) else 0 for d in i.shape], i.dtype) for i in self.outputs}
-        return texts.answer({name: np.concatenate([none[name], *(p[name] for p in parts)]) for name in none})
+        return texts.answer(request, tokens, {name: [none[name], *(p[name] for p in parts)] for name in none})
 
     def run_batch(self, requests: Sequence[Mapping[str, ArrayLike]]) -> list[dict[str, Array] | InferError]:
         """Several requests in one run, each with rows and lengths of its own. A request at fault gives its InferError in

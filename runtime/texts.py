@@ -15,11 +15,16 @@ from numpy.typing import NDArray
 
 from .arguments import caller
 from .errors import InferError
+from .tags import PLACES, Words, wish_of
 
 Array = NDArray[Any]
 Row = dict[str, list[int]]
 PARTIAL = "pooling_mask"
 """The input that says which tokens are pooled, of a model that leaves its prompt's out; ones where it is not given."""
+
+
+WISHES = ("aggregation_strategy", "ignore_labels")
+"""What a request may say of its entities."""
 
 
 class TooLong(ValueError):
@@ -35,9 +40,10 @@ def token_rows(
     pooled_prompt: bool,
     segments: bool,
     first: int,
+    places: bool = False,
 ) -> list[Row]:
     """input_ids, attention_mask and token_type_ids of each text behind the prompt, or of each pair, and pooling_mask where the
-    prompt's tokens are not pooled. `first` is the number of the first in messages. Raises TooLong."""
+    prompt's tokens are not pooled; with `places` where each token stands too. `first` is the number of the first in messages. Raises TooLong."""
     left_out = 0 if pooled_prompt else _prompt_tokens(tokenizer, prompt)
     found: list[Row] = []
     for number, (text, *pair) in enumerate(texts, first):
@@ -49,6 +55,9 @@ def token_rows(
         row = {"input_ids": list(encoded.ids), "attention_mask": list(encoded.attention_mask), "token_type_ids": types}
         if not pooled_prompt:
             row[PARTIAL] = [int(at >= left_out) for at in range(count)]
+        if places:
+            starts, ends = zip(*encoded.offsets, strict=True) if count else ((), ())
+            row |= dict(zip(PLACES, (list(starts), list(ends), list(encoded.special_tokens_mask)), strict=True))
         found.append(row)
     return found
 
@@ -75,7 +84,8 @@ class Texts:
 
     def rows(self, request: Mapping[str, object]) -> list[Row]:
         """The tokens of a request's texts, a row each. A single query goes with each of several documents. Raises InferError."""
-        unknown = sorted(set(request) - set(self.names))
+        wishes = WISHES if self._kind == "tag" else ()
+        unknown = sorted(set(request) - {*self.names, *wishes})
         if unknown:
             raise caller(f"there is no input {unknown[0]!r} beside texts; the texts are {', '.join(self.names)}")
         lists = [self._list(request, name) for name in self.names]
@@ -89,16 +99,30 @@ class Texts:
             return token_rows(
                 self._opened(), zip(*lists, strict=True), limit=self._limit, prompt=str(task.get("prompt", "")),
                 pooled_prompt=bool(task.get("include_prompt", True)), segments=bool(task.get("segments", True)), first=0,
+                places=self._kind == "tag",
             )  # fmt: skip
         except TooLong as error:
             raise caller(f"{error}; `truncate` behind the input in the spec cuts it") from None
 
-    def answer(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
-        """What the task makes of the outputs of all rows: `embedding`, float32 [rows, width]; `label` and `score`, [rows, top] of
-        classes, best first; `score`, float32 [rows], of pairs."""
+    def answer(
+        self, request: Mapping[str, object], rows: Sequence[Row], outputs: Mapping[str, Sequence[Array]]
+    ) -> dict[str, Any]:
+        """What the task makes of the outputs of a request's rows, [1, ...] each behind none at all: `embedding`, float32 [rows,
+        width]; `label` and `score`, [rows, top] of classes, best first; `score`, float32 [rows], of pairs; `entities`, a list
+        for each text, of tokens. Raises InferError."""
+        if self._kind == "tag":
+            (found,) = outputs.values()
+            wish = wish_of(request, self._task.get("aggregation") or "none")
+            words = Words(self._opened(), [str(label) for label in self._task["labels"]], self._task.get("unknown"))
+            texts = self._list(request, self.names[0])
+            scored = zip(texts, rows, found[1:], strict=True)
+            return {
+                "entities": [words.entities(text, row, _scores("softmax", each[0]), wish) for text, row, each in scored]
+            }
+        joined = {name: np.concatenate(parts) for name, parts in outputs.items()}
         if self._kind == "embed":
-            return dict(outputs)
-        (logits,) = outputs.values()
+            return joined
+        (logits,) = joined.values()
         scores = _scores(str(self._task["activation"]), logits)
         if self._kind == "rerank":
             return {"score": scores[:, 0]}

@@ -156,12 +156,14 @@ def _task(compiled: Compiled) -> m.Task:
         prompt=text.prompt,
         prompts=dict(text.prompts),
         include_prompt=text.include_prompt,
-        pooling=text.pooling,
+        pooling="+".join(text.pooling) or None,
         normalize=text.normalize if text.kind == "embed" else None,
         dimensions=list(text.dimensions),
         labels=list(text.labels),
         activation=text.activation,
         top=text.top if text.kind == "classify" else None,
+        aggregation=text.aggregation if text.kind == "tag" else None,
+        unknown=text.unknown,
     )
 
 

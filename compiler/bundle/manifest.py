@@ -3,7 +3,7 @@ in manifest.sha256, as `sha256sum manifest.json` writes it, so that rot is found
 
 Rule: readers refuse keys that they do not know and other formats, so a key is only ever added (or its meaning changed)
 together with a new FORMAT, here and in runtime/server/src/bundle/manifest.rs. Format 2 added `nan_allowed` to outputs, and
-manifest.sha256; 3 prompts and dimensions; 4 the texts of a request, labels, scores.
+manifest.sha256; 3 prompts and dimensions; 4 the texts of a request, labels, scores; 5 aggregation.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class InputTensor(Tensor):
 class Task(Record):
     """What the server does around the model. Paths are inside the bundle; `limit` counts tokens."""
 
-    kind: Literal["tensor", "embed", "classify", "rerank"]
+    kind: Literal["tensor", "embed", "classify", "rerank", "tag"]
     texts: list[str] = []
     tokenizer: str | None = None
     limit: int | None = None
@@ -80,6 +80,8 @@ class Task(Record):
     labels: list[str] = []
     activation: Literal["softmax", "sigmoid", "none"] | None = None
     top: int | None = None
+    aggregation: Literal["none", "simple", "first", "average", "max"] | None = None
+    unknown: int | None = None
 
 
 class Variant(Record):

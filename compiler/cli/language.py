@@ -336,7 +336,9 @@ def run_new(argv: Sequence[str]) -> int:
     parser.add_argument("name", metavar="NAME", help="the folder to make; its last part names the model")
     parser.add_argument("--from", dest="source", metavar="DIR", help="a Hugging Face model folder to start from")
     parser.add_argument(
-        "--task", choices=("tensor", "embed", "classify", "rerank"), help="what the folder was saved for by default"
+        "--task",
+        choices=("tensor", "embed", "classify", "rerank", "tag"),
+        help="what the folder was saved for by default",
     )
     args = parser.parse_args(list(argv))
     from .scaffold import chosen, write_project

@@ -81,6 +81,7 @@ targets {{
 _COMMENTS = {
     "embed": "pooling and normalization are what the folder says; where it says nothing, the mean, made 1 long",
     "classify": "labels are the folder's; `classify(top = 3)` gives the three best",
+    "tag": "labels are the folder's; `tag(aggregation = simple)` makes entities of neighbouring tokens",
     "rerank": "the score of a document for a query; the folder says what makes it of the model's number",
 }
 _OF_NLI = frozenset({"entailment", "contradiction"})
@@ -212,12 +213,11 @@ def chosen(source: Path) -> str:
 def _task_of(source: Path, config: Mapping[str, Any]) -> str:
     """What the folder was saved for."""
     classes: Any = config.get("architectures")
-    if (
-        isinstance(classes, list)
-        and classes
-        and str(cast("list[Any]", classes)[0]).endswith("ForSequenceClassification")
-    ):
+    saved = str(cast("list[Any]", classes)[0]) if isinstance(classes, list) and classes else ""
+    if saved.endswith("ForSequenceClassification"):
         return "rerank" if len(_labels(config)) == 1 else "classify"
+    if saved.endswith("ForTokenClassification"):
+        return "tag"
     sentence = (source / "modules.json").exists() or (source / "1_Pooling").exists()
     return "embed" if sentence else "tensor"
 

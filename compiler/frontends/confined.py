@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from ...dsl.spec import Model, Policy, Pooling
+from ...dsl.spec import Aggregation, Model, Policy, Pooling
 from ...runtime.texts import PARTIAL
 from ..sandbox.process import Bounds, Confined, Worker, printable
 from .answers import imported_from
@@ -151,24 +151,29 @@ def _text(said: Mapping[str, Any], place: Path) -> TextTask | None:
     fields = {f.name: text[f.name] for f in dataclasses.fields(TextTask)}
     _check_words(text)
     tokenizer, limit, top = text["tokenizer"], text["limit"], text["top"]
+    unknown = text["unknown"]
     if not isinstance(tokenizer, str) or not _count(limit) or not _count(top):
         raise ValueError("the tokenizer, the limit of tokens or the number of classes cannot be used")
+    if unknown is not None and (type(unknown) is not int or not 0 <= unknown < 1 << 31):
+        raise ValueError("the id of unknown tokens cannot be used")
     prompts: object = text["prompts"]
     if not isinstance(prompts, dict) or len(cast("dict[str, Any]", prompts)) > MOST_PROMPTS + len(NO_PROMPTS):
         raise ValueError("the prompts cannot be used")
-    lists: list[object] = [text["texts"], text["labels"], text["dimensions"]]
+    lists: list[object] = [text["texts"], text["labels"], text["dimensions"], text["pooling"]]
     if not all(type(each) is list for each in lists):
         raise ValueError("the texts, labels or dimensions cannot be used")
-    names, labels, dimensions = cast("list[list[Any]]", lists)
+    names, labels, dimensions, poolings = cast("list[list[Any]]", lists)
     words: list[object] = [text["prompt"], *cast("dict[str, object]", prompts).values(), *names, *labels]
     if not all(isinstance(word, str) and len(word) <= MOST_PROMPT for word in words):
         raise ValueError("a prompt, a name or a label cannot be used")
     if not all(map(_count, dimensions)) or not 1 <= len(names) <= 2 or top > max(1, len(labels)):
         raise ValueError("the dimensions, the texts or the number of classes cannot be used")
+    if not all(pooling in get_args(Pooling) for pooling in poolings):
+        raise ValueError("the poolings of the task cannot be used")
     checked(tuple(labels), "the task")
     place.mkdir(parents=True, exist_ok=True)
     (place / FILE).write_text(tokenizer, encoding="utf-8")
-    fields |= {name: tuple(fields[name]) for name in ("texts", "labels", "dimensions")}
+    fields |= {name: tuple(fields[name]) for name in ("texts", "labels", "dimensions", "pooling")}
     fields |= {name: bool(fields[name]) for name in ("segments", "include_prompt", "normalize")}
     fields["tokenizer"] = place / FILE
     return TextTask(**fields)
@@ -176,9 +181,11 @@ def _text(said: Mapping[str, Any], place: Path) -> TextTask | None:
 
 def _check_words(text: Mapping[str, Any]) -> None:
     """Raises ValueError where a word is none of those that its field has."""
-    words = {"kind": TextKind, "side": Side, "overflow": Policy, "pooling": Pooling, "activation": Activation}
+    words = {
+        "kind": TextKind, "side": Side, "overflow": Policy, "activation": Activation, "aggregation": Aggregation,
+    }  # fmt: skip
     for name, known in words.items():
-        absent = name in ("pooling", "activation") and text[name] is None
+        absent = name == "activation" and text[name] is None
         if not absent and text[name] not in get_args(known):
             raise ValueError(f"the {name} of the task cannot be used")
 

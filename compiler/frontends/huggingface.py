@@ -27,7 +27,7 @@ from ..ir.dims import Range
 from ..ir.graph import Array, Graph, InputSpec, Weight
 from ..ir.types import TensorType
 from . import whole_attention
-from .checkpoint import WIDENED, Checkpoint, Locator, check_unpacked, find_checkpoint, stored_place
+from .checkpoint import WIDENED, Checkpoint, Locator, find_checkpoint, stored_place
 from .config_check import check_config, check_elements, check_kinds, check_layers, check_plain, held_by
 from .errors import FrontendError, first_line
 from .fields import Field, bounds_of, expected_outputs, field_of, keys_of
@@ -39,6 +39,7 @@ from .import_mlir import import_program, tensor_weight
 from .imported import Imported, Options, Reference
 from .layers import recorded
 from .missing import check_present, said, without_missing
+from .pickled import read_bin
 from .places import placed_weight
 from .pooling import append_pooling, pool
 from .sentence import Settings, read_json
@@ -92,7 +93,10 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     keys = tuple(name for name in keys_of(expected, program.exported.outputs) if name not in dropped)
     pooled = settings if kind == "embed" else None
     if pooled is not None:
-        graph = append_pooling(graph, pooled.pooling, pooled.normalize, partial=not pooled.include_prompt)
+        graph = append_pooling(
+            graph, pooled.pooling, pooled.stages, partial=not pooled.include_prompt, source=source.name,
+            nan_allowed=model.source.nan_allowed,
+        )  # fmt: skip
     task, more = None, ()
     if kind is not None and text is not None:
         check_outputs(model, kind, graph)
@@ -186,7 +190,7 @@ def load_module(folder: Path, config: Mapping[str, Any], *, base: bool) -> Loade
     cls = class_of(folder, config, base)
     check_plain(config, folder)
     checkpoint = find_checkpoint(folder)
-    state = _read_bin(checkpoint) if checkpoint.pickled else None
+    state = read_bin(checkpoint) if checkpoint.pickled else None
     shapes = (
         [t.shape for t in checkpoint.tensors.values()] if state is None else [tuple(t.shape) for t in state.values()]
     )
@@ -248,24 +252,6 @@ def _file_of(checkpoint: Checkpoint, name: str) -> str:
         if key == name or name.endswith(f".{key}") or key.endswith(f".{name}"):
             return stored.file.name
     return checkpoint.files[-1].name
-
-
-def _read_bin(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-    """The tensors of `.bin` files by a reader that allows tensors only. Raises FrontendError."""
-    state: dict[str, torch.Tensor] = {}
-    for file in checkpoint.files:
-        if file.suffix != ".bin":
-            continue
-        try:
-            check_unpacked(file)
-            found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as error:  # noqa: BLE001 - whatever torch says of a file, it is the file's
-            raise FrontendError(
-                f"{file.name} is no checkpoint of tensors alone ({first_line(error)}), and no pickle is executed",
-                hint="save it with `model.save_pretrained(folder, safe_serialization=True)`",
-            ) from None
-        state.update({k: v for k, v in found.items() if isinstance(v, torch.Tensor)})
-    return state
 
 
 # ── inputs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -455,7 +441,7 @@ def _reference(
             return {name: found[key].numpy() for name, key in zip(names, keys, strict=True)}
         mask = tensors["attention_mask"].numpy()
         pooled = None if settings.include_prompt else inputs.get(PARTIAL, np.ones_like(mask))
-        return {"embedding": pool(found[HIDDEN].numpy(), mask, settings.pooling, settings.normalize, pooled)}
+        return {"embedding": pool(found[HIDDEN].numpy(), mask, settings.pooling, settings.stages, pooled)}
 
     return run
 

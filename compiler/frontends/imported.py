@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ...dsl.spec import Policy, Pooling
+from ...dsl.spec import Aggregation, Policy, Pooling
 from ..ir.graph import Array, Graph
 
 Side = Literal["left", "right"]
-TextKind = Literal["embed", "classify", "rerank"]
+TextKind = Literal["embed", "classify", "rerank", "tag"]
 Activation = Literal["softmax", "sigmoid", "none"]
 Tokenize = Callable[[Sequence[Sequence[str]], bool], list[dict[str, list[int]]]]
 """Texts, and whether they are cut at the limit -> input_ids, attention_mask, token_type_ids and pooling_mask of each."""
@@ -28,6 +28,7 @@ class TextTask:
     Of `embed`: `prompt` stands before each text, unless a request asks for another, one of `prompts` by its name, say; without
     `include_prompt` its tokens are not pooled; `dimensions`: fewer than it has, to which an embedding may be cut (Matryoshka).
     Of `classify` and `rerank`: `activation` makes scores of logits; an answer names the `top` best of `labels`.
+    Of `tag`: `aggregation` makes entities of labelled tokens; `unknown` is the id of what the vocabulary does not have.
     """
 
     kind: TextKind
@@ -40,12 +41,14 @@ class TextTask:
     prompt: str = ""
     prompts: Mapping[str, str] = field(default_factory=dict[str, str])
     include_prompt: bool = True
-    pooling: Pooling | None = None
+    pooling: tuple[Pooling, ...] = ()
     normalize: bool = False
     dimensions: tuple[int, ...] = ()
     labels: tuple[str, ...] = ()
     activation: Activation | None = None
     top: int = 1
+    aggregation: Aggregation = "none"
+    unknown: int | None = None
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,18 @@ from typing import Any, cast
 from ...dsl.spec import Pooling, Task
 from .errors import FrontendError
 from .files import read_json_file
+from .stages import UNIT, Stage, check_dropout, read_dense, read_layer_norm
 
 _MODES: dict[str, Pooling] = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
+    "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max", "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt", "pooling_mode_weightedmean_tokens": "weighted_mean",
     "pooling_mode_lasttoken": "last",
-}
-_WORDS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last", "last": "last"}
+}  # fmt: skip
+"""Older keys of a pooling, in the order in which several of them stand side by side."""
+_WORDS: dict[str, Pooling] = {
+    "mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last", "mean_sqrt_len_tokens": "mean_sqrt",
+    "weightedmean": "weighted_mean",
+}  # fmt: skip
 
 
 WHOLE = "config_sentence_transformers.json"
@@ -55,6 +59,7 @@ _CROSS: dict[str, tuple[Any, ...]] = {
 _POOLING: dict[str, tuple[Any, ...]] = {
     "word_embedding_dimension": _ANY, "embedding_dimension": _ANY, "pooling_mode": _ANY, "include_prompt": _ANY,
 }  # fmt: skip
+_KINDS = ("Transformer", "Pooling", "Dense", "LayerNorm", "Dropout", "Normalize")
 _NORMALIZE: dict[str, tuple[Any, ...]] = {
     "module_input_name": (None, "sentence_embedding"), "module_output_name": (None, "sentence_embedding"),
 }  # fmt: skip
@@ -62,12 +67,12 @@ _NORMALIZE: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How hidden states become one embedding. `limit`: tokens, special ones included (None: the folder says nothing);
+    """How hidden states become one embedding: the poolings side by side, then `stages`. `limit`: tokens, special ones included (None: the folder says nothing);
     `prompt`: what stands before a text that no request says more of; `prompts`: those that a request may name;
     `include_prompt`: whether their tokens are pooled."""
 
-    pooling: Pooling = "mean"
-    normalize: bool = True
+    pooling: tuple[Pooling, ...] = ("mean",)
+    stages: tuple[Stage, ...] = (UNIT,)
     prompt: str = ""
     prompts: Mapping[str, str] = field(default_factory=lambda: dict(NO_PROMPTS))
     include_prompt: bool = True
@@ -81,8 +86,8 @@ class Settings:
 def read_settings(folder: Path, task: Task) -> Settings:
     """The folder's settings, overridden by the spec's task. Raises FrontendError for a module that is not supported."""
     files: list[Path] = []
-    pooling: Pooling | None = None
-    normalize: bool | None = None
+    pooling: tuple[Pooling, ...] = ("mean",)
+    stages: list[Stage] = [UNIT]
     prompts, prompt = dict(NO_PROMPTS), ""
     include_prompt = True
     modules = folder / "modules.json"
@@ -90,30 +95,41 @@ def read_settings(folder: Path, task: Task) -> Settings:
         files.append(modules)
         rows = _module_rows(folder, read_json_file(modules, list))
         kinds = [kind for kind, _ in rows]
-        normalize = "Normalize" in kinds
+        stages = []
         for kind, path in rows:
             if kind == "Pooling":
                 pooling, include_prompt = _pooling(folder, path, files, task)
             elif kind == "Normalize":
                 _check_normalize(folder, path, files)
+                stages.append(UNIT)
+            elif kind == "Dense":
+                stages.append(read_dense(folder, path, files))
+            elif kind == "LayerNorm":
+                stages.append(read_layer_norm(folder, path, files))
+            elif kind == "Dropout":
+                check_dropout(folder, path, files)
             elif path:
                 raise FrontendError(
                     f"{folder.name}/modules.json keeps the model itself in {path[:120]!r}, and the folder's own is read",
                     hint="name that folder as the source, with the settings beside it",
                 )
         wanted = ["Transformer", *(["Pooling"] if "Pooling" in kinds or task.pooling is None else [])]
-        if kinds not in (wanted, [*wanted, "Normalize"]):
+        if kinds[: len(wanted)] != wanted or {"Transformer", "Pooling"} & {*kinds[len(wanted) :]}:
             raise FrontendError(
                 f"{folder.name}/modules.json lists {', '.join(kinds)[:200] or 'nothing'}, and {', '.join(wanted)} is needed, "
-                "with Normalize behind it or not",
+                "with Dense, LayerNorm, Dropout and Normalize behind it or not",
                 hint='write `task embed(pooling = …)`, or use `torch("file.py:factory")` with the whole model',
             )
     limit, lower = _transformer(folder, files, _TRANSFORMER)
     if (said := _said(folder, WHOLE, files, _WHOLE)) is not None:
         prompts, prompt = _prompts(f"{folder.name}/{WHOLE}", said)
+    if task.normalize is not None:
+        while stages[-1:] == [UNIT]:
+            stages.pop()
+        stages += [UNIT] * task.normalize
     return Settings(
-        pooling=task.pooling or pooling or "mean",
-        normalize=task.normalize if task.normalize is not None else True if normalize is None else normalize,
+        pooling=pooling if task.pooling is None else (task.pooling,),
+        stages=tuple(stages),
         prompt=task.prompt if task.prompt is not None else prompt,
         prompts=prompts,
         include_prompt=include_prompt,
@@ -208,17 +224,17 @@ def shorter(config: Mapping[str, Any], width: Any, name: str) -> tuple[int, ...]
 
 
 def _module_rows(folder: Path, items: list[Any]) -> list[tuple[str, str]]:
-    """(Transformer, Pooling or Normalize; path) of each module. Raises FrontendError for another kind."""
+    """(kind, path) of each module. Raises FrontendError for a kind that is none of _KINDS."""
     rows: list[tuple[str, str]] = []
     for item in items:
         if not isinstance(item, dict):
             raise FrontendError(f"{folder.name}/modules.json lists what is no object")
         row = cast(dict[str, Any], item)
         package, _, kind = str(row.get("type", "")).rpartition(".")
-        if package.split(".")[0] != "sentence_transformers" or kind not in ("Transformer", "Pooling", "Normalize"):
+        if package.split(".")[0] != "sentence_transformers" or kind not in _KINDS:
             raise FrontendError(
                 f"{folder.name}/modules.json has the module {row.get('type')!r:.80}, which is not supported "
-                "(Transformer, Pooling and Normalize of sentence_transformers are)",
+                f"({', '.join(_KINDS)} of sentence_transformers are)",
                 hint='use `task tensor` for the hidden states, or `torch("file.py:factory")` with the whole model',
             )
         rows.append((kind, _inside(folder, str(row.get("path", "")))))
@@ -253,7 +269,8 @@ def _inside(folder: Path, path: str) -> str:
     return path
 
 
-def _pooling(folder: Path, path: str, files: list[Path], task: Task) -> tuple[Pooling | None, bool]:
+def _pooling(folder: Path, path: str, files: list[Path], task: Task) -> tuple[tuple[Pooling, ...], bool]:
+    """The poolings that stand side by side, and whether a prompt is pooled. Raises FrontendError."""
     config = folder / path / "config.json"
     if not os.path.isfile(config):  # Path.is_file raises for a name that is too long
         raise FrontendError(f"{folder.name}/modules.json names {path[:120]}/config.json, which is missing")
@@ -266,20 +283,23 @@ def _pooling(folder: Path, path: str, files: list[Path], task: Task) -> tuple[Po
             f"{folder.name}/{path[:120]}/config.json: include_prompt is {include!r:.60}, and true or false is needed"
         )
     if task.pooling is not None:
-        return task.pooling, include
-    word = said.get("pooling_mode")
-    if isinstance(word, str):
-        found = [word]
-        known: list[Pooling] = [_WORDS[word]] if word in _WORDS else []
+        return (task.pooling,), include
+    words: Any = said.get("pooling_mode")
+    if words is None:
+        found = [key for key, on in said.items() if key.startswith("pooling_mode_") and on is not False]
+        strange = [key for key in found if key not in _MODES or said[key] is not True]
+        known: list[Pooling] = [mode for key, mode in _MODES.items() if key in found] or ["mean"]
     else:
-        found = [k for k, v in said.items() if k.startswith("pooling_mode_") and v]
-        known = [_MODES[k] for k in found if k in _MODES]
-    if len(found) != 1 or len(known) != 1:
+        found = [words] if isinstance(words, str) else cast("list[Any]", words) if isinstance(words, list) else [words]
+        strange = [word for word in found if not isinstance(word, str) or word not in _WORDS]
+        known = [] if strange else [_WORDS[word] for word in found]
+    if strange or not known or len(known) > len(_WORDS):
         raise FrontendError(
-            f"{folder.name}/{path[:120]}/config.json asks for the pooling {' + '.join(found)[:120] or 'none'}, which is not supported",
-            hint="write `task embed(pooling = mean)`; mean, cls, max and last are known",
+            f"{folder.name}/{path[:120]}/config.json asks for the pooling {', '.join(map(repr, strange))[:120] or 'none'}, which is "
+            "not supported",
+            hint="write `task embed(pooling = mean)`; known are " + ", ".join(_WORDS),
         )
-    return known[0], include
+    return tuple(known), include
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -42,7 +42,8 @@ NO_LIMIT = 1 << 20
 class Text:
     """`tokenizer`: the file; `limit`: tokens that the library takes (None: it has no limit); `files`: what was read; `close`
     removes the tokenizer where it lies in a temporary folder; `segments`: whether the library tells a model which text of a pair a
-    token is of; `frame`: special tokens around a text or a pair."""
+    token is of; `frame`: special tokens around a text or a pair; `unknown`: the id of what the vocabulary does not have;
+    `joins`: whether tokenizer.json alone says how tokens become text."""
 
     tokenizer: Path
     limit: int | None
@@ -51,6 +52,8 @@ class Text:
     close: Callable[[], None]
     segments: bool
     frame: int
+    unknown: int | None
+    joins: bool
 
 
 def library_text(
@@ -119,7 +122,19 @@ def library_text(
     segments = "token_type_ids" in made.model_input_names
     close = holder.cleanup if holder else lambda: None
     frame = int(backend.num_special_tokens_to_add(pairs))
-    return Text(place / FILE, most, side, (*sources, *settings), close, segments, frame)
+    unknown: Any = made.unk_token_id
+    joins = type(made).convert_tokens_to_string is transformers.PreTrainedTokenizerFast.convert_tokens_to_string
+    return Text(
+        place / FILE,
+        most,
+        side,
+        (*sources, *settings),
+        close,
+        segments,
+        frame,
+        unknown if type(unknown) is int else None,
+        joins,
+    )
 
 
 def _limit(said: float, config: Mapping[str, Any], *, given: bool) -> int | None:

@@ -15,6 +15,7 @@ from .fields import expected_outputs
 from .heads import LOGITS, class_scores, classes_of, pair_score
 from .imported import TextKind, TextTask
 from .sentence import WHOLE, Settings, read_cross_settings, read_settings, shorter
+from .stages import UNIT
 from .text import Text
 
 HIDDEN = "last_hidden_state"
@@ -120,10 +121,18 @@ def task_of(
             prompts=settings.prompts,
             include_prompt=settings.include_prompt,
             pooling=settings.pooling,
-            normalize=settings.normalize,
+            normalize=settings.stages[-1:] == (UNIT,),
             dimensions=_dimensions(model, config, graph.outputs[0][1].type.shape[-1], folder.name),
         )
     count = _classes(graph, kind, config, folder)
+    if kind == "tag":
+        if not text.joins:
+            raise FrontendError(
+                f"{folder.name}: the tokenizer's class puts words together by code of its own, and `task tag` needs one that "
+                "leaves it to tokenizer.json"
+            )
+        labels = classes_of({} if model.task.labels is not None else config, count, folder.name)
+        return replace(task, labels=labels, aggregation=model.task.aggregation, unknown=text.unknown)
     if kind == "rerank":
         if count != 1:
             raise FrontendError(
@@ -154,12 +163,14 @@ def _dimensions(model: Model, config: Mapping[str, Any], width: Any, name: str) 
 
 
 def _classes(graph: Graph, kind: TextKind, config: Mapping[str, Any], folder: Path) -> int:
-    """How many classes each row has logits of."""
+    """How many classes each row, or each token, has logits of."""
     shape = graph.outputs[0][1].type.shape
-    if len(shape) == 2 and isinstance(shape[1], int) and str(shape[0]) == (graph.batch_dim or "batch"):
-        return shape[1]
+    free = [graph.batch_dim or "batch", *([graph.length_dim] if kind == "tag" else [])]
+    if isinstance(shape[-1], int) and [*map(str, shape[:-1])] == free:
+        return shape[-1]
+    wanted, saved = ("batch, tokens, classes", "Token") if kind == "tag" else ("batch, classes", "Sequence")
     raise FrontendError(
-        f"`task {kind}` needs logits of the shape [batch, classes], and those of {config['architectures'][0]!r:.80} in "
+        f"`task {kind}` needs logits of the shape [{wanted}], and those of {config['architectures'][0]!r:.80} in "
         f"{folder.name} have [{', '.join(map(str, shape))}]",
-        hint="classes whose name ends in ForSequenceClassification give them",
+        hint=f"classes whose name ends in For{saved}Classification give them",
     )

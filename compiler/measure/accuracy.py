@@ -103,7 +103,8 @@ def measure_accuracy(
     with load(bundle, threads=threads) as loaded:
         answers = [loaded.run(request) for request in rows.requests]
     names = [name for name, _ in imported.graph.outputs]
-    got = {name: _stack([a[name] for a in answers]) for name in names}
+    by_token = per_token(imported.graph)
+    got = {name: _stack([a[name] for a in answers], name in by_token) for name in names}
     want: dict[str, Array] | None = None
     found: dict[AccuracyTarget, Score] = {}
     for target in targets:
@@ -114,7 +115,7 @@ def measure_accuracy(
         else:
             if want is None:
                 references = [imported.reference(request) for request in rows.requests]
-                want = {name: _stack([r[name] for r in references]) for name in names}
+                want = {name: _stack([r[name] for r in references], name in by_token) for name in names}
             if target.metric not in VS_REFERENCE:
                 raise InfcError(
                     f"accuracy {target.metric} vs float32 is not measured; there are {', '.join(VS_REFERENCE)}"
@@ -128,7 +129,9 @@ def check_metrics(targets: Sequence[object], graph: Graph) -> None:
     """Raises InfcError where a target compares rows by a metric that says nothing of them: one number has no direction, and is
     its own largest."""
     found = next((t for t in agreement_targets(targets) if t.metric in ("cosine", "top1")), None)
-    if found is not None and all(d == 1 for _, node in graph.outputs for d in node.type.shape[1:]):
+    by_token = per_token(graph)
+    compared = (d for n, node in graph.outputs for d in node.type.shape[-1 if n in by_token else 1 :])
+    if found is not None and all(d == 1 for d in compared):
         names = ", ".join(repr(name) for name, _ in graph.outputs)
         raise InfcError(
             f"accuracy {found.metric} vs float32 says nothing of output {names}, which has one number a row",
@@ -142,13 +145,20 @@ def agreement_targets(targets: Sequence[object]) -> list[AccuracyTarget]:
     return [t for t in found if t.versus == "float32" and t.metric in VS_REFERENCE]
 
 
-def misses(targets: Sequence[AccuracyTarget], got: Sequence[Arrays], want: Sequence[Arrays]) -> str:
+def per_token(graph: Graph) -> frozenset[str]:
+    """The outputs that have values of each token, in the last dimension."""
+    length = graph.length_dim
+    return frozenset(n for n, node in graph.outputs if length and length in map(str, node.type.shape[:-1]))
+
+
+def misses(
+    targets: Sequence[AccuracyTarget], by_token: frozenset[str], got: Sequence[Arrays], want: Sequence[Arrays]
+) -> str:
     """The first of the targets that outputs, row by row, miss against those of the reference, with its value;
-    "" where they meet all."""
+    "" where they meet all. `by_token`: outputs that are compared token by token."""
     for target in targets:
-        value = _agreement(
-            target, {n: _stack([g[n] for g in got]) for n in got[0]}, {n: _stack([w[n] for w in want]) for n in got[0]}
-        )
+        ours, theirs = ({n: _stack([r[n] for r in rows], n in by_token) for n in got[0]} for rows in (got, want))
+        value = _agreement(target, ours, theirs)
         if value > target.bound if target.op == "<=" else value < target.bound:
             return f"accuracy {target.metric} {target.op} {target.bound:g}, with {value:.6g}"
     return ""
@@ -160,8 +170,10 @@ def _agreement(target: AccuracyTarget, got: Arrays, want: Arrays) -> float:
     return max(values) if target.op == "<=" else min(values)
 
 
-def _stack(rows: list[Array]) -> Array:
-    """Rows [1, ...] as one array; rows of different shapes one behind another, flat."""
+def _stack(rows: list[Array], by_token: bool) -> Array:
+    """Rows [1, ...] as one array, or their tokens as rows; rows of different shapes one behind another, flat."""
+    if by_token:
+        return np.concatenate([r.reshape(-1, r.shape[-1]) for r in rows])
     if len({r.shape[1:] for r in rows}) == 1:
         return np.concatenate(rows)
     return np.concatenate([r.reshape(-1) for r in rows])[None]

@@ -292,6 +292,7 @@ def test_new_says_which_task_it_took(specs: Path, capsys: pytest.CaptureFixture[
         ({"0": "sad", "1": "glad"}, "classify", ["text"]),
         (None, "classify", ["text"]),
         ({"0": "ENTAILMENT", "1": "neutral", "2": "contradiction"}, "classify", ["premise", "hypothesis"]),
+        ({"0": "O", "1": "B-PER"}, "tag", ["text"]),
     ],
 )
 def test_new_from_a_classifier_has_its_task(
@@ -299,7 +300,8 @@ def test_new_from_a_classifier_has_its_task(
 ) -> None:
     source = specs / "hf"
     source.mkdir()
-    config: dict[str, object] = {"architectures": ["BertForSequenceClassification"], "max_position_embeddings": 512}
+    saved = "BertForTokenClassification" if kind == "tag" else "BertForSequenceClassification"
+    config: dict[str, object] = {"architectures": [saved], "max_position_embeddings": 512}
     (source / "config.json").write_text(json.dumps(config | ({} if labels is None else {"id2label": labels})))
     (source / "tokenizer_config.json").write_text('{"model_max_length": 128}')
     for name in ("model.safetensors", "tokenizer.json"):

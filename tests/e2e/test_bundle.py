@@ -222,7 +222,7 @@ def test_every_reader_finds_rot_of_the_manifest(fraud: Path, tmp_path: Path) -> 
 
 def test_a_key_that_is_unknown_or_there_twice_is_refused_by_every_reader(fraud: Path, tmp_path: Path) -> None:
     text = (fraud / "manifest.json").read_text()
-    for number, (added, part) in enumerate([('"new": 1,', "new"), ('"format": 4,', "stands twice")]):
+    for number, (added, part) in enumerate([('"new": 1,', "new"), ('"format": 5,', "stands twice")]):
         bundle = copied(fraud, tmp_path / str(number))
         replace_manifest(bundle, text.replace("{", "{" + added, 1).encode())
         assert_refused(bundle, fraud / "serve", part)

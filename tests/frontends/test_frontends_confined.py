@@ -300,9 +300,9 @@ def test_many_mutated_answers_are_refused_or_are_graphs(answer: tuple[Path, dict
 
 TASK: dict[str, Any] = {
     "kind": "embed", "texts": ["text"], "tokenizer": "{}", "limit": 16, "overflow": "reject", "side": "right", "prompt": "",
-    "pooling": "mean", "normalize": True, "prompts": {"query": "q: "}, "include_prompt": True, "dimensions": [8],
+    "pooling": ["mean"], "normalize": True, "prompts": {"query": "q: "}, "include_prompt": True, "dimensions": [8],
     "labels": ["a", "b"], "activation": None, "top": 2,
-    "segments": True,
+    "segments": True, "aggregation": "none", "unknown": None,
 }  # fmt: skip
 
 
@@ -310,7 +310,8 @@ TASK: dict[str, Any] = {
     ("key", "value"),
     [
         ("tokenizer", 7), ("tokenizer", "\ud800"), ("limit", 0), ("limit", True), ("overflow", "x"), ("side", "up"),
-        ("side", None), ("prompt", 1), ("prompt", "x" * 70_000), ("pooling", "x"), ("pooling", []),
+        ("side", None), ("prompt", 1), ("prompt", "x" * 70_000), ("pooling", "x"), ("pooling", ["mean", []]),
+        ("aggregation", "x"), ("aggregation", None), ("unknown", -1), ("unknown", "a"), ("unknown", True),
         ("prompts", None), ("prompts", ["a"]), ("prompts", {"a": 5}), ("prompts", {"a": "x" * 70_000}),
         ("prompts", {str(n): "" for n in range(300)}), ("dimensions", None), ("dimensions", [0]), ("dimensions", ["a"]),
         ("kind", "tensor"), ("kind", None), ("texts", []), ("texts", ["a", "b", "c"]), ("texts", [1]), ("texts", "ab"),

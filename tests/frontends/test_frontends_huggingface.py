@@ -19,6 +19,7 @@ from infc.compiler.errors import Exit
 from infc.compiler.frontends import FrontendError
 from infc.compiler.frontends import load_here as load
 from infc.compiler.frontends.pooling import pool
+from infc.compiler.frontends.stages import UNIT
 from infc.compiler.ir.interpret import run
 from infc.compiler.ir.ops.attention import Attention
 from infc.compiler.ir.verify import verify
@@ -313,7 +314,7 @@ def test_embed_takes_what_the_folder_says_and_the_spec_overrides(sentence: Path,
     said = load(embed_model(sentence, limit=None), tmp_path)
     assert said.text is not None
     assert (said.text.pooling, said.text.normalize, said.text.limit, said.text.overflow) == (
-        "cls",
+        ("cls",),
         True,
         24,
         "truncate",
@@ -326,7 +327,7 @@ def test_embed_takes_what_the_folder_says_and_the_spec_overrides(sentence: Path,
     other = load(embed_model(sentence, task, limit=12), tmp_path)
     assert other.text is not None
     assert (other.text.pooling, other.text.normalize, other.text.limit, other.text.prompt) == (
-        "mean",
+        ("mean",),
         False,
         12,
         "query: ",
@@ -335,7 +336,8 @@ def test_embed_takes_what_the_folder_says_and_the_spec_overrides(sentence: Path,
 
 
 @pytest.mark.parametrize(
-    "pooling", ["mean", "last", *(pytest.param(p, marks=pytest.mark.full) for p in ("cls", "max"))]
+    "pooling",
+    ["mean", "weighted_mean", *(pytest.param(p, marks=pytest.mark.full) for p in ("cls", "max", "last", "mean_sqrt"))],
 )
 def test_each_pooling_agrees_with_its_definition(sentence: Path, tmp_path: Path, pooling: Any) -> None:
     found = load(embed_model(sentence, Task(kind="embed", pooling=pooling, normalize=pooling != "max")), tmp_path)
@@ -350,23 +352,20 @@ def test_each_pooling_agrees_with_its_definition(sentence: Path, tmp_path: Path,
 def test_pooling_in_numpy_by_hand() -> None:
     hidden = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
     mask = np.array([[1, 1, 0]])
-    np.testing.assert_array_equal(pool(hidden, mask, "mean", False), [[2, 3, 4, 5]])
-    np.testing.assert_array_equal(pool(hidden, mask, "cls", False), [[0, 1, 2, 3]])
-    np.testing.assert_array_equal(pool(hidden, mask, "max", False), [[4, 5, 6, 7]])
-    np.testing.assert_array_equal(pool(hidden, mask, "last", False), [[4, 5, 6, 7]])
-    np.testing.assert_allclose(np.linalg.norm(pool(hidden, mask, "mean", True)), 1.0, rtol=1e-6)
-    assert not pool(hidden, mask * 0, "mean", True).any()
+    np.testing.assert_array_equal(pool(hidden, mask, ["mean"], []), [[2, 3, 4, 5]])
+    np.testing.assert_array_equal(pool(hidden, mask, ["cls"], []), [[0, 1, 2, 3]])
+    np.testing.assert_array_equal(pool(hidden, mask, ["max"], []), [[4, 5, 6, 7]])
+    np.testing.assert_array_equal(pool(hidden, mask, ["last", "max"], []), [[4, 5, 6, 7] * 2])
+    np.testing.assert_allclose(pool(hidden, mask, ["mean_sqrt"], []), np.sqrt(2) * np.array([[2, 3, 4, 5]]), rtol=1e-6)
+    np.testing.assert_allclose(pool(hidden, mask, ["weighted_mean"], []), [[8 / 3, 11 / 3, 14 / 3, 17 / 3]], rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(pool(hidden, mask, ["mean"], [UNIT])), 1.0, rtol=1e-6)
+    assert not pool(hidden, mask * 0, ["mean"], [UNIT]).any()
 
 
 SENTENCE_ERRORS: dict[str, tuple[str, Any, str]] = {
-    "dense": ("modules.json", [{"type": "sentence_transformers.models.Dense", "path": "2_Dense"}], "models.Dense', which is not"),
-    "two poolings": (
-        "1_Pooling/config.json",
-        {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True},
-        "pooling_mode_cls_token + pooling_mode_mean_tokens",
-    ),
-    "weighted": ("1_Pooling/config.json", {"pooling_mode_weightedmean_tokens": True}, "weightedmean_tokens, which is not"),
-    "new word": ("1_Pooling/config.json", {"pooling_mode": "mean_sqrt_len_tokens"}, "mean_sqrt_len_tokens"),
+    "lstm": ("modules.json", [{"type": "sentence_transformers.models.LSTM", "path": "2_LSTM"}], "models.LSTM', which is not"),
+    "mode": ("1_Pooling/config.json", {"pooling_mode_none": True}, "'pooling_mode_none', which is not"),
+    "word": ("1_Pooling/config.json", {"pooling_mode": ["mean", "median"]}, "'median', which is not"),
     "list": ("sentence_bert_config.json", [], "should hold a JSON object"),
     "object": ("modules.json", {}, "should hold a JSON list"),
 }  # fmt: skip
@@ -415,4 +414,4 @@ def test_a_folder_without_settings_gets_mean_and_normalize(folder: Path, tmp_pat
     save_tokenizer(folder)
     found = load(embed_model(folder, limit=None), tmp_path)
     assert found.text is not None
-    assert (found.text.pooling, found.text.normalize, found.text.limit) == ("mean", True, 258)
+    assert (found.text.pooling, found.text.normalize, found.text.limit) == (("mean",), True, 258)

@@ -10,6 +10,7 @@ import pytest
 
 from infc.compiler.frontends.errors import FrontendError
 from infc.compiler.frontends.sentence import read_settings
+from infc.compiler.frontends.stages import UNIT
 from infc.dsl import check_text
 from infc.dsl.spec import Task
 
@@ -76,7 +77,7 @@ def test_normalize_works_on_the_sentence(tmp_path: Path, said: dict[str, str], w
             read_settings(tmp_path, Task(kind="embed"))
         return
     settings = read_settings(tmp_path, Task(kind="embed"))
-    assert (settings.pooling, settings.normalize) == ("cls", True)
+    assert (settings.pooling, settings.stages) == (("cls",), (UNIT,))
 
 
 def test_what_a_settings_file_says_is_shown_cut(tmp_path: Path) -> None:

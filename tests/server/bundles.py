@@ -198,7 +198,7 @@ def write_bundle(
     serve: Json = {"protocols": ["kserve", "openai"], "queue": 256, "deadline_s": 10.0, "threads": 1, "instances": 1}
     serve |= {"batch": {"max_requests": 8, "max_rows": 16, "max_tokens": 256, "wait_s": 0.0}, "max_body_bytes": 1 << 20}
     platform = {"os": "linux", "arch": arch, "glibc": "2.28"}
-    manifest: Json = {"format": 4, "infc": "0.1.0", "platform": platform, "models": entries, "files": files}
+    manifest: Json = {"format": 5, "infc": "0.1.0", "platform": platform, "models": entries, "files": files}
     manifest |= {"serve": serve, "traffic": None, "targets": [], "memory": {}}
     for fixture, _ in models:
         manifest["serve"] = manifest["serve"] | fixture.serve

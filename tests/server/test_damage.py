@@ -112,8 +112,8 @@ def test_paths_that_leave_the_folder_are_refused(serve_binary: Path, bundle: Pat
 
 FIRST = "models.0"
 CONTRADICTIONS: list[tuple[str, Any, str]] = [
-    ("format", 3, "manifest.json has format 3, and this server reads format 4"),
-    ("format", 5, "manifest.json has format 5, and this server reads format 4"),
+    ("format", 3, "manifest.json has format 3, and this server reads format 5"),
+    ("format", 6, "manifest.json has format 6, and this server reads format 5"),
     ("new", 1, "unknown field `new`"),
     (f"{FIRST}.inputs.0.new", 1, "unknown field `new`"),
     (f"{FIRST}.task.new", 1, "unknown field `new`"),

@@ -114,7 +114,7 @@ def test_a_bundle_of_format_1_is_told_its_format_and_not_that_it_is_rotten(serve
     manifest = json.loads((bundle / "manifest.json").read_text())
     write_manifest(bundle, manifest | {"format": 1})
     (bundle / "manifest.sha256").unlink()
-    refused(serve_binary, bundle, "manifest.json has format 1, and this server reads format 4: build the bundle again")
+    refused(serve_binary, bundle, "manifest.json has format 1, and this server reads format 5: build the bundle again")
 
 
 def replace_by(kind: str, path: Path, elsewhere: Path) -> None:

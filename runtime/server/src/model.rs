@@ -16,7 +16,7 @@ use crate::pool::Turn;
 use crate::refusal::{Reason, Refusal};
 use crate::scheduler::{Scheduler, Ticket};
 use crate::tensor::{Data, Dim, Tensor, elements};
-use crate::tokenize::{Asked, Half, How, TextTask, TokenizeError, Tokens};
+use crate::tokenize::{Asked, Half, How, Place, TextTask, TokenizeError, Tokens};
 use crate::wire::budget::{Budget, Class, Reserved, SHARE};
 
 pub struct Served {
@@ -45,8 +45,17 @@ pub struct Encoded {
     parts: Vec<(Inputs, Cost)>,
     /// Tokens of all texts, special tokens included.
     pub tokens: usize,
-    /// Memory beyond that of the body: of what stands before each of many texts.
+    /// Of each text what is needed to label its tokens, where the task does that.
+    tagged: Vec<Tagged>,
+    /// Memory beyond that of the body: of what stands before each of many texts, and of what labels need.
     _held: Option<Reserved>,
+}
+
+/// A text whose tokens are labelled.
+pub struct Tagged {
+    pub text: String,
+    pub ids: Vec<u32>,
+    pub places: Vec<Place>,
 }
 
 impl Served {
@@ -158,9 +167,13 @@ impl Served {
                     }
                     before = Some(first);
                 }
-                Text::Alone(_) => {
+                Text::Alone(text) => {
                     work = work.saturating_add(how.prompt().len());
                     held = held.saturating_add(tokens(how.prompt()));
+                    if matches!(says.gives, Gives::Tags { .. }) {
+                        // An id and a place of each token, and the text itself.
+                        held = held.saturating_add(tokens(text)).saturating_add(text.len() / 16);
+                    }
                 }
                 Text::Ids(_) => {}
             }
@@ -177,7 +190,7 @@ impl Served {
         let class = if bytes <= SHARE { Class::Small } else { Class::Large };
         if !budget.could_hold(class, bytes) {
             let field = if asked.prompt.is_some() { "prompt" } else { self.texts().first().map_or("", String::as_str) };
-            let text = "so long a text before each of so many takes too much memory; send them in several requests";
+            let text = "the tokens of all texts take too much memory; send them in several requests";
             return Err(Refusal::invalid(field, text));
         }
         let busy = || Refusal::new(Reason::Busy, "too many requests of so many tokens at once");
@@ -205,6 +218,8 @@ impl Served {
         let start = Instant::now();
         let mut parts = Vec::with_capacity(texts.len());
         let mut total = 0;
+        let tags = matches!(self.gives(), Gives::Tags { .. });
+        let mut tagged = Vec::new();
         let mut before: Option<(Arc<str>, Half)> = None;
         for (index, text) in texts.into_iter().enumerate() {
             if index > 0 && Instant::now() >= turn.due {
@@ -225,7 +240,12 @@ impl Served {
                         task.encode_pair(half, &second, &how)
                     })
                 }
-                Text::Alone(text) => task.encode(&text, &how),
+                Text::Alone(text) => task.encode(&text, &how).inspect(|tokens| {
+                    if tags {
+                        let ids = tokens.ids.iter().map(|id| u32::try_from(*id).unwrap_or(u32::MAX)).collect();
+                        tagged.push(Tagged { text, ids, places: tokens.places.clone() });
+                    }
+                }),
                 Text::Ids(_) if asked.prompt.is_some() => {
                     return Err(Refusal::invalid(
                         field(index),
@@ -250,7 +270,7 @@ impl Served {
             parts.push((inputs, cost));
         }
         self.meters.tokenize_duration.observe(start.elapsed().as_secs_f64());
-        Ok(Encoded { parts, tokens: total, _held: held })
+        Ok(Encoded { parts, tokens: total, tagged, _held: held })
     }
 
     /// One row: ids and, where the model has them, segment ids and which tokens are pooled; every other input is left to its
@@ -273,6 +293,7 @@ impl Served {
         if texts.parts.is_empty() {
             return self.no_rows();
         }
+        self.check_even(&texts)?;
         let rows = texts.parts.len();
         self.finish(self.scheduler.submit(texts.parts, deadline)?.wait().await?, rows)
     }
@@ -285,6 +306,47 @@ impl Served {
         let rows = texts.parts.len();
         let deadline = Instant::now() + Duration::from_secs(600);
         self.finish(self.scheduler.submit(texts.parts, deadline)?.wait_blocking()?, rows)
+    }
+
+    /// Refuses texts whose outputs have different shapes, and so are no tensor.
+    fn check_even(&self, texts: &Encoded) -> Result<(), Refusal> {
+        let lengths = |(_, cost): &(Inputs, Cost)| cost.longest;
+        let even = texts.parts.windows(2).all(|two| lengths(&two[0]) == lengths(&two[1]));
+        if even || !matches!(self.gives(), Gives::Tags { .. }) {
+            return Ok(());
+        }
+        let field = self.texts().first().map_or("", String::as_str);
+        let text =
+            "texts of different numbers of tokens have outputs of different shapes: send them one by one, or to /infer";
+        Err(Refusal::invalid(field, text))
+    }
+
+    /// Like [`Served::embed`], of a task that labels tokens: the one output of each text, and the text with its tokens.
+    pub async fn tag(&self, mut texts: Encoded, deadline: Instant) -> Result<(Vec<Tensor>, Vec<Tagged>), Refusal> {
+        let tagged = std::mem::take(&mut texts.tagged);
+        if texts.parts.is_empty() {
+            return Ok((vec![], tagged));
+        }
+        let parts = self.scheduler.submit(texts.parts, deadline)?.wait().await?;
+        Ok((self.finish_each(parts)?, tagged))
+    }
+
+    /// Like [`Served::tag`], for a caller without a runtime.
+    pub fn tag_blocking(&self, mut texts: Encoded) -> Result<(Vec<Tensor>, Vec<Tagged>), Refusal> {
+        let tagged = std::mem::take(&mut texts.tagged);
+        if texts.parts.is_empty() {
+            return Ok((vec![], tagged));
+        }
+        let deadline = Instant::now() + Duration::from_secs(600);
+        Ok((self.finish_each(self.scheduler.submit(texts.parts, deadline)?.wait_blocking()?)?, tagged))
+    }
+
+    fn finish_each(&self, parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>, Refusal> {
+        let mut outputs = Vec::with_capacity(parts.len());
+        for part in parts {
+            outputs.append(&mut self.finish(vec![part], 1)?);
+        }
+        Ok(outputs)
     }
 
     /// The outputs of no text at all.

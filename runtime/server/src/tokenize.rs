@@ -5,12 +5,14 @@ use std::fmt;
 
 use tokenizers::{Encoding, Tokenizer, TruncationDirection};
 
-use crate::bundle::task::{Overflow, Side, TextSpec};
+use crate::bundle::task::{Gives, Overflow, Side, TextSpec};
 
 mod cut;
 mod pair;
+mod spell;
 
 pub use pair::Half;
+pub use spell::Token;
 
 /// Ids and segment ids of one text, special tokens included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,16 +21,16 @@ pub struct Tokens {
     pub types: Vec<i64>,
     /// So many at the front are the prompt's, and not pooled.
     pub left_out: usize,
+    /// Where each token stands, of a task that answers token by token; else none.
+    pub places: Vec<Place>,
 }
 
-/// One token as people look at it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
-    pub id: u32,
-    pub spelling: String,
+/// Where a token stands in its text, in code points, and whether the tokenizer put it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub start: u32,
+    pub end: u32,
     pub special: bool,
-    /// Where it begins and ends in the text, in code points.
-    pub span: (usize, usize),
 }
 
 /// What a request says of its texts; None: as the model says.
@@ -243,26 +245,52 @@ impl TextTask {
     fn encode_part(&self, text: &str, more: bool, how: &How) -> Result<(Tokens, usize), TokenizeError> {
         let limit = self.says.limit;
         let failed = |e: tokenizers::Error| TokenizeError::Failed(e.to_string());
-        let mut encoding = self.tokenizer.encode_fast(text, true).map_err(failed)?;
+        let mut encoding = self.encoding(text, true).map_err(failed)?;
         let counted = encoding.len();
         if counted > limit {
             if how.overflow == Overflow::Reject {
                 return Err(TokenizeError::TooLong { tokens: counted, more, limit });
             }
             // Cut the text's own tokens and frame the rest, as the tokenizers library does with a truncation set.
-            let mut bare = self.tokenizer.encode_fast(text, false).map_err(failed)?;
+            let mut bare = self.encoding(text, false).map_err(failed)?;
             let room = limit - self.frame.0.len() - self.frame.1.len();
             bare.truncate(room, 0, direction(how.side));
             drop(bare.take_overflowing());
+            let places = bare.get_offsets().to_vec();
             encoding = self.tokenizer.post_process(bare, None, true).map_err(failed)?;
+            let mut tokens = self.tokens(&encoding, how.left_out.min(encoding.len()));
+            // A post-processor trims white space off places, and was at work twice.
+            for (place, (start, end)) in tokens.places.iter_mut().filter(|place| !place.special).zip(places) {
+                (place.start, place.end) = (short_place(start), short_place(end));
+            }
+            return Ok((tokens, counted));
         }
         let left_out = how.left_out.min(encoding.len());
         Ok((self.tokens(&encoding, left_out), counted))
     }
 
+    /// Whether it matters where tokens stand.
+    fn is_placed(&self) -> bool {
+        matches!(self.says.gives, Gives::Tags { .. })
+    }
+
+    /// With its offsets where they matter: to find them takes time.
+    fn encoding(&self, text: &str, special: bool) -> tokenizers::Result<Encoding> {
+        if self.is_placed() {
+            self.tokenizer.encode_char_offsets(text, special)
+        } else {
+            self.tokenizer.encode_fast(text, special)
+        }
+    }
+
     fn tokens(&self, encoding: &Encoding, left_out: usize) -> Tokens {
         let types = if self.says.segments { widen(encoding.get_type_ids()) } else { vec![0; encoding.len()] };
-        Tokens { ids: widen(encoding.get_ids()), types, left_out }
+        let places =
+            encoding.get_offsets().iter().zip(encoding.get_special_tokens_mask()).map(|((start, end), special)| {
+                Place { start: short_place(*start), end: short_place(*end), special: *special == 1 }
+            });
+        let places = if self.is_placed() { places.collect() } else { vec![] };
+        Tokens { ids: widen(encoding.get_ids()), types, left_out, places }
     }
 
     /// Ids that the caller tokenized, taken as they are. Where they are cut, special tokens around them are kept.
@@ -284,33 +312,7 @@ impl TextTask {
                 }
             }
         }
-        Ok(Tokens { types: vec![0; ids.len()], ids, left_out: 0 })
-    }
-
-    /// All tokens of a text, without prompt and limit.
-    pub fn tokenize(&self, text: &str, special: bool) -> Result<Vec<Token>, TokenizeError> {
-        if !self.is_short(text) {
-            return Err(self.too_much(text));
-        }
-        let failed = |e: tokenizers::Error| TokenizeError::Failed(e.to_string());
-        let encoding = self.tokenizer.encode_char_offsets(text, special).map_err(failed)?;
-        let (ids, spellings) = (encoding.get_ids(), encoding.get_tokens());
-        let parts = encoding.get_offsets().iter().zip(encoding.get_special_tokens_mask());
-        let tokens = ids.iter().zip(spellings).zip(parts).map(|((id, spelling), (span, special))| Token {
-            id: *id,
-            spelling: spelling.clone(),
-            special: *special == 1,
-            span: *span,
-        });
-        Ok(tokens.collect())
-    }
-
-    /// The text of token ids.
-    pub fn detokenize(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
-        if let Some(unknown) = ids.iter().find(|id| self.tokenizer.id_to_token(**id).is_none()) {
-            return Err(format!("the vocabulary has no id {unknown}"));
-        }
-        self.tokenizer.decode(ids, skip_special).map_err(|e| e.to_string())
+        Ok(Tokens { types: vec![0; ids.len()], ids, left_out: 0, places: vec![] })
     }
 }
 
@@ -322,6 +324,11 @@ fn frame(tokenizer: &Tokenizer) -> tokenizers::Result<(Vec<i64>, Vec<i64>)> {
     let to = special.iter().rev().take_while(|s| **s == 1).count().min(special.len() - from);
     let ids = widen(probe.get_ids());
     Ok((ids[..from].to_vec(), ids[ids.len() - to..].to_vec()))
+}
+
+/// Texts have far fewer code points.
+fn short_place(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 fn direction(side: Side) -> TruncationDirection {

@@ -1,9 +1,9 @@
-//! `manifest.json`, format 4, and `manifest.sha256` beside it.
+//! `manifest.json`, format 5, and `manifest.sha256` beside it.
 //!
 //! **Rule**: a key that is not known is refused, so a key is only ever added (or its meaning changed) together with a new
 //! `FORMAT`, here and in `compiler/bundle/manifest.py`. Format 2 added `nan_allowed` to outputs, and
 //! `manifest.sha256`; format 3 a task's prompts and dimensions, format 4 its texts,
-//! labels and scores. Fields with an underscore are of the format, but of no use here.
+//! labels and scores, format 5 how tokens become entities. Fields with an underscore are of the format, but of no use here.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use super::task::Task;
 use crate::tensor::{InputSpec, OutputSpec};
 
 /// The format that this server reads.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
 /// Bytes of one chunk of a file's digest.
 pub const CHUNK: u64 = 4 << 20;
@@ -239,7 +239,7 @@ pub mod tests {
     /// A manifest that has every key once.
     pub fn whole() -> String {
         format!(
-            r#"{{"format": 4, "infc": "0.1.0", "platform": {{"os": "linux", "arch": "x86_64", "glibc": "2.28"}},
+            r#"{{"format": 5, "infc": "0.1.0", "platform": {{"os": "linux", "arch": "x86_64", "glibc": "2.28"}},
             "models": [{{"name": "m", "version": "1", "aliases": ["n"],
               "task": {{"kind": "embed", "texts": ["text"], "labels": [], "activation": null, "top": null, "tokenizer": "t", "limit": 16, "overflow": "reject", "truncation_side": "left", "segments": true, "prompt": "", "prompts": {{"query": "q: "}}, "include_prompt": true,
                 "pooling": "mean", "normalize": true, "dimensions": [2]}},
@@ -303,11 +303,11 @@ pub mod tests {
 
     #[test]
     fn other_formats_are_named_with_both_numbers() {
-        for format in ["1", "3", "5", "4294967295"] {
-            let text = whole().replace("\"format\": 4", &format!("\"format\": {format}"));
-            assert!(fault(&text).contains(&format!("has format {format}, and this server reads format 4")));
+        for format in ["1", "4", "6", "4294967295"] {
+            let text = whole().replace("\"format\": 5", &format!("\"format\": {format}"));
+            assert!(fault(&text).contains(&format!("has format {format}, and this server reads format 5")));
         }
-        for text in ["", "{", "[]", "{}", "\0", r#"{"format": "3"}"#, r#"{"format": 4294967299}"#, r#"{"format": 4}"#] {
+        for text in ["", "{", "[]", "{}", "\0", r#"{"format": "3"}"#, r#"{"format": 4294967299}"#, r#"{"format": 5}"#] {
             assert!(fault(text).contains("manifest.json: "), "{text}");
         }
     }

@@ -50,6 +50,21 @@ pub enum Gives {
     Classes { labels: Vec<String>, activation: Activation, top: usize },
     /// One score for each pair.
     Score(Activation),
+    /// The likeliest of the labels for each token, or for what is made of several.
+    Tags { labels: Vec<String>, aggregation: Aggregation, unknown: Option<u32> },
+}
+
+/// How tokens become entities, by the names of transformers' pipeline: not at all; neighbours of one kind are one; and the
+/// tokens of a word have the label of the first, of their mean scores, or of the surest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Aggregation {
+    #[default]
+    None,
+    Simple,
+    First,
+    Average,
+    Max,
 }
 
 /// What makes scores of logits.
@@ -96,6 +111,10 @@ struct TaskFields {
     top: Option<usize>,
     #[serde(default)]
     pooling: Option<String>,
+    #[serde(default)]
+    aggregation: Option<Aggregation>,
+    #[serde(default)]
+    unknown: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -105,6 +124,7 @@ enum TaskKind {
     Embed,
     Classify,
     Rerank,
+    Tag,
 }
 
 impl TryFrom<TaskFields> for Task {
@@ -112,6 +132,14 @@ impl TryFrom<TaskFields> for Task {
 
     fn try_from(fields: TaskFields) -> Result<Self, String> {
         let gives = match (fields.kind, fields.activation, fields.top) {
+            (TaskKind::Tag, None, None) => Gives::Tags {
+                labels: fields.labels,
+                aggregation: fields.aggregation.unwrap_or_default(),
+                unknown: fields.unknown,
+            },
+            _ if fields.aggregation.is_some() || fields.unknown.is_some() => {
+                return Err("\"aggregation\" and \"unknown\" go with tag".into());
+            }
             (TaskKind::Tensor, ..) if fields.tokenizer.is_none() && fields.limit.is_none() => return Ok(Task::Tensor),
             (TaskKind::Tensor, ..) => return Err("a task of kind \"tensor\" has no tokenizer and no limit".into()),
             (TaskKind::Embed, None, None) => Gives::Embedding,
@@ -163,7 +191,7 @@ impl TextSpec {
     /// What is wrong with it, if anything, as the task of `model`.
     pub fn check(&self, model: &Model) -> Result<(), String> {
         let names: BTreeSet<&String> = self.texts.iter().collect();
-        let most = if matches!(self.gives, Gives::Embedding) { 1 } else { 2 };
+        let most = if matches!(self.gives, Gives::Embedding | Gives::Tags { .. }) { 1 } else { 2 };
         let least = if matches!(self.gives, Gives::Score(_)) { 2 } else { 1 };
         if names.len() != self.texts.len() || !(least..=most).contains(&names.len()) {
             return Err(format!("the task has the texts {:?}", self.texts));
@@ -177,9 +205,16 @@ impl TextSpec {
                 }
                 labels.len()
             }
+            Gives::Tags { labels, .. } if labels.is_empty() => return Err("the task has no labels".into()),
+            Gives::Tags { labels, .. } => labels.len(),
         };
+        let mut rest = vec![Dim::Fixed(classes)];
+        if let (Gives::Tags { .. }, Some(tokens)) = (&self.gives, &model.length_dim) {
+            rest.insert(0, Dim::Symbol(tokens.clone()));
+        }
         match model.outputs.as_slice() {
-            [only] if only.dtype == DType::Float32 && only.shape.get(1..) == Some(&[Dim::Fixed(classes)]) => Ok(()),
+            [only] if only.dtype == DType::Float32 && only.shape.get(1..) == Some(rest.as_slice()) => Ok(()),
+            _ if rest.len() > 1 => Err(format!("the task needs one output, float32 [batch, tokens, {classes}]")),
             _ => Err(format!("the task needs one output, float32 [batch, {classes}]")),
         }
     }

@@ -7,19 +7,23 @@ use std::time::{Duration, Instant};
 
 use super::{Failure, Start, emit};
 use crate::bundle::golden::Encoded as EncodedTensor;
+use crate::bundle::task::Gives;
 use crate::cli::RunArguments;
 use crate::engine::Inputs;
 use crate::json::Reader;
 use crate::json::tensor::read_nested;
-use crate::model::{Served, Text};
+use crate::model::{Encoded, Served, Text};
 use crate::npy::read_npy;
 use crate::pool::Turn;
-use crate::protocols::native;
+use crate::protocols::{native, tags};
 use crate::refusal::Refusal;
 use crate::tensor::{InputSpec, Tensor};
 
 /// How long one inference from the command line may take.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The id that its answer has.
+const ID: &str = "run";
 
 /// Runs the inputs of the arguments (or the native request on stdin) and prints the native answer.
 pub fn run_one(start: &Start, arguments: &RunArguments) -> Result<(), Failure> {
@@ -33,20 +37,30 @@ pub fn run_one(start: &Start, arguments: &RunArguments) -> Result<(), Failure> {
         (None, [only]) => only,
         (None, _) => return Err(Failure::usage("the bundle has several models: name one with --model")),
     };
-    let outputs = if !arguments.text.is_empty() {
+    let line = if !arguments.text.is_empty() {
         run_texts(model, &arguments.text)
     } else if arguments.inputs.is_empty() {
         run_stdin(model)?
     } else {
-        model.run_blocking(file_inputs(model, &arguments.inputs)?)
+        answer(model, native::Asked::Tensors(file_inputs(model, &arguments.inputs)?))
     };
-    let mut line = native::render(model, &outputs.map_err(refused)?, "run");
+    let mut line = line.map_err(refused)?;
     line.push(b'\n');
     loaded.close();
     emit(&String::from_utf8_lossy(&line))
 }
 
-fn run_texts(model: &Served, texts: &[String]) -> Result<Vec<Tensor>, Refusal> {
+/// The native answer.
+fn answer(model: &Served, asked: native::Asked) -> Result<Vec<u8>, Refusal> {
+    let outputs = match asked {
+        native::Asked::Tensors(inputs) => model.run_blocking(inputs)?,
+        native::Asked::Texts(texts) => model.embed_blocking(texts)?,
+        native::Asked::Tags(texts, wish) => return tags::answer_blocking(model, texts, &wish, ID),
+    };
+    native::render(model, &outputs, ID)
+}
+
+fn run_texts(model: &Served, texts: &[String]) -> Result<Vec<u8>, Refusal> {
     let texts = match model.texts() {
         // Two by two, as in `--text QUERY --text DOCUMENT`.
         [first, second] => {
@@ -61,20 +75,19 @@ fn run_texts(model: &Served, texts: &[String]) -> Result<Vec<Tensor>, Refusal> {
         }
         _ => texts.iter().cloned().map(Text::Alone).collect(),
     };
-    model.embed_blocking(model.encode(texts, &Default::default(), &turn(), |index| format!("text[{index}]"))?)
+    let texts: Encoded = model.encode(texts, &Default::default(), &turn(), |index| format!("text[{index}]"))?;
+    let tags = matches!(model.gives(), Gives::Tags { .. });
+    answer(model, if tags { native::Asked::Tags(texts, Default::default()) } else { native::Asked::Texts(texts) })
 }
 
 fn turn() -> Turn {
     Turn::unbounded(Instant::now() + PATIENCE)
 }
 
-fn run_stdin(model: &Arc<Served>) -> Result<Result<Vec<Tensor>, Refusal>, Failure> {
+fn run_stdin(model: &Arc<Served>) -> Result<Result<Vec<u8>, Refusal>, Failure> {
     let mut body = String::new();
     std::io::stdin().read_to_string(&mut body).map_err(|e| Failure::usage(format!("stdin: {e}")))?;
-    Ok(native::parse_for(model, &body, &turn()).and_then(|asked| match asked {
-        native::Asked::Tensors(inputs) => model.run_blocking(inputs),
-        native::Asked::Texts(texts) => model.embed_blocking(texts),
-    }))
+    Ok(native::parse_for(model, &body, &turn()).and_then(|asked| answer(model, asked)))
 }
 
 fn file_inputs(model: &Served, arguments: &[String]) -> Result<Inputs, Failure> {

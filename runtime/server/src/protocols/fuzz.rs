@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{native, oip, openai, rerank, tei, tokens};
+use super::{native, oip, openai, rerank, tags, tei, tokens};
 use crate::engine::Limits;
+use crate::json::Reader;
 use crate::metrics::{Metrics, ModelLabels};
 use crate::model::Served;
 use crate::pool::Turn;
@@ -158,6 +159,24 @@ fn fuzz_inputs_to_embed_and_to_predict() {
     fuzz(&seeds, |body, _| {
         drop(tei::read_embed(body));
         drop(tei::read_predict(body));
+    });
+}
+
+#[test]
+fn fuzz_wishes_of_entities() {
+    let seeds: [&[u8]; 2] = [
+        br#"{"aggregation_strategy": "simple", "ignore_labels": ["O", "B-\u00e9"]}"#,
+        br#"{"ignore_labels": null, "aggregation_strategy": "NONE"}"#,
+    ];
+    fuzz(&seeds, |body, _| {
+        let Ok(text) = std::str::from_utf8(body) else { return };
+        let mut wish = tags::Wish::default();
+        drop(Reader::new(text).object(|reader, key| {
+            if !wish.take(reader, &key)? {
+                reader.skip()?;
+            }
+            Ok(())
+        }));
     });
 }
 

@@ -12,6 +12,7 @@ pub mod openai;
 pub mod plain;
 mod rerank;
 mod scores;
+pub mod tags;
 mod tei;
 mod texts;
 mod tokens;

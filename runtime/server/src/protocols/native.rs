@@ -13,8 +13,9 @@ use bytes::Bytes;
 
 use super::call::{Call, Style, utf8};
 use super::scores;
+use super::tags::{self, Wish};
 use super::texts::parse_texts;
-use crate::answer::{MOST_ID, Plan};
+use crate::answer::{MOST_ID, Plan, Symbols};
 use crate::app::App;
 use crate::engine::Inputs;
 use crate::json::tensor::read_nested;
@@ -28,6 +29,8 @@ use crate::tensor::Tensor;
 pub enum Asked {
     Tensors(Inputs),
     Texts(Encoded),
+    /// Texts whose tokens are labelled.
+    Tags(Encoded, Wish),
 }
 
 pub async fn infer(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -47,10 +50,11 @@ async fn answer_infer(call: &mut Call, request: Request, id: &mut Option<String>
     let body = call.body(request).await?;
     let app = Arc::clone(&call.app);
     let due = call.due();
+    let for_parse = Arc::clone(&app);
     let (extra, parsed) = call
         .offload(move |turn| {
             let mut extra = Extra::default();
-            let parsed = parse(&app, &body, &mut extra, turn);
+            let parsed = parse(&for_parse, &body, &mut extra, turn);
             Ok((extra, parsed))
         })
         .await?;
@@ -59,20 +63,17 @@ async fn answer_infer(call: &mut Call, request: Request, id: &mut Option<String>
     }
     let (model, asked) = parsed?;
     call.is_for(&model);
-    let symbols = match &asked {
-        Asked::Tensors(inputs) => model.symbols_of(inputs),
-        Asked::Texts(texts) => model.symbols_of_texts(texts),
-    };
+    let id = id.clone().unwrap_or_else(|| call.app.new_id());
     let form = scores::form(model.gives());
     let wanted = (0..model.spec.outputs.len()).map(|index| (index, form)).collect();
-    let plan = Plan::new(&call.app.answers, &model.spec.outputs, wanted, &symbols)?;
-    let outputs = match asked {
-        Asked::Tensors(inputs) => model.run(inputs, due).await?,
-        Asked::Texts(texts) => model.embed(texts, due).await?,
+    let plan = |symbols: Symbols| Plan::new(&app.answers, &model.spec.outputs, wanted, &symbols);
+    let (plan, outputs) = match asked {
+        Asked::Tags(texts, wish) => return tags::answer(call, &model, texts, wish, &id).await,
+        Asked::Tensors(inputs) => (plan(model.symbols_of(&inputs))?, model.run(inputs, due).await?),
+        Asked::Texts(texts) => (plan(model.symbols_of_texts(&texts))?, model.embed(texts, due).await?),
     };
-    let id = id.clone().unwrap_or_else(|| call.app.new_id());
     let share = plan.share(&outputs)?;
-    let body = render(&model, &outputs, &id);
+    let body = render(&model, &outputs, &id)?;
     drop(outputs);
     Ok(share.hold(body))
 }
@@ -219,22 +220,35 @@ pub fn read_texts(reader: &mut Reader, name: &str) -> Result<Vec<String>, Fault>
 }
 
 /// `{"outputs": {…}, "model": …, "id": …}`
-pub fn render(model: &Served, outputs: &[Tensor], id: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
-    out.extend_from_slice(b"{\"outputs\":{");
-    if !scores::write(&mut out, model.gives(), outputs) {
+pub fn render(model: &Served, outputs: &[Tensor], id: &str) -> Result<Vec<u8>, Refusal> {
+    frame(model, id, |out| {
+        if scores::write(out, model.gives(), outputs) {
+            return Ok(());
+        }
         for (index, (spec, tensor)) in model.spec.outputs.iter().zip(outputs).enumerate() {
             if index > 0 {
                 out.push(b',');
             }
-            writer::key(&mut out, &spec.name);
-            writer::nested(&mut out, tensor);
+            writer::key(out, &spec.name);
+            writer::nested(out, tensor);
         }
-    }
+        Ok(())
+    })
+}
+
+/// The answer whose outputs are what `write` appends.
+pub fn frame(
+    model: &Served,
+    id: &str,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), Refusal>,
+) -> Result<Vec<u8>, Refusal> {
+    let mut out = Vec::with_capacity(256);
+    out.extend_from_slice(b"{\"outputs\":{");
+    write(&mut out)?;
     out.extend_from_slice(b"},\"model\":");
     writer::string(&mut out, &model.spec.name);
     out.extend_from_slice(b",\"id\":");
     writer::string(&mut out, id);
     out.push(b'}');
-    out
+    Ok(out)
 }

@@ -11,7 +11,7 @@ const SCORE: u64 = 24;
 /// How an output is written in a native answer.
 pub fn form(gives: &Gives) -> Form {
     match gives {
-        Gives::Embedding | Gives::Score(_) => Form::Json,
+        Gives::Embedding | Gives::Score(_) | Gives::Tags { .. } => Form::Json,
         Gives::Classes { labels, top, .. } => {
             // A character may become an escape of six.
             let longest = labels.iter().map(|label| 6 * label.len() as u64 + 3).max().unwrap_or(0);
@@ -47,7 +47,7 @@ pub fn write(out: &mut Vec<u8>, gives: &Gives, outputs: &[Tensor]) -> bool {
     let [Tensor { shape, data: Data::Float32(values) }] = outputs else { return false };
     let rows = values.chunks_exact(shape.get(1).copied().unwrap_or(1).max(1));
     match gives {
-        Gives::Embedding => return false,
+        Gives::Embedding | Gives::Tags { .. } => return false,
         Gives::Score(activation) => {
             let found: Vec<f32> = rows.flat_map(|row| scores(*activation, row)).collect();
             writer::key(out, "score");

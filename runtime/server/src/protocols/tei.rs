@@ -259,12 +259,13 @@ fn model_type(says: &TextSpec) -> Value {
     match &says.gives {
         Gives::Embedding => json!({"embedding": {"pooling": says.pooling}}),
         Gives::Score(_) => json!({"reranker": {"id2label": {"0": "score"}, "label2id": {"score": 0}}}),
-        Gives::Classes { labels, .. } => {
+        Gives::Classes { labels, .. } | Gives::Tags { labels, .. } => {
             let names: serde_json::Map<String, Value> =
                 labels.iter().enumerate().map(|(at, label)| (at.to_string(), label.as_str().into())).collect();
             let places: serde_json::Map<String, Value> =
                 labels.iter().enumerate().map(|(at, label)| (label.clone(), at.into())).collect();
-            json!({"classifier": {"id2label": names, "label2id": places}})
+            let kind = if matches!(says.gives, Gives::Tags { .. }) { "token_classifier" } else { "classifier" };
+            json!({kind: {"id2label": names, "label2id": places}})
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::native::{Asked, Extra, read_texts, take_other};
+use super::tags::Wish;
 use crate::bundle::task::Gives;
 use crate::json::{Fault, Reader};
 use crate::model::{Served, Text};
@@ -19,10 +20,15 @@ struct Given {
 pub fn parse_texts(model: &Served, body: &str, extra: &mut Extra, turn: &Turn) -> Result<Asked, Refusal> {
     let names = model.texts();
     let mut given: Vec<Option<Given>> = names.iter().map(|_| None).collect();
+    let mut wish = Wish::default();
+    let tags = matches!(model.gives(), Gives::Tags { .. });
     let mut reader = Reader::new(body);
     reader
         .object(|reader, key| {
             let Some(index) = names.iter().position(|name| *name == key) else {
+                if tags && wish.take(reader, &key)? {
+                    return Ok(());
+                }
                 return take_other(model, reader, &key, extra);
             };
             if given[index].is_some() {
@@ -42,7 +48,8 @@ pub fn parse_texts(model: &Served, body: &str, extra: &mut Extra, turn: &Turn) -
     let (field, single) = names.iter().zip(&found).next_back().map_or(("text", true), |(n, g)| (n.as_str(), g.single));
     let texts = join(model, names, found)?;
     let at = |index: usize| if single { field.to_owned() } else { format!("{field}[{index}]") };
-    Ok(Asked::Texts(model.encode(texts, &Default::default(), turn, at)?))
+    let texts = model.encode(texts, &Default::default(), turn, at)?;
+    Ok(if tags { Asked::Tags(texts, wish) } else { Asked::Texts(texts) })
 }
 
 /// One list of texts or of pairs. A single query goes with each of its documents.
