@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,8 +22,10 @@ _STRUCTURE = re.compile(
     r"(^|_)(n_?layers?|layers?|depths?|stages?|blocks?|hidden_groups|experts?|inner_group_num)($|_num$|_blocks$)"
 )
 """Keys that say how many modules there are."""
+_PLACES = re.compile(r"^(?!(num|n|encoder|decoder)_).+_layers$")
+"""Keys that may list places of layers, such as moe_layers."""
 _FREE = re.compile(
-    r"(ids?|index|indices|theta|base|seed|version|length|token|timestamp|factor|scale|2id|2label|params|dtype|date)$"
+    r"(ids?|index|indices|theta|base|seed|version|length|token|timestamp|factor|scale|2id|2label|param(eter)?s|chunk_size|dtype|date)$"
 )
 """Keys whose numbers make nothing larger: ids, angles, limits of generation."""
 _NEVER_ZERO = re.compile(
@@ -108,8 +111,13 @@ def check_config(config: Mapping[str, Any], held: Held, where: str) -> None:
             )
     for keys, lists in _lists(config, ()):
         total = sum(v for v in lists if type(v) is int and v > 0)
+        if _PLACES.search(str(keys[-1])) and _rises(lists):
+            continue  # which layers are of a kind, not how many there are: each was compared above
         if _STRUCTURE.search(str(keys[-1])) and total > layers:
-            raise FrontendError(f"{where}: {path_of(keys)} makes {total:,} layers of {held.tensors} tensors")
+            raise FrontendError(
+                f"{where}: {path_of(keys)} makes {total:,} layers of {held.tensors} tensors",
+                hint="config.json belongs to another checkpoint, or is damaged",
+            )
 
 
 def check_kinds(config: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None:
@@ -186,6 +194,12 @@ def _lists(value: object, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
                 yield (*keys, key), cast(list[object], item)
             else:
                 yield from _lists(item, (*keys, key))
+
+
+def _rises(listed: list[object]) -> bool:
+    """Whether it is of whole numbers, each larger than the one before."""
+    numbers = [n for n in listed if type(n) is int]
+    return len(numbers) == len(listed) and all(a < b for a, b in pairwise(numbers))
 
 
 def _short(value: object) -> str:

@@ -27,6 +27,7 @@ from ..ir.dims import Range
 from ..ir.graph import Array, Graph, InputSpec, Weight
 from ..ir.types import TensorType
 from . import whole_attention
+from .all_experts import experts_as
 from .checkpoint import WIDENED, Checkpoint, Locator, find_checkpoint, stored_place
 from .config_check import check_config, check_elements, check_kinds, check_layers, check_plain, held_by
 from .errors import FrontendError, first_line
@@ -83,7 +84,13 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     if kind is not None:
         text = library_text(source, config, settings, fields[0].spec.maximum, options.work, pairs=pairs(model))
     limits = bounds_of(model, tuple(fields)) | token_bounds(model, fields, loaded.module, text and text.limit)
-    program, plain = _traced(loaded.module, fields, limits, picked_output(kind), str(folder))
+    with experts_as(loaded.module) as experts:
+        program, plain = _traced(loaded.module, fields, limits, picked_output(kind), str(folder))
+    if experts:
+        plain = (
+            *plain,
+            f"a mixture of experts: each token goes through all {experts} of a layer, whichever it chooses",
+        )
     loader = _Weights(loaded.checkpoint)
     expected = () if kind else expected_outputs(model)
     graph = import_program(program, model.name, loader=loader, expected=expected)
@@ -208,9 +215,7 @@ def load_module(folder: Path, config: Mapping[str, Any], *, base: bool) -> Loade
             raise
         except Exception as error:  # noqa: BLE001 - whatever the class says of a config, it is the config's
             raise FrontendError(f"{where} does not fit {cls.__name__}: {first_line(error)}") from None
-        for name in ("use_cache", "output_attentions", "output_hidden_states"):
-            if getattr(settings, name, False):
-                setattr(settings, name, False)
+        _tensors_only(settings)
         settings.return_dict = True
         try:
             with torch.device("meta"):
@@ -237,6 +242,16 @@ def load_module(folder: Path, config: Mapping[str, Any], *, base: bool) -> Loade
     missing = tuple(sorted(info["missing_keys"]))
     check_layers(missing, set(module.state_dict()) - set(missing), where)
     return Loaded(module.eval(), checkpoint, missing)
+
+
+def _tensors_only(settings: Any) -> None:
+    """Turns off what the model would give beside tensors, in the configs of its parts too."""
+    for name in ("use_cache", "output_attentions", "output_hidden_states"):
+        if getattr(settings, name, False):
+            setattr(settings, name, False)
+    for value in vars(settings).values():
+        if isinstance(value, transformers.PreTrainedConfig):
+            _tensors_only(value)
 
 
 def _usual(cls: Any) -> dict[str, Any]:
@@ -271,7 +286,10 @@ def fields_of(model: Model, module: Any, folder: Path) -> list[Field]:
             hint='use `torch("file.py:factory")` and declare the inputs',
         )
     if getattr(module.config, "is_encoder_decoder", False):
-        raise FrontendError(f"{type(module).__name__} is an encoder with a decoder, which is not supported yet")
+        raise FrontendError(
+            f"{type(module).__name__} is an encoder with a decoder, which is not supported yet",
+            hint=_encoder_hint(module),
+        )
     written = [i for i in model.inputs if i.kind == "tensor"]
     for line in written:
         given = field_of(line)
@@ -291,6 +309,14 @@ def fields_of(model: Model, module: Any, folder: Path) -> list[Field]:
     if model.task.kind != "tensor" and main != "input_ids":
         raise FrontendError(f"`task {model.task.kind}` needs a model of text, and {type(module).__name__} takes {main}")
     return fields
+
+
+def _encoder_hint(module: Any) -> str:
+    """How the encoder alone is compiled, where transformers has a class of it."""
+    encoder: Any = transformers.MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(module.config), None)
+    if encoder is None:
+        return 'its encoder alone can be compiled: `torch("file.py:factory")` that returns `model.get_encoder()`'
+    return f'its encoder alone is `"architectures": ["{encoder.__name__}"]` in config.json, or `task embed`'
 
 
 def _text_fields(module: Any) -> list[Field]:
@@ -360,10 +386,10 @@ def _traced(
             return to_mlir(export_module(module, fields, limits, picked=picked), root), (note,) if note else ()
     except Exception as error:
         reason = _plain_reason(error)
-        if reason is None:
-            if isinstance(error, InfcError):
-                raise
-            raise _forward_failed(kind, error, root) from None
+        if reason is None and isinstance(error, InfcError):
+            raise
+        # A class that looks into the mask itself does not take ours.
+        reason = reason or first_line(error)
     try:
         with silent(), whole_attention.attention_as(module, _own_attention(module)):
             program = to_mlir(export_module(module, fields, limits, picked=picked), root)

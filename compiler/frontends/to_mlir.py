@@ -8,6 +8,7 @@ Each op's location names the node of the exported program that it came from.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,8 +68,11 @@ def to_mlir(exported: Exported, root: str = "") -> Program:
     try:
         importer.import_program(program, func_name=FUNCTION)
     except (NotImplementedError, TypeError, AssertionError, ValueError, RuntimeError) as error:
+        size = re.search(r"Unimplemented call_function: target=<function (\w+)", str(error))
+        said = f"{size[1]} of sizes is not supported" if size else first_line(error)
         raise FrontendError(
-            f"the exported model cannot be written in MLIR's torch dialect: {first_line(error)}"
+            f"the exported model cannot be written in MLIR's torch dialect: {said}",
+            hint='rewrite that part with operations on tensors of float32, and use `torch("file.py:factory")`',
         ) from error
     symbols = _symbols(exported)
     nodes = {

@@ -7,10 +7,12 @@ from itertools import pairwise
 
 from ..ir.dims import Dim, product
 from ..ir.graph import Node
+from ..ir.ops.argsort import Argsort
 from ..ir.ops.attention import Attention
 from ..ir.ops.cast import Cast
 from ..ir.ops.concat import Concat
 from ..ir.ops.expand import Expand
+from ..ir.ops.gather import Gather
 from ..ir.ops.index import Index
 from ..ir.ops.iota import Iota
 from ..ir.ops.linear import Linear
@@ -18,6 +20,7 @@ from ..ir.ops.map import Map
 from ..ir.ops.matmul import Matmul
 from ..ir.ops.pad import Pad
 from ..ir.ops.permute import Permute
+from ..ir.ops.reduce import Reduce
 from ..ir.ops.reshape import Reshape
 from ..ir.ops.slice import Slice
 from ..ir.ops.softmax import Softmax
@@ -235,6 +238,48 @@ def sink_softmax_reshape(node: Node, _: Facts) -> Node | None:
     if x.type.rank < 2 or x.type.shape[-1] != view.type.shape[-1]:
         return None
     return like(node, Reshape(node.type.shape), like(node, Softmax(x.type.rank - 1), x))
+
+
+def _unmerged(node: Node) -> Node | None:
+    """What a reshape that merges leading axes and leaves the last alone is of."""
+    if not isinstance(node.op, Reshape):
+        return None
+    x = node.operands[0]
+    return x if x.type.rank > node.type.rank and x.type.shape[-1] == node.type.shape[-1] else None
+
+
+def sink_merged_rows(node: Node, _: Facts) -> Node | None:
+    """A map of scalars and of reshapes that merge the same leading axes, whose last axes may be broadcast to each other."""
+    inner = [operand if operand.type.rank == 0 else _unmerged(operand) for operand in node.operands]
+    found = [x for x in inner if x is not None]
+    leading = {x.type.shape[:-1] for x in found if x.type.rank}
+    if len(found) < len(inner) or len(leading) != 1:
+        return None
+    return like(node, Reshape(node.type.shape), like(node, node.op, *found))
+
+
+def sink_last_axis(node: Node, _: Facts) -> Node | None:
+    """An order, a reduction or a slice along the last axis, of a reshape that merges leading axes."""
+    view, op = node.operands[0], node.op
+    x = _unmerged(view)
+    if x is None or not isinstance(op, Argsort | Reduce | Slice):
+        return None
+    axes = op.axes if isinstance(op, Reduce) else (op.axis,)
+    if axes != (view.type.rank - 1,):
+        return None
+    last = x.type.rank - 1
+    moved = replace(op, axes=(last,)) if isinstance(op, Reduce) else replace(op, axis=last)
+    return like(node, Reshape(node.type.shape), like(node, moved, x))
+
+
+def sink_last_gather(node: Node, _: Facts) -> Node | None:
+    """A gather along the last axis, of two reshapes that merge the same leading axes."""
+    op = node.op
+    assert isinstance(op, Gather)
+    x, index = (_unmerged(operand) for operand in node.operands)
+    if x is None or index is None or op.axis != node.type.rank - 1 or x.type.shape[:-1] != index.type.shape[:-1]:
+        return None
+    return like(node, Reshape(node.type.shape), like(node, replace(op, axis=x.type.rank - 1), x, index))
 
 
 def sink_row_reshape(node: Node, _: Facts) -> Node | None:

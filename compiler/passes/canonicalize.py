@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..ir.graph import Graph, Op
+from ..ir.ops.argsort import Argsort
 from ..ir.ops.attention import Attention
 from ..ir.ops.cast import Cast
 from ..ir.ops.concat import Concat
 from ..ir.ops.embedding import Embedding
 from ..ir.ops.expand import Expand
+from ..ir.ops.gather import Gather
 from ..ir.ops.index import Index
 from ..ir.ops.layer_norm import LayerNorm
 from ..ir.ops.linear import Linear
@@ -25,6 +27,7 @@ from ..ir.ops.map import Map
 from ..ir.ops.matmul import Matmul
 from ..ir.ops.pad import Pad
 from ..ir.ops.permute import Permute
+from ..ir.ops.reduce import Reduce
 from ..ir.ops.reshape import Reshape
 from ..ir.ops.rms_norm import RmsNorm
 from ..ir.ops.slice import Slice
@@ -72,8 +75,13 @@ RULES: tuple[tuple[type[Op], Rule], ...] = (
     (Cast, views.sink_permute),  # cast(permute(x)) -> permute(cast(x))
     (Map, views.sink_two_permutes),  # add(permute(x), permute(y)) -> permute(add(x, y))
     (Map, views.sink_two_reshapes),  # add(reshape(x), reshape(y)) -> reshape(add(x, y))
+    (Map, views.sink_merged_rows),  # where(reshape(x), reshape(y), c) -> reshape(where(x, y, c)), leading axes merged
     (Matmul, views.sink_matrix_reshapes),  # matmul(reshape(x), reshape(y)) -> reshape(matmul(x, y)), each matrix kept
     (Softmax, views.sink_softmax_reshape),  # softmax(reshape(x)) -> reshape(softmax(x)), the last axis kept
+    (Argsort, views.sink_last_axis),  # argsort(reshape(x)) -> reshape(argsort(x)), leading axes merged, along the last
+    (Slice, views.sink_last_axis),  # slice(reshape(x)) -> reshape(slice(x)), leading axes merged, along the last
+    (Reduce, views.sink_last_axis),  # reduce(reshape(x)) -> reshape(reduce(x)), leading axes merged, along the last
+    (Gather, views.sink_last_gather),  # gather(reshape(x), reshape(i)) -> reshape(gather(x, i)), likewise
     (Linear, views.sink_row_reshape),  # linear(reshape(x), w) -> reshape(linear(x, w)), the last axis kept
     (LayerNorm, views.sink_row_reshape),  # layer_norm(reshape(x)) -> reshape(layer_norm(x)), the last axis kept
     (RmsNorm, views.sink_row_reshape),  # rms_norm(reshape(x)) -> reshape(rms_norm(x)), the last axis kept

@@ -12,7 +12,7 @@ from tests.frontends.families import FAMILIES, MOST_ROWS, MOST_TOKENS, SHAPES, i
 from .support import Array, Built, agree, answered, compiled, kept_of, write_spec
 
 TEXT = tuple(name for name, family in FAMILIES.items() if family.image is None)
-ISLANDS = ("mpnet", "deberta-v2")
+ISLANDS = ("mpnet", "deberta-v2", "gpt-oss")
 """Families whose attention, with its relative positions, may run per row."""
 LENGTHS = (1, 8, 31, MOST_TOKENS)
 MOST_NEIGHBOURS = 29

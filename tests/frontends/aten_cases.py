@@ -32,6 +32,11 @@ def _seeded(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
+def _places(i: Tensor) -> Tensor:
+    """Three different places of eight for each of i [B, T]."""
+    return torch.stack([i % 8, (i + 3) % 8, (i + 5) % 8], -1)
+
+
 def _put(x: Tensor, place: Any, value: Any) -> Tensor:
     """A copy of x with a part assigned."""
     out = x.clone()
@@ -337,6 +342,23 @@ LAYERS: dict[str, Case] = {
     "assign_all": lambda x, y, i, img: _put(x, ALL, y[:1]),
     "assign_nothing": lambda x, y, i, img: _put(img, (ALL, slice(4, 4)), 3.0),
     "assign_inside": lambda x, y, i, img: _put(img, (ALL, 1, slice(2, 4), slice(0, 3)), img[:, 0, :2, :3]),
+    "assign_every_third": lambda x, y, i, img: _put(x, (..., slice(1, None, 3)), y[..., 2:5:2].mean(-1, keepdim=True)),
+    "assign_every_other": lambda x, y, i, img: _put(img, (ALL, slice(0, 4, 2)), img[:, 1:3]),
+    "scatter_value": lambda x, y, i, img: x.scatter(-1, _places(i), -2.0),
+    "scatter_bool": lambda x, y, i, img: (x > 0).scatter(2, _places(i), True),
+    "scatter_rows": lambda x, y, i, img: img.scatter(1, (img[:, :1] > 0).long() + 1, 5.0),
+    "scatter_source": lambda x, y, i, img: x.scatter(2, _places(i), y),
+    "scatter_few": lambda x, y, i, img: torch.zeros_like(img).scatter(1, img.argsort(1)[:, :2], img),
+    "scatter_add": lambda x, y, i, img: x.scatter_add(2, _places(i), y),
+    "scatter_add_ids": lambda x, y, i, img: torch.zeros_like(i).scatter_add(1, i.clamp(max=0), i + 1),
+    "scatter_amax": lambda x, y, i, img: x.scatter_reduce(2, _places(i), y, "amax"),
+    "scatter_amin": lambda x, y, i, img: x.scatter_reduce(2, _places(i), y, "amin", include_self=True),
+    "scatter_mean": lambda x, y, i, img: x.scatter_reduce(2, _places(i), y, "mean"),
+    "scatter_mean_alone": lambda x, y, i, img: x.scatter_reduce(2, _places(i), y, "mean", include_self=False),
+    "scatter_amin_alone": lambda x, y, i, img: x.scatter_reduce(2, _places(i), y, "amin", include_self=False),
+    "index_add": lambda x, y, i, img: img.index_add(1, torch.tensor([3, 0, 3]), img[:, :3]),
+    "assign_places": lambda x, y, i, img: _put(img, (ALL, torch.tensor([-1, 0])), img[:, 1:3]),
+    "assign_one_value": lambda x, y, i, img: _put(x, (ALL, ALL, torch.tensor([2, 5])), 7.0),
     "assign_by_mask": lambda x, y, i, img: _put(x, i > 4, -5.0),
     "assign_by_whole_mask": lambda x, y, i, img: _put(x, x > 0, torch.tensor(0.5)),
     "assign_int": lambda x, y, i, img: _put(i, (ALL, 0), x[:, 0, 0].round().long()),

@@ -72,6 +72,21 @@ FAMILIES: dict[str, Family] = {
     "modernbert": Family(
         lambda: hf.ModernBertModel(hf.ModernBertConfig(**TEXT, **IDS, local_attention=8, global_attn_every_n_layers=2))
     ),
+    "mixtral": Family(
+        lambda: hf.MixtralModel(
+            hf.MixtralConfig(
+                **TEXT, num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2, sliding_window=None
+            )
+        )
+    ),
+    "gpt-oss": Family(
+        lambda: hf.GptOssModel(
+            hf.GptOssConfig(
+                **TEXT, num_key_value_heads=2, head_dim=8, num_local_experts=4, num_experts_per_tok=2, sliding_window=8
+            )
+        ),
+        whole=None,
+    ),
     "vit": Family(
         lambda: hf.ViTModel(
             hf.ViTConfig(

@@ -89,13 +89,22 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
     "median": (lambda x: x.median(-1).values, "the op aten.median", "use `sort`"),
     "scatter": (
         lambda x: torch.zeros_like(x).scatter(2, torch.zeros(1, 1, 1, dtype=torch.int64), 1.0),
-        "the op aten.scatter.value is not supported",
-        "one-hot",
+        "scattering to a part of a tensor",
+        "the tensor's extents on the other axes",
+    ),
+    "scatter_reduce": (
+        lambda x: x.scatter_reduce(2, torch.zeros_like(x, dtype=torch.int64), x, "prod"), "scatter_reduce by prod", "known are"
+    ),
+    "scatter many": (
+        lambda x: x.scatter(1, torch.zeros_like(x, dtype=torch.int64), x), "values of a line", "scatter up to 64"
     ),
     "index_put": (
-        lambda x: torch.index_put(x, [torch.tensor([0])], torch.tensor(1.0)),
+        lambda x: torch.index_put(x, [torch.tensor([0]), torch.tensor([1])], torch.tensor(1.0)),
         "assignment by index",
         "assign one value by a mask",
+    ),
+    "assignment by token": (
+        lambda x: torch.index_put(x, [torch.tensor([-1])], torch.tensor(1.0)), "by index to an axis of", "mask over"
     ),
     "strided assignment": (lambda x: torch.slice_scatter(x, x[:, ::2], 1, 0, None, 2), "slice with a step", "mask over"),
     "searchsorted": (

@@ -156,6 +156,32 @@ CASES = [
         "%1: f32[batch,tokens,6] = softmax(%x) {axis=2}\n%2: f32[batch*tokens,6] = reshape(%1) {shape=[batch*tokens, 6]}",
     ),
     Case(
+        "sink_last_axis",
+        "%1: f32[batch*tokens,6] = reshape(%x) {shape=[batch*tokens, 6]}\n%2: f32[batch*tokens,1] = reduce(%1) {kind=max, axes=[1], keepdims=true}",
+        "%1: f32[batch,tokens,1] = reduce(%x) {kind=max, axes=[2], keepdims=true}\n"
+        "%2: f32[batch*tokens,1] = reshape(%1) {shape=[batch*tokens, 1]}",
+    ),
+    Case(
+        "sink_last_axis",
+        "%1: f32[batch*tokens,6] = reshape(%x) {shape=[batch*tokens, 6]}\n%2: f32[batch*tokens,2] = slice(%1) {axis=1, start=1, stop=3}",
+        "%1: f32[batch,tokens,2] = slice(%x) {axis=2, start=1, stop=3}\n"
+        "%2: f32[batch*tokens,2] = reshape(%1) {shape=[batch*tokens, 2]}",
+    ),
+    Case(
+        "sink_last_gather",
+        "%1: f32[batch*tokens,6] = reshape(%x) {shape=[batch*tokens, 6]}\n%2: i64[batch*tokens,2] = argsort(%1) {axis=1, count=2, descending=true}\n"
+        "%3: f32[batch*tokens,2] = gather(%1, %2) {axis=1}",
+        "%1: i64[batch,tokens,2] = argsort(%x) {axis=2, count=2, descending=true}\n"
+        "%2: f32[batch,tokens,2] = gather(%x, %1) {axis=2}\n"
+        "%3: f32[batch*tokens,2] = reshape(%2) {shape=[batch*tokens, 2]}",
+    ),
+    Case(
+        "sink_merged_rows",
+        "%1: f32[batch*tokens,6] = reshape(%x) {shape=[batch*tokens, 6]}\n%2: f32[batch*tokens,1] = slice(%1) {axis=1, start=0, stop=1}\n%3: f32[batch*tokens,6] = mul(%1, %2)",
+        "%1: f32[batch,tokens,1] = slice(%x) {axis=2, start=0, stop=1}\n%2: f32[batch,tokens,6] = mul(%x, %1)\n"
+        "%3: f32[batch*tokens,6] = reshape(%2) {shape=[batch*tokens, 6]}",
+    ),
+    Case(
         "sink_row_reshape",
         "%1: f32[batch*tokens,6] = reshape(%x) {shape=[batch*tokens, 6]}\n"
         "%2: f32[batch*tokens,6] = layer_norm(%1, @g) {bias=false}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...ir.dims import Dim, bounds
 from ...ir.graph import Node
+from .scattering import put_at
 from .scope import Scope, Unsupported, Value, aten, axis_of, broadcast, static, tensor
 from .shape import ends_of, place_of
 
@@ -33,10 +34,34 @@ def slice_scatter(
 ) -> Node:
     node = tensor(x)
     at = axis_of(axis, node.type.rank)
-    if static(step, "the slice's step") != 1:
-        raise Unsupported("assignment to a slice with a step", "use `torch.where` with a mask over positions")
+    stride = static(step, "the slice's step")
     first, last = ends_of(s, node, at, start, stop)
-    return _replaced(s, node, at, first, last, tensor(source))
+    if stride == 1:
+        return _replaced(s, node, at, first, last, tensor(source))
+    return _stepped(s, node, at, (first, last, stride), tensor(source))
+
+
+MOST_STEPS = 256
+"""Places of a slice with a step that are assigned one by one."""
+
+
+def _stepped(s: Scope, node: Node, at: int, places: tuple[Dim, Dim, int], part: Node) -> Node:
+    """node with part, which broadcasts to the slice, in every so many-th place of one axis."""
+    first, last, stride = places
+    if not isinstance(first, int) or not isinstance(last, int) or len(range(first, last, stride)) > MOST_STEPS:
+        raise Unsupported("assignment to a slice with a step", "use `torch.where` with a mask over positions")
+    listed = range(first, last, stride)
+    if not listed:
+        return node
+    shape = (*node.type.shape[:at], len(listed), *node.type.shape[at + 1 :])
+    part = s.expand(s.cast(part, node.type.dtype), shape)
+    pieces: list[Node] = []
+    done: Dim = 0
+    for number, place in enumerate(listed):
+        pieces += [s.slice(node, at, done, place), s.slice(part, at, number, number + 1)]
+        done = place + 1
+    pieces.append(s.slice(node, at, done, node.type.shape[at]))
+    return s.op("concat", *(piece for piece in pieces if bounds(piece.type.shape[at], s.dims)[1] > 0), axis=at)
 
 
 @aten("select_scatter")
@@ -50,9 +75,12 @@ def select_scatter(s: Scope, x: Value, source: Value, axis: Value, index: Value)
 
 @aten("index_put")
 def index_put(s: Scope, x: Value, indices: Value, values: Value, accumulate: Value = False) -> Node:
-    """x[mask] = value, of one value."""
+    """x[mask] = value, of one value; x[:, index] = values, of an index of one dimension."""
     node, value = tensor(x), tensor(values)
     listed = [tensor(i) for i in indices if i is not None] if isinstance(indices, list) else [tensor(indices)]
+    if len(listed) == 1 and listed[0].type.dtype != "bool" and listed[0].type.rank == 1 and isinstance(indices, list):
+        at = next(n for n, i in enumerate(indices) if i is not None)
+        return put_at(s, node, at, listed[0], value, accumulate=bool(accumulate))
     mask = listed[0] if listed else None
     whole = mask is not None and isinstance(indices, list) and indices[: len(listed)] == listed
     if mask is None or len(listed) > 1 or not whole or mask.type.dtype != "bool" or value.type.elements != 1:

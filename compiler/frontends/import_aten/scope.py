@@ -185,7 +185,8 @@ def tensor(value: Value, what: str = "operand") -> Node:
     """value as a Node. Raises Unsupported."""
     if isinstance(value, Node):
         return value
-    raise Unsupported(f"{what} is no tensor but {value!r}")
+    plain = value is None or isinstance(value, int | float | str | list)
+    raise Unsupported(f"{what} is no tensor but {repr(value)[:80] if plain else type(value).__name__}")
 
 
 def axis_of(axis: Value, rank: int) -> int:
