@@ -13,9 +13,9 @@ _PIECES = (
 )  # fmt: skip
 
 
-def texts(vocabulary: list[str], limit: int | None) -> Iterator[str]:
-    """Two hundred texts: scripts, marks, emoji, long words, the tokenizer's own tokens, empty ones and over-long ones."""
-    chance = random.Random(0)
+def texts(vocabulary: list[str], limit: int | None, seed: int = 0) -> Iterator[str]:
+    """Two hundred texts, others for another seed: scripts, marks, emoji, long words, the tokenizer's own tokens, empty ones and over-long ones."""
+    chance = random.Random(seed)
     words = sorted(vocabulary)
     yield from ("", " ", "\n", "a", "A" * 300)
     for number in range(TEXTS - 5):
