@@ -34,6 +34,7 @@ _NEVER_ZERO = re.compile(
 )
 _LAYERS_BESIDE = 64
 """Layers without tensors of their own (shared ones) that a small checkpoint may have."""
+_EXPERTS = 1024
 _WIDTH = 1 << 16
 _WIDER = 16
 """An extent may be so many times the largest of the checkpoint (image sides, positions that are computed), or _WIDTH."""
@@ -103,6 +104,8 @@ def check_config(config: Mapping[str, Any], held: Held, where: str) -> None:
         if any(isinstance(k, str) and _FREE.search(k) for k in keys):
             continue
         most = layers if _STRUCTURE.search(name) else width
+        if "experts" in name:
+            most = max(most, min(held.extent, _EXPERTS))  # one tensor may hold them all
         if abs(value) > most:
             what = f"{held.tensors} tensors" if most == layers else f"no extent above {held.extent:,}"
             raise FrontendError(

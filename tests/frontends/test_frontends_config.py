@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from infc.compiler.frontends.config_check import check_config, held_by
+from infc.compiler.frontends.config_check import Held, check_config, held_by
 from infc.compiler.frontends.errors import FrontendError
 from infc.compiler.frontends.huggingface import load_module, read_config
 
@@ -123,3 +123,29 @@ def test_configs_of_published_sizes_are_taken() -> None:
     check_config(
         {"num_hidden_layers": 12, "hidden_size": 4096, "intermediate_size": 16384}, held_by([(30000, 128)] * 25), ""
     )
+
+
+SMALL = Held(tensors=40, extent=2048, elements=10**6)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"moe_layers": list(range(1, 48, 2))}, ""),
+        ({"text_config": {"cross_attention_layers": [3, 8, 13, 18, 23, 28, 33, 38]}}, ""),
+        ({"rope_parameters": {"max_position_embeddings": 1 << 18}, "audio_chunk_size": 480_000}, ""),
+        ({"num_experts": 512}, ""),
+        ({"num_experts": 5000}, "num_experts is 5000, and the checkpoint has no extent above 2,048"),
+        ({"num_layers": [2, 30, 60, 90]}, "num_layers makes 182 layers of 40 tensors"),
+        ({"moe_layers": [30, 30, 30, 30]}, "moe_layers makes 120 layers of 40 tensors"),
+        ({"moe_layers": [1, 2, 1000]}, "moe_layers[2] is 1000, and the checkpoint has 40 tensors"),
+    ],
+)
+def test_lists_of_places_are_no_counts_and_experts_may_be_in_one_tensor(config: dict[str, Any], said: str) -> None:
+    if not said:
+        return check_config(config, SMALL, "config.json")
+    with pytest.raises(FrontendError) as caught:
+        check_config(config, SMALL, "config.json")
+    assert said in caught.value.message
+    assert caught.value.hint
+    return None
