@@ -54,7 +54,7 @@ def experts_as(model: Any, implementation: str = NAME) -> Generator[int]:
     try:
         for config in configs:
             config._experts_implementation = implementation
-        yield max((int(m.num_experts) for m in experts), default=0)
+        yield max((int(getattr(m, "num_experts", 1)) for m in experts), default=0)
     finally:
         for config, name in before:
             config._experts_implementation = name

@@ -113,7 +113,10 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
     "float64": (lambda x: x.double() * 2, "dtype float64 is not supported", "compute in float32"),
     "float16": (lambda x: x.half().float(), "dtype float16 is not supported", "compute in float32"),
     "random": (lambda x: x + torch.rand_like(x), "the op aten.rand_like", "no place in inference"),
-    "reflect": (lambda x: torch.nn.functional.pad(x, (1, 1), mode="reflect"), "reflect", "zero padding"),
+    "reflect": (
+        lambda x: torch.nn.functional.pad(x, (-1, 2), mode="replicate"), "replicate padding of -1 and 2", "fixed counts"
+    ),
+    "cumprod": (lambda x: x.cumprod(1), "running products of tokens elements", "cumsum of logarithms"),
     "empty": (lambda x: torch.empty_like(x) * x, "before it is written", "zeros, ones or full"),
     "transposed": (
         lambda x: torch.nn.functional.conv_transpose1d(x.mT, torch.ones(8, 4, 3)),

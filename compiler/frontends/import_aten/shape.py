@@ -6,6 +6,7 @@ from typing import Any
 
 from ...ir.dims import Dim, bounds, exact_div, product
 from ...ir.graph import Node
+from .edges import MODES, edge_pad
 from .scope import Scope, Unsupported, Value, aten, axes_of, axis_of, dims_of, static, tensor
 
 
@@ -289,9 +290,11 @@ def pad(s: Scope, x: Value, amounts: Value, mode: Value = "constant", value: Val
     node = tensor(x)
     if not isinstance(mode, str):
         mode, value = "constant", mode
+    listed = dims_of(amounts, "the padding")
+    if mode in MODES:
+        return edge_pad(s, node, listed, mode)
     if mode != "constant":
         raise Unsupported(f"padding of mode {mode!r}", "use zero padding (mode constant)")
-    listed = dims_of(amounts, "the padding")
     low: list[Dim] = [0] * node.type.rank
     high: list[Dim] = [0] * node.type.rank
     for k in range(len(listed) // 2):

@@ -18,13 +18,13 @@ TABLE: tuple[tuple[str, str], ...] = (
      "random numbers have no place in inference: call `.eval()`, or guard with `self.training`"),
     (r"linalg_|svd|eig|inverse|cholesky|qr|det|solve|lstsq", "compute the decomposition when the model is made, as a buffer"),
     (r"quantize|dequantize|fake_quant", "give the float32 model; infc quantizes by itself"),
-    (r"reflection_pad|replication_pad|circular", "use zero padding (`F.pad` with mode constant)"),
+    (r"circular", "use zero padding (`F.pad` with mode constant)"),
     (r"histc|bincount", "compare with the boundaries and sum the result"),
     (r"embedding_bag", "use `embedding` followed by sum or mean"),
     (r"cdist|pdist", "use `(a*a).sum(-1)[:, None] + (b*b).sum(-1) - 2 * a @ b.T`"),
-    (r"cumprod|cummax|cummin|logcumsumexp", "use cumsum over logarithms, or a product with a triangular matrix"),
+    (r"cummax|cummin|logcumsumexp", "use cumsum over logarithms, or a product with a triangular matrix"),
     (r"while_loop|cond|map_impl|scan|Loop|If", "control flow must be decided when the model is traced: use `torch.where`"),
-    (r"max_unpool|fractional_max_pool|col2im|im2col|unfold", "use a convolution with a fixed kernel"),
+    (r"max_unpool|fractional_max_pool|col2im|im2col", "use a convolution with a fixed kernel"),
     (r"erfinv|lgamma|digamma|polygamma|bessel|i0|zeta|igamma|special_", "approximate it with a polynomial"),
 )  # fmt: skip
 
