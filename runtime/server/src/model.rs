@@ -46,7 +46,7 @@ pub struct Encoded {
     /// Tokens of all texts, special tokens included.
     pub tokens: usize,
     /// Of each text what is needed to label its tokens, where the task does that.
-    tagged: Vec<Tagged>,
+    pub tagged: Vec<Tagged>,
     /// Memory beyond that of the body: of what stands before each of many texts, and of what labels need.
     _held: Option<Reserved>,
 }
@@ -321,24 +321,24 @@ impl Served {
         Err(Refusal::invalid(field, text))
     }
 
-    /// Like [`Served::embed`], of a task that labels tokens: the one output of each text, and the text with its tokens.
-    pub async fn tag(&self, mut texts: Encoded, deadline: Instant) -> Result<(Vec<Tensor>, Vec<Tagged>), Refusal> {
-        let tagged = std::mem::take(&mut texts.tagged);
-        if texts.parts.is_empty() {
-            return Ok((vec![], tagged));
+    /// Like [`Served::embed`], of a task that labels tokens: the one output of each text, and the texts with their tokens.
+    pub async fn tag(&self, mut texts: Encoded, deadline: Instant) -> Result<(Vec<Tensor>, Encoded), Refusal> {
+        let parts = std::mem::take(&mut texts.parts);
+        if parts.is_empty() {
+            return Ok((vec![], texts));
         }
-        let parts = self.scheduler.submit(texts.parts, deadline)?.wait().await?;
-        Ok((self.finish_each(parts)?, tagged))
+        let parts = self.scheduler.submit(parts, deadline)?.wait().await?;
+        Ok((self.finish_each(parts)?, texts))
     }
 
     /// Like [`Served::tag`], for a caller without a runtime.
-    pub fn tag_blocking(&self, mut texts: Encoded) -> Result<(Vec<Tensor>, Vec<Tagged>), Refusal> {
-        let tagged = std::mem::take(&mut texts.tagged);
-        if texts.parts.is_empty() {
-            return Ok((vec![], tagged));
+    pub fn tag_blocking(&self, mut texts: Encoded) -> Result<(Vec<Tensor>, Encoded), Refusal> {
+        let parts = std::mem::take(&mut texts.parts);
+        if parts.is_empty() {
+            return Ok((vec![], texts));
         }
         let deadline = Instant::now() + Duration::from_secs(600);
-        Ok((self.finish_each(self.scheduler.submit(texts.parts, deadline)?.wait_blocking()?)?, tagged))
+        Ok((self.finish_each(self.scheduler.submit(parts, deadline)?.wait_blocking()?)?, texts))
     }
 
     fn finish_each(&self, parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>, Refusal> {

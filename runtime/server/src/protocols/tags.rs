@@ -107,17 +107,17 @@ pub async fn answer(
         text: tokens.saturating_mul(longest + ENTITY).saturating_add(8 << 10),
     };
     let share = call.app.answers.reserve(size)?;
-    let (outputs, tagged) = model.tag(texts, call.due()).await?;
-    let (kept, found, id) = (Arc::clone(model), Arc::new((outputs, tagged)), id.to_owned());
-    let body = call.offload(move |turn| render(&kept, &found.0, &found.1, &wish, &id, turn.due)).await?;
+    let found = Arc::new(model.tag(texts, call.due()).await?);
+    let (kept, id) = (Arc::clone(model), id.to_owned());
+    let body = call.offload(move |turn| render(&kept, &found.0, &found.1.tagged, &wish, &id, turn.due)).await?;
     let size = Size { tensors: size.tensors, text: body.len() as u64 };
     Ok(share.fit(&call.app.answers, size)?.hold(body))
 }
 
 /// Like [`answer`], for a caller without a runtime.
 pub fn answer_blocking(model: &Served, texts: Encoded, wish: &Wish, id: &str) -> Result<Vec<u8>, Refusal> {
-    let (outputs, tagged) = model.tag_blocking(texts)?;
-    render(model, &outputs, &tagged, wish, id, Instant::now() + Duration::from_secs(600))
+    let (outputs, texts) = model.tag_blocking(texts)?;
+    render(model, &outputs, &texts.tagged, wish, id, Instant::now() + Duration::from_secs(600))
 }
 
 /// `{"outputs": {"entities": […]}, …}`: `outputs` has logits, float32 [1, tokens, labels], for each text.
