@@ -219,19 +219,17 @@ def _symbols(making: Making, name: str, word: str) -> list[tuple[str, Captured, 
     ]
 
 
+_TEXT_TASKS = ("embed", "classify", "rerank", "tag", "generate")
+"""Tasks that read text."""
+
+
 def _check_symbols(making: Making, model: Model) -> None:
     """Every symbol of a type has bounds; every `dim` bounds a symbol."""
     if model.source.kind == "huggingface" and not model.inputs:
         used = {"batch", "tokens"}
     else:
         used = {symbol for symbol, _, _ in _symbols(making, model.name, "input")} | {"batch"}
-    if any(i.kind == "text" for i in model.inputs) or model.task.kind in (
-        "embed",
-        "classify",
-        "rerank",
-        "tag",
-        "generate",
-    ):
+    if any(i.kind == "text" for i in model.inputs) or model.task.kind in _TEXT_TASKS:
         used |= {"tokens"}
     written = {dim.name for dim in model.dims}
     asked: set[str] = set()
@@ -268,7 +266,7 @@ def _check_inputs(making: Making, model: Model) -> None:
     texts = [i for i in model.inputs if i.kind == "text"]
     for thing in texts:
         if model.task.kind == "tensor":
-            tasks = listed(("embed", "classify", "rerank", "tag", "generate"))
+            tasks = listed(_TEXT_TASKS)
             making.error(
                 "E0505", f"text needs a task that reads text, and `{model.name}` has task tensor", thing.at("kind"), "",
                 (f"add a line such as `task embed`: {tasks}",),

@@ -17,6 +17,10 @@ PLACES = ("starts", "ends", "special")
 """Columns of a row of tokens: where each stands, in code points, and whether the tokenizer put it there."""
 
 
+WISHES = ("aggregation_strategy", "ignore_labels")
+"""What a request may say of its entities."""
+
+
 class Entity(TypedDict, total=False):
     """`entity` and `index` of a token, `entity_group` of what is made of several; `start` and `end` in code points."""
 
@@ -39,7 +43,7 @@ class Wish:
 
 def wish_of(request: Mapping[str, object], usual: Aggregation) -> Wish:
     """What a request says, under the pipeline's names. Raises InferError."""
-    how, ignore = request.get("aggregation_strategy"), request.get("ignore_labels")
+    how, ignore = (request.get(name) for name in WISHES)
     known = get_args(Aggregation)
     if how is not None and how not in known:
         raise caller(f"aggregation_strategy must be one of {', '.join(known)}, not {how!r:.80}")

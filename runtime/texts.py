@@ -15,16 +15,12 @@ from numpy.typing import NDArray
 
 from .arguments import caller
 from .errors import InferError
-from .tags import PLACES, Words, wish_of
+from .tags import PLACES, WISHES, Wish, Words, wish_of
 
 Array = NDArray[Any]
 Row = dict[str, list[int]]
 PARTIAL = "pooling_mask"
 """The input that says which tokens are pooled, of a model that leaves its prompt's out; ones where it is not given."""
-
-
-WISHES = ("aggregation_strategy", "ignore_labels")
-"""What a request may say of its entities."""
 
 
 class TooLong(ValueError):
@@ -43,7 +39,8 @@ def token_rows(
     places: bool = False,
 ) -> list[Row]:
     """input_ids, attention_mask and token_type_ids of each text behind the prompt, or of each pair, and pooling_mask where the
-    prompt's tokens are not pooled; with `places` where each token stands too. `first` is the number of the first in messages. Raises TooLong."""
+    prompt's tokens are not pooled; with `places` where each token stands too. `first` is the number of the first in messages.
+    Raises TooLong."""
     left_out = 0 if pooled_prompt else _prompt_tokens(tokenizer, prompt)
     found: list[Row] = []
     for number, (text, *pair) in enumerate(texts, first):
@@ -88,6 +85,8 @@ class Texts:
         unknown = sorted(set(request) - {*self.names, *wishes})
         if unknown:
             raise caller(f"there is no input {unknown[0]!r} beside texts; the texts are {', '.join(self.names)}")
+        if wishes:
+            self._wish(request)  # what is wrong with it is said before the model runs
         lists = [self._list(request, name) for name in self.names]
         if len(lists) == 2 and self._kind == "rerank" and isinstance(request[self.names[0]], str):
             lists[0] *= len(lists[1])
@@ -112,7 +111,7 @@ class Texts:
         for each text, of tokens. Raises InferError."""
         if self._kind == "tag":
             (found,) = outputs.values()
-            wish = wish_of(request, self._task.get("aggregation") or "none")
+            wish = self._wish(request)
             words = Words(self._opened(), [str(label) for label in self._task["labels"]], self._task.get("unknown"))
             texts = self._list(request, self.names[0])
             scored = zip(texts, rows, found[1:], strict=True)
@@ -131,6 +130,9 @@ class Texts:
             "label": np.array([str(label) for label in self._task["labels"]])[order],
             "score": np.take_along_axis(scores, order, 1),
         }
+
+    def _wish(self, request: Mapping[str, object]) -> Wish:
+        return wish_of(request, self._task.get("aggregation") or "none")
 
     def _list(self, request: Mapping[str, object], name: str) -> list[str]:
         if name not in request:

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
+from .whole_attention import configured
+
 NAME = "infc"
 
 
@@ -46,15 +48,8 @@ ALL_EXPERTS_FUNCTIONS.register(NAME, experts_function)
 
 
 @contextlib.contextmanager
-def experts_as(model: Any, implementation: str = NAME) -> Generator[int]:
-    """model with another implementation of its experts for the while; gives how many experts its widest layer has, or 0."""
+def all_experts(model: Any) -> Generator[int]:
+    """model with this way through its experts for the while; gives how many experts its widest layer has, or 0."""
     experts = [m for m in model.modules() if hasattr(m, "_apply_gate") and hasattr(m, "has_gate")]
-    configs = [m.config for m in experts]
-    before = [(c, c._experts_implementation) for c in configs]
-    try:
-        for config in configs:
-            config._experts_implementation = implementation
+    with configured([m.config for m in experts], "_experts_implementation", NAME):
         yield max((int(getattr(m, "num_experts", 1)) for m in experts), default=0)
-    finally:
-        for config, name in before:
-            config._experts_implementation = name

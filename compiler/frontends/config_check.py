@@ -35,6 +35,7 @@ _NEVER_ZERO = re.compile(
 _LAYERS_BESIDE = 64
 """Layers without tensors of their own (shared ones) that a small checkpoint may have."""
 _EXPERTS = 1024
+"""Experts that one tensor of a checkpoint may hold."""
 _WIDTH = 1 << 16
 _WIDER = 16
 """An extent may be so many times the largest of the checkpoint (image sides, positions that are computed), or _WIDTH."""

@@ -27,7 +27,7 @@ from ..ir.dims import Range
 from ..ir.graph import Array, Graph, InputSpec, Weight
 from ..ir.types import TensorType
 from . import whole_attention
-from .all_experts import experts_as
+from .all_experts import all_experts
 from .checkpoint import WIDENED, Checkpoint, Locator, find_checkpoint, stored_place
 from .config_check import check_config, check_elements, check_kinds, check_layers, check_plain, held_by
 from .errors import FrontendError, first_line
@@ -84,7 +84,7 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     if kind is not None:
         text = library_text(source, config, settings, fields[0].spec.maximum, options.work, pairs=pairs(model))
     limits = bounds_of(model, tuple(fields)) | token_bounds(model, fields, loaded.module, text and text.limit)
-    with experts_as(loaded.module) as experts:
+    with all_experts(loaded.module) as experts:
         program, plain = _traced(loaded.module, fields, limits, picked_output(kind), str(folder))
     if experts:
         plain = (

@@ -14,7 +14,8 @@ _PIECES = (
 
 
 def texts(vocabulary: list[str], limit: int | None, seed: int = 0) -> Iterator[str]:
-    """Two hundred texts, others for another seed: scripts, marks, emoji, long words, the tokenizer's own tokens, empty ones and over-long ones."""
+    """Two hundred texts, others for another seed: scripts, marks, emoji, long words, the tokenizer's own tokens, empty ones and
+    over-long ones."""
     chance = random.Random(seed)
     words = sorted(vocabulary)
     yield from ("", " ", "\n", "a", "A" * 300)

@@ -11,6 +11,7 @@ from typing import Any, cast
 from ...dsl.spec import Pooling, Task
 from .errors import FrontendError
 from .files import read_json_file
+from .module_files import ANY, Known, check_known, module_config
 from .stages import UNIT, Stage, check_dropout, read_dense, read_layer_norm
 
 _MODES: dict[str, Pooling] = {
@@ -32,10 +33,9 @@ MOST_PROMPT = 1 << 16
 """Most prompts of a model, and most characters of one."""
 NO_PROMPTS = {"query": "", "document": ""}
 """What sentence-transformers takes for a model that says nothing of them."""
-_ANY: tuple[Any, ...] = ()
 _NOTHING: tuple[Any, ...] = (None, {})
-_TRANSFORMER: dict[str, tuple[Any, ...]] = {
-    "max_seq_length": _ANY, "do_lower_case": _ANY, "transformer_task": ("feature-extraction",),
+_TRANSFORMER: Known = {
+    "max_seq_length": ANY, "do_lower_case": ANY, "transformer_task": ("feature-extraction",),
     "modality_config": (None, {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}),
     "module_output_name": ("token_embeddings",), "processing_kwargs": _NOTHING, "unpad_inputs": (None, False),
     "query_length": (None,), "document_length": (None,), "query_expansion": (None,), "model_args": _NOTHING,
@@ -43,32 +43,32 @@ _TRANSFORMER: dict[str, tuple[Any, ...]] = {
     "config_kwargs": _NOTHING,
 }  # fmt: skip
 """Keys of sentence_bert_config.json, and the values that each may have (none listed: any, which is checked elsewhere)."""
-_WHOLE: dict[str, tuple[Any, ...]] = {
-    "__version__": _ANY, "prompts": _ANY, "default_prompt_name": _ANY, "similarity_fn_name": _ANY,
+_WHOLE: Known = {
+    "__version__": ANY, "prompts": ANY, "default_prompt_name": ANY, "similarity_fn_name": ANY,
     "model_type": (None, "SentenceTransformer"), "truncate_dim": (None,),
 }  # fmt: skip
 _CROSS_TRANSFORMER = _TRANSFORMER | {
     "transformer_task": ("sequence-classification",), "module_output_name": (None, "scores"),
     "modality_config": (None, {"text": {"method": "forward", "method_output_name": "logits"}}),
 }  # fmt: skip
-_CROSS: dict[str, tuple[Any, ...]] = {
-    "__version__": _ANY, "activation_fn": _ANY, "prompts": _NOTHING, "default_prompt_name": (None,),
+_CROSS: Known = {
+    "__version__": ANY, "activation_fn": ANY, "prompts": _NOTHING, "default_prompt_name": (None,),
     "model_type": (None, "CrossEncoder"), "keep_in_fp32_modules": (None, []),
 }  # fmt: skip
 """The same of a CrossEncoder's folder."""
-_POOLING: dict[str, tuple[Any, ...]] = {
-    "word_embedding_dimension": _ANY, "embedding_dimension": _ANY, "pooling_mode": _ANY, "include_prompt": _ANY,
+_POOLING: Known = {
+    "word_embedding_dimension": ANY, "embedding_dimension": ANY, "pooling_mode": ANY, "include_prompt": ANY,
 }  # fmt: skip
 _KINDS = ("Transformer", "Pooling", "Dense", "LayerNorm", "Dropout", "Normalize")
-_NORMALIZE: dict[str, tuple[Any, ...]] = {
+_NORMALIZE: Known = {
     "module_input_name": (None, "sentence_embedding"), "module_output_name": (None, "sentence_embedding"),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How hidden states become one embedding: the poolings side by side, then `stages`. `limit`: tokens, special ones included (None: the folder says nothing);
-    `prompt`: what stands before a text that no request says more of; `prompts`: those that a request may name;
+    """How hidden states become one embedding: the poolings side by side, then `stages`. `limit`: tokens, special ones included
+    (None: the folder says nothing); `prompt`: what stands before a text that no request says more of; `prompts`: those that a request may name;
     `include_prompt`: whether their tokens are pooled."""
 
     pooling: tuple[Pooling, ...] = ("mean",)
@@ -158,18 +158,18 @@ def read_cross_settings(folder: Path) -> Settings:
     return Settings(limit=limit, lower=lower, files=tuple(files), activation=said.get("activation_fn"))
 
 
-def _said(folder: Path, name: str, files: list[Path], known: Mapping[str, tuple[Any, ...]]) -> dict[str, Any] | None:
+def _said(folder: Path, name: str, files: list[Path], known: Known) -> dict[str, Any] | None:
     """What a settings file of the folder says, checked, and noted in `files`; None where there is none."""
     path = folder / name
     if not path.is_file():
         return None
     files.append(path)
     said = read_json(path)
-    _check_known(folder, path, said, known)
+    check_known(folder, path, said, known)
     return said
 
 
-def _transformer(folder: Path, files: list[Path], known: Mapping[str, tuple[Any, ...]]) -> tuple[int | None, bool]:
+def _transformer(folder: Path, files: list[Path], known: Known) -> tuple[int | None, bool]:
     """max_seq_length and do_lower_case of sentence_bert_config.json, or an older name of it. Raises FrontendError."""
     limit: int | None = None
     lower = False
@@ -245,18 +245,7 @@ def _check_normalize(folder: Path, path: str, files: list[Path]) -> None:
     config = folder / path / "config.json"
     if path and os.path.isfile(config):
         files.append(config)
-        _check_known(folder, config, read_json_file(config, dict), _NORMALIZE)
-
-
-def _check_known(folder: Path, file: Path, said: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]) -> None:
-    """Raises FrontendError for a key that is not known, and for a value that is honoured by sentence-transformers alone."""
-    where = f"{folder.name}/{file.relative_to(folder).as_posix()[:120]}"
-    for key, value in said.items():
-        allowed = known.get(key)
-        if allowed is None:
-            raise FrontendError(f"{where} has {key[:80]!r}, which is not known", hint=f"known are {', '.join(known)}")
-        if allowed and not any(type(value) is type(v) and value == v for v in allowed):
-            raise FrontendError(f"{where}: {key} is {value!r:.80}, which is not supported")
+        check_known(folder, config, read_json_file(config, dict), _NORMALIZE)
 
 
 def _inside(folder: Path, path: str) -> str:
@@ -271,12 +260,8 @@ def _inside(folder: Path, path: str) -> str:
 
 def _pooling(folder: Path, path: str, files: list[Path], task: Task) -> tuple[tuple[Pooling, ...], bool]:
     """The poolings that stand side by side, and whether a prompt is pooled. Raises FrontendError."""
-    config = folder / path / "config.json"
-    if not os.path.isfile(config):  # Path.is_file raises for a name that is too long
-        raise FrontendError(f"{folder.name}/modules.json names {path[:120]}/config.json, which is missing")
-    files.append(config)
-    said = read_json_file(config, dict)
-    _check_known(folder, config, {k: v for k, v in said.items() if not k.startswith("pooling_mode_")}, _POOLING)
+    config, said = module_config(folder, path, files)
+    check_known(folder, config, {k: v for k, v in said.items() if not k.startswith("pooling_mode_")}, _POOLING)
     include = said.get("include_prompt", True)
     if type(include) is not bool:
         raise FrontendError(

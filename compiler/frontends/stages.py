@@ -6,9 +6,8 @@ imported.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from ..ir.prims import apply_activation
 from ..ir.types import TensorType
 from .checkpoint import NAMES, Checkpoint, find_checkpoint, stored_place
 from .errors import FrontendError
-from .files import read_json_file
+from .module_files import ANY, Known, check_known, module_config, shown
 from .places import placed_weight
 
 EPS = 1e-12
@@ -38,8 +37,8 @@ _ACTIVATIONS: dict[str, str | None] = {
     "torch.nn.modules.activation.GELU": "gelu", "torch.nn.GELU": "gelu", "torch.nn.modules.activation.SiLU": "silu",
     "torch.nn.SiLU": "silu", "torch.nn.modules.activation.Sigmoid": "sigmoid", "torch.nn.Sigmoid": "sigmoid",
 }  # fmt: skip
-_DENSE = (
-    "in_features", "out_features", "bias", "activation_function", "module_input_name", "module_output_name", "use_residual",
+_DENSE: Known = dict.fromkeys(
+    ("in_features", "out_features", "bias", "activation_function", "module_input_name", "module_output_name", "use_residual"), ANY
 )  # fmt: skip
 _INPUT = "sentence_embedding"
 
@@ -53,10 +52,7 @@ class Stage:
     name: str = "normalize"
     activation: str | None = None
     adds: bool = False
-    weights: Mapping[str, Weight] | None = None
-
-    def weight(self, name: str) -> Weight | None:
-        return (self.weights or {}).get(name)
+    weights: Mapping[str, Weight] = field(default_factory=dict[str, Weight])
 
 
 UNIT = Stage("unit")
@@ -64,10 +60,9 @@ UNIT = Stage("unit")
 
 def read_dense(folder: Path, path: str, files: list[Path]) -> Stage:
     """The Dense module in folder/path. Raises FrontendError for what is not supported."""
-    where, said = _config(folder, path, files)
-    unknown = next((key for key in said if key not in _DENSE), None)
-    if unknown is not None:
-        raise FrontendError(f"{where} has {unknown[:80]!r}, which is not known", hint=f"known are {', '.join(_DENSE)}")
+    config, said = module_config(folder, path, files)
+    check_known(folder, config, said, _DENSE)
+    where = shown(folder, config)
     widths: list[Any] = [said.get("in_features"), said.get("out_features")]
     if not all(type(n) is int and 0 < n < 1 << 31 for n in widths):
         raise FrontendError(f"{where}: in_features and out_features are {widths}, and counts are needed")
@@ -96,28 +91,20 @@ def read_dense(folder: Path, path: str, files: list[Path]) -> Stage:
 
 def read_layer_norm(folder: Path, path: str, files: list[Path]) -> Stage:
     """The LayerNorm module in folder/path. Raises FrontendError."""
-    where, said = _config(folder, path, files)
+    config, said = module_config(folder, path, files)
     width = said.get("dimension")
     if set(said) != {"dimension"} or type(width) is not int or not 0 < width < 1 << 31:
-        raise FrontendError(f"{where} has {', '.join(map(repr, said))[:200]}, and a count under 'dimension' is needed")
+        raise FrontendError(
+            f"{shown(folder, config)} has {', '.join(map(repr, said))[:200]}, and a count under 'dimension' is needed"
+        )
     shapes = {"norm.weight": (width,), "norm.bias": (width,)}
     return Stage("norm", path, weights=_weights(folder, path, shapes, files))
 
 
 def check_dropout(folder: Path, path: str, files: list[Path]) -> None:
     """Dropout does nothing here; its file is read for what else it says. Raises FrontendError."""
-    where, said = _config(folder, path, files)
-    if set(said) - {"dropout"}:
-        raise FrontendError(f"{where} has {', '.join(map(repr, said))[:200]}, and only 'dropout' is known")
-
-
-def _config(folder: Path, path: str, files: list[Path]) -> tuple[str, dict[str, Any]]:
-    config = folder / path / "config.json"
-    where = f"{folder.name}/{path[:120]}/config.json"
-    if not path or not os.path.isfile(config):  # Path.is_file raises for a name that is too long
-        raise FrontendError(f"{folder.name}/modules.json names {path[:120]}/config.json, which is missing")
-    files.append(config)
-    return where, read_json_file(config, dict)
+    config, said = module_config(folder, path, files)
+    check_known(folder, config, said, {"dropout": ANY})
 
 
 def _weights(folder: Path, path: str, shapes: Mapping[str, tuple[int, ...]], files: list[Path]) -> dict[str, Weight]:
@@ -165,13 +152,13 @@ def _pickled(checkpoint: Checkpoint) -> dict[str, Weight]:
 def check_stages(stages: Sequence[Stage], width: Dim, source: str, *, nan_allowed: bool) -> None:
     """Raises FrontendError where a stage does not fit the embedding of `width` before it, or a weight is no number."""
     for stage in stages:
-        for name, weight in (stage.weights or {}).items():
+        for name, weight in stage.weights.items():
             if not nan_allowed and not np.isfinite(weight.load()).all():
                 raise FrontendError(
                     f"{source}: parameter '{stage.name}.{name}' holds what is no finite number",
                     hint="the checkpoint is damaged, or write `nan allowed` behind the source",
                 )
-        main = stage.weight("linear.weight") or stage.weight("norm.weight")
+        main = stage.weights.get("linear.weight") or stage.weights.get("norm.weight")
         if main is None:
             continue
         if main.type.shape[-1] != width:
@@ -185,8 +172,8 @@ def append_stages(graph: Graph, out: Node, stages: Sequence[Stage]) -> tuple[Gra
     """graph with the weights of the stages, and what they make of `out`, float32 [batch, width]."""
     for stage in stages:
         origin = Origin(stage.name)
-        names = {name: f"{stage.name}.{name}" for name in stage.weights or {}}
-        held = {names[name]: weight for name, weight in (stage.weights or {}).items()}
+        names = {name: f"{stage.name}.{name}" for name in stage.weights}
+        held = {names[name]: weight for name, weight in stage.weights.items()}
         graph = replace(graph, weights={**graph.weights, **held})
         nodes = {name: weight_node(names[name], held[names[name]].type, origin) for name in names}
         if stage.kind == "unit":
@@ -208,7 +195,7 @@ def append_stages(graph: Graph, out: Node, stages: Sequence[Stage]) -> tuple[Gra
 def apply_stages(out: Array, stages: Sequence[Stage]) -> Array:
     """The same in NumPy, of float64 [B, W]."""
     for stage in stages:
-        held = {name: weight.load().astype(np.float64) for name, weight in (stage.weights or {}).items()}
+        held = {name: weight.load().astype(np.float64) for name, weight in stage.weights.items()}
         if stage.kind == "unit":
             out = out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), EPS)
         elif stage.kind == "norm":

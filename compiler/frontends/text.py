@@ -122,19 +122,9 @@ def library_text(
     segments = "token_type_ids" in made.model_input_names
     close = holder.cleanup if holder else lambda: None
     frame = int(backend.num_special_tokens_to_add(pairs))
-    unknown: Any = made.unk_token_id
+    unknown = made.unk_token_id if type(made.unk_token_id) is int else None
     joins = type(made).convert_tokens_to_string is transformers.PreTrainedTokenizerFast.convert_tokens_to_string
-    return Text(
-        place / FILE,
-        most,
-        side,
-        (*sources, *settings),
-        close,
-        segments,
-        frame,
-        unknown if type(unknown) is int else None,
-        joins,
-    )
+    return Text(place / FILE, most, side, (*sources, *settings), close, segments, frame, unknown, joins)
 
 
 def _limit(said: float, config: Mapping[str, Any], *, given: bool) -> int | None:

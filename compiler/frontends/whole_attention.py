@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import torch
@@ -138,14 +138,19 @@ AttentionMaskInterface.register(OWN, additive_mask)
 
 
 @contextlib.contextmanager
-def attention_as(model: Any, implementation: str) -> Generator[None]:
-    """model with another attention implementation for the while."""
-    configs = [m.config for m in model.modules() if hasattr(m, "config")]
-    before = [(c, c._attn_implementation) for c in configs]
+def configured(configs: Sequence[Any], key: str, value: str) -> Generator[None]:
+    """configs with another value for the while."""
+    before = [(c, getattr(c, key)) for c in configs]
     try:
         for config in configs:
-            config._attn_implementation = implementation
+            setattr(config, key, value)
         yield
     finally:
-        for config, name in before:
-            config._attn_implementation = name
+        for config, own in before:
+            setattr(config, key, own)
+
+
+def attention_as(model: Any, implementation: str) -> contextlib.AbstractContextManager[None]:
+    """model with another attention implementation for the while."""
+    configs = [m.config for m in model.modules() if hasattr(m, "config")]
+    return configured(configs, "_attn_implementation", implementation)

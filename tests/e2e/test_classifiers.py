@@ -27,6 +27,7 @@ from infc.compiler.frontends.imported import Options
 from infc.compiler.measure.text_rows import tokenize_rows
 from infc.dsl import check_file
 from infc.runtime import InferError
+from tests.frontends.families import stir
 from tests.frontends.test_text import WORDS, save
 from tests.server.serving import Server, environment, running
 from tests.server.test_hostile import peak_mib
@@ -72,9 +73,7 @@ def folder(place: Path, kind: str, classes: int, *, segments: bool = True, **mor
     labels = {"id2label": dict(enumerate(LABELS[:classes])), "label2id": {n: i for i, n in enumerate(LABELS[:classes])}}
     config = getattr(transformers, f"{kind}Config")(**COMMON | FAMILIES[kind] | labels | more)
     model = getattr(transformers, f"{kind}ForSequenceClassification")(config).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.2)
+    stir(model, 0.2)
     model.save_pretrained(place)
     return place
 

@@ -22,6 +22,7 @@ from infc.compiler.build import build
 from infc.compiler.driver import Request
 from infc.compiler.errors import InfcError
 from infc.runtime import InferError
+from tests.frontends.families import stir
 from tests.server.serving import Server, environment, running
 
 from .support import ROOT, write_spec
@@ -127,9 +128,7 @@ def folder(place: Path, case: Case) -> Path:
     labels = {"id2label": dict(enumerate(LABELS)), "label2id": {n: i for i, n in enumerate(LABELS)}}
     config = getattr(transformers, f"{case.kind}Config")(**SMALL | size | labels | dict(case.more))
     model = getattr(transformers, f"{case.kind}ForTokenClassification")(config).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.3)
+    stir(model, 0.3)
     model.save_pretrained(place)
     return place
 

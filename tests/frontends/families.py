@@ -115,6 +115,13 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+def stir(module: Any, scale: float) -> None:
+    """Adds noise to every parameter, so that none is zeros or ones."""
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.add_(scale * torch.randn_like(weight))
+
+
 def save_family(name: str, folder: Path) -> Path:
     """The family's folder, its weights drawn wide enough that every layer matters. Norms and buffers keep their own."""
     torch.manual_seed(0)

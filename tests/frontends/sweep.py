@@ -36,6 +36,8 @@ from infc.compiler.frontends import load_here as load
 from infc.compiler.ir.interpret import run
 from infc.dsl.spec import Dim, Model, Source
 
+from .families import stir
+
 hf: Any = transformers
 SECONDS = 180
 MEMORY = 8 << 30
@@ -119,10 +121,9 @@ def attempt(name: str, cls: type[Any], work: Path) -> tuple[State, str]:
     try:
         config = shrink(cls.config_class())  # pyright: ignore[reportAttributeAccessIssue]
         module = cls(config).eval()
+        # A router of zeros finds all experts equal, and a choice among equal ones is nobody's promise.
+        stir(module, 0.05)
         with torch.no_grad():
-            for weight in module.parameters():
-                # No zeros, no ones: a router of zeros finds all experts equal, and a choice among equal ones is nobody's promise.
-                weight.add_(0.05 * torch.randn_like(weight))
             given = {k: torch.from_numpy(v) for k, v in inputs_of(*SIZES[0]).items()}
             module(**given)
     except Exception as error:  # noqa: BLE001 - whatever the class says of a toy

@@ -23,8 +23,8 @@ def edge_pad(s: Scope, node: Node, amounts: Sequence[Dim], mode: str) -> Node:
         least = bounds(extent, s.dims)[0]
         if not isinstance(low, int) or not isinstance(high, int) or low < 0 or high < 0:
             raise Unsupported(f"{mode} padding of {low} and {high}", "pad by fixed counts of 0 or more")
-        most = least - 1 if mode == "reflect" else least if mode == "circular" else max(low, high, 0)
-        if max(low, high) > most or (mode == "replicate" and least < 1):
+        needed = {"reflect": max(low, high) + 1, "circular": max(low, high), "replicate": 1}[mode]
+        if least < needed:
             raise Unsupported(
                 f"{mode} padding of {low} and {high} of an axis that may have {least} elements", "pad by fewer"
             )

@@ -7,18 +7,16 @@ torch does on a CPU (it promises nothing). An index beyond the axis, which torch
 
 from __future__ import annotations
 
+from ...ir.dims import Dim
 from ...ir.graph import Node
 from .scope import Scope, Unsupported, Value, aten, axis_of, tensor
 
 MOST_SOURCES = 64
 """Values of one line that are assigned one after the other."""
 _REDUCTIONS = {
-    "sum": ("sum", "add"),
-    "add": ("sum", "add"),
-    "amax": ("max", "max"),
-    "amin": ("min", "min"),
-    "mean": ("sum", "add"),
-}
+    "sum": ("sum", "add"), "add": ("sum", "add"), "amax": ("max", "max"), "amin": ("min", "min"), "mean": ("sum", "add"),
+}  # fmt: skip
+"""torch's names, what collects the values, and what joins them with what was there."""
 
 
 def _checked(s: Scope, x: Value, axis: Value, index: Value) -> tuple[Node, int, Node]:
@@ -43,9 +41,18 @@ def _hits(s: Scope, node: Node, at: int, index: Node) -> Node:
     """bool [..., indices, places, ...]: which index names which place."""
     before, after = index.type.shape[:at], index.type.shape[at + 1 :]
     wide = s.reshape(index, (*before, index.type.shape[at], 1, *after))
-    shape = (*(1 for _ in before), 1, node.type.shape[at], *(1 for _ in after))
-    line = s.op("iota", shape=shape, axis=at + 1, start=0, step=1, dtype="int64")
-    return s.map("eq", wide, line)
+    return s.map("eq", wide, _line(s, node.type.shape[at], at + 1, node.type.rank + 1))
+
+
+def _line(s: Scope, extent: Dim, at: int, rank: int) -> Node:
+    """0, 1, … along one of `rank` axes."""
+    shape = tuple(extent if n == at else 1 for n in range(rank))
+    return s.op("iota", shape=shape, axis=at, start=0, step=1, dtype="int64")
+
+
+def _is_hit(s: Scope, node: Node, at: int, index: Node) -> Node:
+    """bool, in node's shape: whether any index names the place."""
+    return s.op("reduce", _hits(s, node, at, index), kind="any", axes=(at,), keepdims=False)
 
 
 def _collected(s: Scope, node: Node, at: int, index: Node, part: Node, kind: str) -> Node:
@@ -64,8 +71,7 @@ def scatter_value(s: Scope, x: Value, axis: Value, index: Value, value: Value) -
     node, at, places = _checked(s, x, axis, index)
     if not isinstance(value, int | float):
         raise Unsupported("scattering a value that is no number", "give a number")
-    hit = s.op("reduce", _hits(s, node, at, places), kind="any", axes=(at,), keepdims=False)
-    return s.map("where", hit, s.constant(value, node.type.dtype), node)
+    return s.map("where", _is_hit(s, node, at, places), s.constant(value, node.type.dtype), node)
 
 
 @aten("scatter.src")
@@ -81,9 +87,7 @@ def _assigned(s: Scope, node: Node, at: int, places: Node, part: Node) -> Node:
             f"scattering {count} values of a line",
             f"scatter up to {MOST_SOURCES}, or use `gather` with the inverse index",
         )
-    line = s.op(
-        "iota", shape=tuple(e if n == at else 1 for n, e in enumerate(node.type.shape)), axis=at, start=0, step=1, dtype="int64"
-    )  # fmt: skip
+    line = _line(s, node.type.shape[at], at, node.type.rank)
     for number in range(count):
         hit = s.map("eq", s.slice(places, at, number, number + 1), line)
         node = s.map("where", hit, s.slice(part, at, number, number + 1), node)
@@ -111,10 +115,7 @@ def scatter_reduce(
         ones = s.expand(s.constant(1.0, "float32"), part.type.shape)
         count = _collected(s, node, at, places, ones, "sum")
         result = s.map("div", result, s.map("add", count, s.constant(1.0, "float32")) if include_self else count)
-    if include_self:
-        return result
-    hit = s.op("reduce", _hits(s, node, at, places), kind="any", axes=(at,), keepdims=False)
-    return s.map("where", hit, result, node)
+    return result if include_self else s.map("where", _is_hit(s, node, at, places), result, node)
 
 
 def put_at(s: Scope, node: Node, at: int, index: Node, values: Node, *, accumulate: bool) -> Node:

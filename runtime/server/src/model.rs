@@ -170,7 +170,7 @@ impl Served {
                 Text::Alone(text) => {
                     work = work.saturating_add(how.prompt().len());
                     held = held.saturating_add(tokens(how.prompt()));
-                    if matches!(says.gives, Gives::Tags { .. }) {
+                    if says.gives.is_tags() {
                         // An id and a place of each token, and the text itself.
                         held = held.saturating_add(tokens(text)).saturating_add(text.len() / 16);
                     }
@@ -218,7 +218,6 @@ impl Served {
         let start = Instant::now();
         let mut parts = Vec::with_capacity(texts.len());
         let mut total = 0;
-        let tags = matches!(self.gives(), Gives::Tags { .. });
         let mut tagged = Vec::new();
         let mut before: Option<(Arc<str>, Half)> = None;
         for (index, text) in texts.into_iter().enumerate() {
@@ -241,7 +240,7 @@ impl Served {
                     })
                 }
                 Text::Alone(text) => task.encode(&text, &how).inspect(|tokens| {
-                    if tags {
+                    if self.gives().is_tags() {
                         let ids = tokens.ids.iter().map(|id| u32::try_from(*id).unwrap_or(u32::MAX)).collect();
                         tagged.push(Tagged { text, ids, places: tokens.places.clone() });
                     }
@@ -310,9 +309,9 @@ impl Served {
 
     /// Refuses texts whose outputs have different shapes, and so are no tensor.
     fn check_even(&self, texts: &Encoded) -> Result<(), Refusal> {
-        let lengths = |(_, cost): &(Inputs, Cost)| cost.longest;
-        let even = texts.parts.windows(2).all(|two| lengths(&two[0]) == lengths(&two[1]));
-        if even || !matches!(self.gives(), Gives::Tags { .. }) {
+        let mut lengths = texts.parts.iter().map(|(_, cost)| cost.longest);
+        let first = lengths.next();
+        if !self.gives().is_tags() || lengths.all(|length| Some(length) == first) {
             return Ok(());
         }
         let field = self.texts().first().map_or("", String::as_str);

@@ -5,7 +5,7 @@ use std::fmt;
 
 use tokenizers::{Encoding, Tokenizer, TruncationDirection};
 
-use crate::bundle::task::{Gives, Overflow, Side, TextSpec};
+use crate::bundle::task::{Overflow, Side, TextSpec};
 
 mod cut;
 mod pair;
@@ -247,6 +247,8 @@ impl TextTask {
         let failed = |e: tokenizers::Error| TokenizeError::Failed(e.to_string());
         let mut encoding = self.encoding(text, true).map_err(failed)?;
         let counted = encoding.len();
+        // Where tokens of a cut text stand: a post-processor trims white space off places, and is at work twice.
+        let mut trimmed = vec![];
         if counted > limit {
             if how.overflow == Overflow::Reject {
                 return Err(TokenizeError::TooLong { tokens: counted, more, limit });
@@ -256,22 +258,21 @@ impl TextTask {
             let room = limit - self.frame.0.len() - self.frame.1.len();
             bare.truncate(room, 0, direction(how.side));
             drop(bare.take_overflowing());
-            let places = bare.get_offsets().to_vec();
-            encoding = self.tokenizer.post_process(bare, None, true).map_err(failed)?;
-            let mut tokens = self.tokens(&encoding, how.left_out.min(encoding.len()));
-            // A post-processor trims white space off places, and was at work twice.
-            for (place, (start, end)) in tokens.places.iter_mut().filter(|place| !place.special).zip(places) {
-                (place.start, place.end) = (short_place(start), short_place(end));
+            if self.is_placed() {
+                trimmed = bare.get_offsets().to_vec();
             }
-            return Ok((tokens, counted));
+            encoding = self.tokenizer.post_process(bare, None, true).map_err(failed)?;
         }
-        let left_out = how.left_out.min(encoding.len());
-        Ok((self.tokens(&encoding, left_out), counted))
+        let mut tokens = self.tokens(&encoding, how.left_out.min(encoding.len()));
+        for (place, (start, end)) in tokens.places.iter_mut().filter(|place| !place.special).zip(trimmed) {
+            (place.start, place.end) = (short_place(start), short_place(end));
+        }
+        Ok((tokens, counted))
     }
 
     /// Whether it matters where tokens stand.
     fn is_placed(&self) -> bool {
-        matches!(self.says.gives, Gives::Tags { .. })
+        self.says.gives.is_tags()
     }
 
     /// With its offsets where they matter: to find them takes time.

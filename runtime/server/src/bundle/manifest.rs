@@ -241,7 +241,7 @@ pub mod tests {
         format!(
             r#"{{"format": 5, "infc": "0.1.0", "platform": {{"os": "linux", "arch": "x86_64", "glibc": "2.28"}},
             "models": [{{"name": "m", "version": "1", "aliases": ["n"],
-              "task": {{"kind": "embed", "texts": ["text"], "labels": [], "activation": null, "top": null, "tokenizer": "t", "limit": 16, "overflow": "reject", "truncation_side": "left", "segments": true, "prompt": "", "prompts": {{"query": "q: "}}, "include_prompt": true,
+              "task": {{"kind": "embed", "texts": ["text"], "labels": [], "activation": null, "top": null, "aggregation": null, "unknown": null, "tokenizer": "t", "limit": 16, "overflow": "reject", "truncation_side": "left", "segments": true, "prompt": "", "prompts": {{"query": "q: "}}, "include_prompt": true,
                 "pooling": "mean", "normalize": true, "dimensions": [2]}},
               "inputs": [{{"name": "ids", "dtype": "int64", "shape": ["batch", "tokens"], "default": null, "min": 0, "max": 9, "nan": false, "mask": false}},
                          {{"name": "x", "dtype": "float32", "shape": ["batch", 4], "default": 0.5, "min": -1.5, "max": null, "nan": true, "mask": false}}],

@@ -54,6 +54,13 @@ pub enum Gives {
     Tags { labels: Vec<String>, aggregation: Aggregation, unknown: Option<u32> },
 }
 
+impl Gives {
+    /// Whether it answers token by token.
+    pub fn is_tags(&self) -> bool {
+        matches!(self, Gives::Tags { .. })
+    }
+}
+
 /// How tokens become entities, by the names of transformers' pipeline: not at all; neighbours of one kind are one; and the
 /// tokens of a word have the label of the first, of their mean scores, or of the surest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -209,7 +216,7 @@ impl TextSpec {
             Gives::Tags { labels, .. } => labels.len(),
         };
         let mut rest = vec![Dim::Fixed(classes)];
-        if let (Gives::Tags { .. }, Some(tokens)) = (&self.gives, &model.length_dim) {
+        if let (true, Some(tokens)) = (self.gives.is_tags(), &model.length_dim) {
             rest.insert(0, Dim::Symbol(tokens.clone()));
         }
         match model.outputs.as_slice() {

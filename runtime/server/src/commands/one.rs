@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::{Failure, Start, emit};
 use crate::bundle::golden::Encoded as EncodedTensor;
-use crate::bundle::task::Gives;
 use crate::cli::RunArguments;
 use crate::engine::Inputs;
 use crate::json::Reader;
 use crate::json::tensor::read_nested;
-use crate::model::{Encoded, Served, Text};
+use crate::model::{Served, Text};
 use crate::npy::read_npy;
 use crate::pool::Turn;
 use crate::protocols::{native, tags};
@@ -75,9 +74,8 @@ fn run_texts(model: &Served, texts: &[String]) -> Result<Vec<u8>, Refusal> {
         }
         _ => texts.iter().cloned().map(Text::Alone).collect(),
     };
-    let texts: Encoded = model.encode(texts, &Default::default(), &turn(), |index| format!("text[{index}]"))?;
-    let tags = matches!(model.gives(), Gives::Tags { .. });
-    answer(model, if tags { native::Asked::Tags(texts, Default::default()) } else { native::Asked::Texts(texts) })
+    let texts = model.encode(texts, &Default::default(), &turn(), |index| format!("text[{index}]"))?;
+    answer(model, native::Asked::of(model, texts, Default::default()))
 }
 
 fn turn() -> Turn {

@@ -33,6 +33,13 @@ pub enum Asked {
     Tags(Encoded, Wish),
 }
 
+impl Asked {
+    /// Texts as the model's task asks for them.
+    pub fn of(model: &Served, texts: Encoded, wish: Wish) -> Self {
+        if model.gives().is_tags() { Asked::Tags(texts, wish) } else { Asked::Texts(texts) }
+    }
+}
+
 pub async fn infer(State(app): State<Arc<App>>, request: Request) -> Response {
     let mut call = match Call::begin(&app, Style::Native, request.headers()) {
         Ok(call) => call,

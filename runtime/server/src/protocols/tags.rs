@@ -214,16 +214,19 @@ impl Words<'_> {
     }
 
     fn entities(&self, pieces: &[Piece], how: Aggregation) -> Result<Vec<Entity>, Refusal> {
+        let token = |piece: &Piece| Entity {
+            index: Some(piece.index),
+            ..self.entity(best(&piece.scores), piece.word.clone(), piece, piece)
+        };
         match how {
-            Aggregation::None => Ok(pieces.iter().map(|piece| self.token(piece)).collect()),
-            Aggregation::Simple => self.grouped(pieces.iter().map(|piece| self.token(piece))),
+            Aggregation::None => Ok(pieces.iter().map(token).collect()),
+            Aggregation::Simple => self.grouped(pieces.iter().map(token)),
             _ => {
                 let words: Result<Vec<Entity>, Refusal> = pieces
                     .chunk_by(|_, next| next.part)
                     .map(|word| {
-                        let (label, score) = decided(word, how);
                         let spelled = word.iter().map(|piece| piece.word.clone()).collect();
-                        self.entity(label, score, self.unspelled(spelled)?, &word[0], &word[word.len() - 1])
+                        Ok(self.entity(decided(word, how), self.unspelled(spelled)?, &word[0], &word[word.len() - 1]))
                     })
                     .collect();
                 self.grouped(words?.into_iter())
@@ -231,21 +234,9 @@ impl Words<'_> {
         }
     }
 
-    fn token(&self, piece: &Piece) -> Entity {
-        let (label, score) = best(&piece.scores);
-        Entity {
-            label: self.labels.get(label).cloned().unwrap_or_default(),
-            score,
-            word: piece.word.clone(),
-            start: piece.start,
-            end: piece.end,
-            index: Some(piece.index),
-        }
-    }
-
-    fn entity(&self, label: usize, score: f32, word: String, from: &Piece, to: &Piece) -> Result<Entity, Refusal> {
-        let label = self.labels.get(label).cloned().ok_or_else(Refusal::internal)?;
-        Ok(Entity { label, score, word, start: from.start, end: to.end, index: None })
+    fn entity(&self, (label, score): (usize, f32), word: String, from: &Piece, to: &Piece) -> Entity {
+        let label = self.labels.get(label).cloned().unwrap_or_default();
+        Entity { label, score, word, start: from.start, end: to.end, index: None }
     }
 
     /// Neighbours of one kind as one: what begins with `B-` begins a new one.

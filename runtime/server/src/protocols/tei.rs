@@ -264,7 +264,7 @@ fn model_type(says: &TextSpec) -> Value {
                 labels.iter().enumerate().map(|(at, label)| (at.to_string(), label.as_str().into())).collect();
             let places: serde_json::Map<String, Value> =
                 labels.iter().enumerate().map(|(at, label)| (label.clone(), at.into())).collect();
-            let kind = if matches!(says.gives, Gives::Tags { .. }) { "token_classifier" } else { "classifier" };
+            let kind = if says.gives.is_tags() { "token_classifier" } else { "classifier" };
             json!({kind: {"id2label": names, "label2id": places}})
         }
     }

@@ -21,12 +21,11 @@ pub fn parse_texts(model: &Served, body: &str, extra: &mut Extra, turn: &Turn) -
     let names = model.texts();
     let mut given: Vec<Option<Given>> = names.iter().map(|_| None).collect();
     let mut wish = Wish::default();
-    let tags = matches!(model.gives(), Gives::Tags { .. });
     let mut reader = Reader::new(body);
     reader
         .object(|reader, key| {
             let Some(index) = names.iter().position(|name| *name == key) else {
-                if tags && wish.take(reader, &key)? {
+                if model.gives().is_tags() && wish.take(reader, &key)? {
                     return Ok(());
                 }
                 return take_other(model, reader, &key, extra);
@@ -49,7 +48,7 @@ pub fn parse_texts(model: &Served, body: &str, extra: &mut Extra, turn: &Turn) -
     let texts = join(model, names, found)?;
     let at = |index: usize| if single { field.to_owned() } else { format!("{field}[{index}]") };
     let texts = model.encode(texts, &Default::default(), turn, at)?;
-    Ok(if tags { Asked::Tags(texts, wish) } else { Asked::Texts(texts) })
+    Ok(Asked::of(model, texts, wish))
 }
 
 /// One list of texts or of pairs. A single query goes with each of its documents.
