@@ -82,7 +82,7 @@ def _imported(model: Model, file: Path, folder: Path, opened: Opened, exported: 
     """The Graph and its MLIR. A program of a stranger may make torch or an importer raise anything: it is the file's."""
     try:
         with quiet():
-            decomposed = exported.program.run_decompositions(decompositions())
+            decomposed = exported.program.run_decompositions(decompositions(exported.program))
         mlir = to_mlir(replace(exported, program=decomposed), str(folder))
         graph = import_program(mlir, model.name, expected=expected_outputs(model), loader=_Weights(file, opened))
         return graph, mlir.text()

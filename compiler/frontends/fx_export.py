@@ -28,6 +28,7 @@ from ..ir.dims import Range
 from .errors import FrontendError
 from .fields import Field, example_sizes
 from .guards import explain
+from .recurrent import kept_operators, whole_recurrences
 from .sources import model_source
 
 KEPT = (
@@ -139,9 +140,9 @@ def _export(
 ) -> ExportedProgram:
     """torch.export and the decompositions; its complaints as ours."""
     try:
-        with quiet():
+        with quiet(), whole_recurrences():
             program = torch.export.export(flat, examples, dynamic_shapes=dynamic_shapes(fields, bounds), strict=False)
-            return program.run_decompositions(decompositions())
+            return program.run_decompositions(decompositions(program))
     except UserError as error:
         raise explain(error, fields, bounds) from None
     except GuardOnDataDependentSymNode as error:
@@ -254,9 +255,12 @@ def dynamic_shapes(fields: Sequence[Field], bounds: Mapping[str, Range]) -> dict
     return {"tensors": per_field}
 
 
-def decompositions() -> dict[Any, Any]:
-    """torch's default table without the packets of KEPT."""
+def decompositions(program: ExportedProgram | None = None) -> dict[Any, Any]:
+    """torch's default table without the packets of KEPT, and without the recurrent layers of `program` that the importer
+    knows."""
     table = torch.export.default_decompositions()
+    for operator in kept_operators(program) if program is not None else ():
+        table.pop(operator, None)
     for name in KEPT:
         packet = getattr(torch.ops.aten, name, None)
         for overload in packet.overloads() if packet is not None else ():

@@ -114,7 +114,7 @@ class _Walker:
         handler = handler_of(name)
         if handler is None:
             raise _unsupported(f"the op {name} is not supported", origin, suggestion(name))
-        scope = Scope(origin, results, self.dims, _attribute(operation))
+        scope = Scope(origin, results, self.dims, _attribute(operation), _used(operation))
         operands = [self.values[o] for o in operation.operands]
         try:
             _refuse_dtypes(results, name)
@@ -176,6 +176,10 @@ class _Walker:
 
 def _attribute(operation: Any) -> Any:
     return operation.attributes["value"] if "value" in operation.attributes else None  # noqa: SIM401 - MLIR's map has no get
+
+
+def _used(operation: Any) -> tuple[bool, ...]:
+    return tuple(any(True for _ in result.uses) for result in operation.results)
 
 
 def _same(got: Dim, wanted: Dim, dims: Mapping[str, Range]) -> bool:

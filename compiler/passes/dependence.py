@@ -91,6 +91,16 @@ def _attention(op: Op, out: TensorType, operands: tuple[TensorType, ...]) -> Exp
     return Reduce(DEPENDS, ((key.number, keys),), Prim(DEPENDS, tuple(reads), out.dtype), out.dtype)
 
 
+def _recurrence(op: Op, out: TensorType, operands: tuple[TensorType, ...]) -> Expr:
+    """Each step depends on all of its row's."""
+    b, step, inner, part = Axis(0), Axis(3), Axis(4), Axis(5)
+    gates, hidden = operands[1].shape
+    reads: list[Expr] = [_load(operands, 0, b, step, inner), _load(operands, 1, inner, part)]
+    reads += [_load(operands, k, *((part,) if operands[k].rank == 1 else (b, part))) for k in range(2, len(operands))]
+    over = ((step.number, operands[0].shape[1]), (inner.number, gates), (part.number, hidden))
+    return Reduce(DEPENDS, over, Prim(DEPENDS, tuple(reads), out.dtype), out.dtype)
+
+
 def _argsort(op: Op, out: TensorType, operands: tuple[TensorType, ...]) -> Expr:
     """Each place depends on the whole axis."""
     axis, inner = int(getattr(op, "axis", 0)), Axis(out.rank)
@@ -112,5 +122,6 @@ WHOLES: dict[str, Callable[[Op, TensorType, tuple[TensorType, ...]], Expr]] = {
     "linear": _linear,
     "quantize": _quantize,
     "attention": _attention,
+    "recurrence": _recurrence,
     "argsort": _argsort,
 }

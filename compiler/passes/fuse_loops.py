@@ -34,6 +34,7 @@ WHOLES = frozenset(
         "matmul",
         "conv",
         "attention",
+        "recurrence",
         "layer_norm",
         "rms_norm",
         "group_norm",

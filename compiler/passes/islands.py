@@ -22,6 +22,7 @@ HEAVY = (
     "matmul",
     "conv",
     "attention",
+    "recurrence",
     "pool",
     "embedding",
     "softmax",

@@ -144,6 +144,14 @@ def _attention(node: Node, place: Place, operands: list[Place]) -> str | None:
     return ""
 
 
+def _recurrence(node: Node, place: Place, operands: list[Place]) -> str | None:
+    """Over segments: the gates flat, the first states a row each."""
+    if place is not Place.TOKEN:
+        return None
+    flat = operands[0] is Place.TOKEN and all(p in (Place.SHARED, Place.ROW) for p in operands[1:])
+    return "" if flat else "its input is not [batch, length, ...]"
+
+
 def _masked_mean(node: Node, place: Place, operands: list[Place]) -> str | None:
     return "" if place is Place.ROW and operands == [Place.TOKEN, Place.TOKEN] else None
 
@@ -157,6 +165,7 @@ def _matmul(node: Node, place: Place, operands: list[Place]) -> str | None:
 
 SPECIAL: dict[str, Callable[[Node, Place, list[Place]], str | None]] = {
     "attention": _attention,
+    "recurrence": _recurrence,
     "masked_mean": _masked_mean,
     "matmul": _matmul,
 }

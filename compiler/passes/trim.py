@@ -198,6 +198,14 @@ def _attention(node: Node, length: str, facts: list[Kept]) -> Kept | None:
     return Kept("", anything("float32")) if hidden else Kept("lets excluded positions be attended to")
 
 
+def _recurrence(node: Node, length: str, facts: list[Kept]) -> Kept | None:
+    """What is excluded lies behind: forwards it comes too late to matter."""
+    if length not in symbols(node.type.shape[1]):
+        return None
+    forwards = node.type.shape[1] == sym(length) and not getattr(node.op, "reverse", False)
+    return Kept("", anything("float32")) if forwards else Kept("begins with excluded positions")
+
+
 def _softmax(node: Node, length: str, facts: list[Kept]) -> Kept | None:
     axis = int(getattr(node.op, "axis", -1))
     if length not in symbols(node.type.shape[axis]):
@@ -227,6 +235,7 @@ def _cumsum(node: Node, length: str, facts: list[Kept]) -> Kept | None:
 
 SPECIAL: dict[str, Callable[[Node, str, list[Kept]], Kept | None]] = {
     "attention": _attention,
+    "recurrence": _recurrence,
     "softmax": _softmax,
     "log_softmax": _log_softmax,
     "masked_mean": _masked_mean,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infc.compiler.bundle.golden import random_inputs
 from infc.compiler.driver import Compiled, Request, check_spec, choose_machine, compile_model
 from infc.runtime import InferError, Model
 from tests.server.serving import environment
@@ -79,6 +80,22 @@ def agree(got: Array, want: Array, what: str, kept: Array | None = None, toleran
     scale = max(1.0, float(np.abs(want).max(initial=0.0)))
     worst = float(np.abs(got - want).max(initial=0.0))
     assert worst <= tolerance * scale, f"{what}: off by {worst:.3g} of {scale:.3g}"
+
+
+def compare_with_torch(built: Built, *, edit: Callable[[dict[str, Array]], None] = lambda _: None) -> None:
+    """Both bounds of every dimension and a size between; with several rows two of them are padded."""
+    graph = built.compiled.imported.graph
+    for part in (0.0, 0.5, 1.0):
+        sizes = {name: low + int(part * (high - low)) for name, (low, high) in graph.dims.items()}
+        inputs = random_inputs(graph, sizes, seed=1)
+        if "attention_mask" in inputs and sizes["batch"] > 1:
+            inputs["attention_mask"][0, max(1, sizes["tokens"] // 2) :] = 0
+            inputs["attention_mask"][1, 1:] = 0
+        edit(inputs)
+        got, want = built.two.run(inputs), built.compiled.imported.reference(inputs)
+        assert list(got) == list(want)
+        for name, value in want.items():
+            agree(got[name], value, f"{name} at {sizes}", kept_of(built.two, name, inputs))
 
 
 def infc(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:

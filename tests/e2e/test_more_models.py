@@ -14,11 +14,10 @@ import pytest
 import torch
 import transformers as hf
 
-from infc.compiler.bundle.golden import random_inputs
 from infc.compiler.errors import Exit, InfcError
 from tests.frontends.families import IDS, TEXT
 
-from .support import Array, Built, agree, compiled, kept_of, write_spec
+from .support import Array, compare_with_torch, compiled, write_spec
 
 MOST_TOKENS = 24
 IMAGE: dict[str, Any] = {
@@ -31,22 +30,6 @@ PIXELS = "input pixel_values: float32[batch, 3, 32, 32]"
 def text(**changes: Any) -> dict[str, Any]:
     """The families' small configuration with more settings."""
     return {**TEXT, **changes}
-
-
-def compare_with_torch(built: Built, *, edit: Callable[[dict[str, Array]], None] = lambda _: None) -> None:
-    """Both bounds of every dimension and a size between; with several rows two of them are padded."""
-    graph = built.compiled.imported.graph
-    for part in (0.0, 0.5, 1.0):
-        sizes = {name: low + int(part * (high - low)) for name, (low, high) in graph.dims.items()}
-        inputs = random_inputs(graph, sizes, seed=1)
-        if "attention_mask" in inputs and sizes["batch"] > 1:
-            inputs["attention_mask"][0, max(1, sizes["tokens"] // 2) :] = 0
-            inputs["attention_mask"][1, 1:] = 0
-        edit(inputs)
-        got, want = built.two.run(inputs), built.compiled.imported.reference(inputs)
-        assert list(got) == list(want)
-        for name, value in want.items():
-            agree(got[name], value, f"{name} at {sizes}", kept_of(built.two, name, inputs))
 
 
 # ── classes of transformers ──────────────────────────────────────────────────────────────────────────────────────────

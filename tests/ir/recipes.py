@@ -40,7 +40,7 @@ from infc.compiler.ir.types import DTYPES
 
 from .draft import BATCH, GRID, TOKENS, Draft, Info, Shape
 from .recipes_maps import binary_info, primitive
-from .recipes_products import attention, conv, linear, masked_mean, matmul, pool
+from .recipes_products import attention, conv, linear, masked_mean, matmul, pool, recurrence
 
 
 def apply(draft: Draft, name: str) -> Node:
@@ -386,6 +386,7 @@ RECIPES: dict[str, Callable[[Draft], Node]] = {
     "pool": pool,
     "attention": attention,
     "masked_mean": masked_mean,
+    "recurrence": recurrence,
     "fused": fused,
     "map": lambda draft: apply(draft, "map"),
 }

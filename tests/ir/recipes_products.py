@@ -12,6 +12,7 @@ from infc.compiler.ir.ops.linear import Linear
 from infc.compiler.ir.ops.masked_mean import MaskedMean
 from infc.compiler.ir.ops.matmul import Matmul
 from infc.compiler.ir.ops.pool import Pool
+from infc.compiler.ir.ops.recurrence import GATES, Recurrence
 from infc.compiler.ir.prims import ACTIVATIONS
 from infc.compiler.ir.shapes import NUMBERS
 
@@ -142,3 +143,18 @@ def masked_mean(draft: Draft) -> Node:
     mask = draft.value("bool", (BATCH, tokens))
     i = draft.infos[x]
     return draft.add(MaskedMean(), x, mask, info=Info(min(0, i.low), max(0, i.high), 0))
+
+
+def recurrence(draft: Draft) -> Node:
+    kind, hidden = draft.rng.choice(list(GATES)), draft.rng.choice((1, 2, 3))
+    steps: Dim = TOKENS if draft.tokens and draft.chance(0.6) else draft.rng.randint(1, 4)
+    bias, state = kind == "gru" and draft.chance(0.5), draft.chance(0.4)
+    op = Recurrence(kind, draft.chance(0.5), bias, state, kind == "lstm" and draft.chance(0.4))
+    gates = GATES[kind] * hidden
+    operands = [draft.value("float32", (BATCH, steps, gates)), draft.weight("float32", (gates, hidden), -0.25, 0.25)]
+    if bias:
+        operands.append(draft.value("float32", (hidden,)))
+    operands += [draft.value("float32", (BATCH, hidden)) for _ in range(op.operands_taken - len(operands))]
+    given = max(draft.infos[o].largest for o in operands)
+    limit = {"lstm": given + draft.high(steps) + 1, "relu": 4 * (given + 1)}.get(kind, given + 1)
+    return draft.add(op, *operands, info=Info(-limit, limit, 0))

@@ -31,6 +31,7 @@ from infc.compiler.ir.ops.matmul import Matmul
 from infc.compiler.ir.ops.pad import Pad
 from infc.compiler.ir.ops.permute import Permute
 from infc.compiler.ir.ops.pool import Pool
+from infc.compiler.ir.ops.recurrence import Recurrence
 from infc.compiler.ir.ops.reduce import Reduce
 from infc.compiler.ir.ops.reshape import Reshape
 from infc.compiler.ir.ops.rms_norm import RmsNorm
@@ -147,6 +148,21 @@ CASES: list[tuple[Op, str, str]] = [
     ),
     (Pool("avg", (2,), (1,), ONE, (2,)), "f32[1,2,4]", "pool avg takes no dilation, not (2,)"),
     (Pool("max", (2,), (2,), ONE, (1,), ceil_mode=True), "f32[1,2,tokens]", "ceil_mode with stride 2 needs a fixed"),
+    (Recurrence("rnn"), "f32[2,3,4] f32[4,4]", "recurrence: no kind is called 'rnn'; known: lstm, gru, tanh, relu"),
+    (
+        Recurrence("lstm", bias=True),
+        "f32[2,3,8] f32[8,2] f32[2]",
+        "recurrence: lstm has its bias in x, only gru takes one",
+    ),
+    (Recurrence("gru", cells=True), "f32[2,3,6] f32[6,2]", "recurrence: gru has no cells, only lstm"),
+    (Recurrence("lstm", state=True), "f32[2,3,8] f32[8,2] f32[2,2]", "recurrence takes 4 operands here, not 3"),
+    (Recurrence("tanh"), "f32[2,3,8] i64[8,8]", "recurrence: each operand must be float32, not i64[8,8]"),
+    (Recurrence("tanh"), "f32[2,3,8] f32[8,tokens]", "weight must be [gates * hidden, hidden] with fixed extents"),
+    (Recurrence("lstm"), "f32[2,3,8] f32[8,4]", "recurrence: weight f32[8,4] must have shape [16,4]"),
+    (Recurrence("lstm"), "f32[2,8] f32[8,2]", "recurrence: x must be [batch, steps, gates * hidden], not f32[2,8]"),
+    (Recurrence("lstm"), "f32[2,3,9] f32[8,2]", "recurrence: x f32[2,3,9] must have shape [2,3,8]"),
+    (Recurrence("gru", bias=True), "f32[2,3,6] f32[6,2] f32[6]", "recurrence: bias f32[6] must have shape [2]"),
+    (Recurrence("tanh", state=True), "f32[2,3,8] f32[8,8] f32[3,8]", "a first state f32[3,8] must have shape [2,8]"),
     (Attention(1.0), f"{Q} {K}", "attention takes 3 operands here, not 2"),
     (Attention(1.0), f"f32[batch,4,8] {K} {K}", "attention: q must be [batch, tokens, heads, features]"),
     (Attention(1.0), f"{Q} {K} i64[batch,tokens,2,8]", "attention: v must be float32"),

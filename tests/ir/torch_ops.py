@@ -243,6 +243,27 @@ def _argsort(op: Any, env: Mapping[str, int], x: Tensor) -> Tensor:
     return order.narrow(op.axis, 0, evaluate(op.count, env))
 
 
+def _recurrence(op: Any, env: Mapping[str, int], x: Tensor, weight: Tensor, *rest: Tensor) -> Tensor:
+    """Step by step through torch's cells, whose input weights are the identity."""
+    width, hidden = weight.shape
+    own = rest[0] if op.bias else torch.zeros(hidden, dtype=x.dtype)
+    states = list(rest[op.bias :]) or [torch.zeros(len(x), hidden, dtype=x.dtype)] * 2
+    added = torch.cat([torch.zeros(width - hidden, dtype=x.dtype), own]) if op.kind == "gru" else None
+    one = torch.eye(width, dtype=x.dtype)
+    outs: list[Tensor] = []
+    steps = x.unbind(1)
+    for step in reversed(steps) if op.reverse else steps:
+        if op.kind == "lstm":
+            states = list(torch.lstm_cell(step, states, one, weight))
+        elif op.kind == "gru":
+            states = [torch.gru_cell(step, states[0], one, weight, torch.zeros(width, dtype=x.dtype), added)]
+        else:
+            cell = torch.rnn_tanh_cell if op.kind == "tanh" else torch.rnn_relu_cell
+            states = [cell(step, states[0], one, weight)]
+        outs.append(torch.cat(states, -1) if op.cells else states[0])
+    return torch.stack(outs[::-1] if op.reverse else outs, 1)
+
+
 OPS: dict[str, Callable[..., Tensor]] = {
     "constant": lambda op, env: torch.tensor(op.value, dtype=DTYPES[op.dtype]),
     "cast": lambda op, env, x: x.to(DTYPES[op.dtype]),
@@ -262,6 +283,7 @@ OPS: dict[str, Callable[..., Tensor]] = {
     "argmax": lambda op, env, x: torch.argmax(x, op.axis, keepdim=op.keepdims),
     "argmin": lambda op, env, x: torch.argmin(x, op.axis, keepdim=op.keepdims),
     "argsort": _argsort,
+    "recurrence": _recurrence,
     "cumsum": lambda op, env, x: torch.cumsum(x, op.axis, dtype=x.dtype),
     "softmax": lambda op, env, x: torch.softmax(x, op.axis),
     "log_softmax": lambda op, env, x: torch.log_softmax(x, op.axis),

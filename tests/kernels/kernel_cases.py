@@ -19,6 +19,7 @@ from kernel_harness import (
     normal,
     strided,
 )
+from recurrence_cases import recurrence_cases
 
 from infc.compiler.ir.ops.conv import Conv
 from infc.compiler.ir.ops.group_norm import GroupNorm
@@ -446,4 +447,5 @@ def cases(isa: Isa) -> tuple[Case, ...]:
         *(masked_mean_case(width) for width in (1, vector, vector + 3)),
         *(l2_case(width) for width in (1, vector, 3 * vector + 5)),
         *axis_cases(),
+        *recurrence_cases(isa),
     )

@@ -24,6 +24,7 @@ from infc.compiler.ir.ops.iota import Iota
 from infc.compiler.ir.ops.leaf import constant
 from infc.compiler.ir.ops.matmul import Matmul
 from infc.compiler.ir.ops.permute import Permute
+from infc.compiler.ir.ops.recurrence import Recurrence
 from infc.compiler.ir.ops.reduce import Reduce
 from infc.compiler.ir.ops.reshape import Reshape
 from infc.compiler.ir.ops.slice import Slice
@@ -259,6 +260,20 @@ CASES = (
     Case("masked sum", masked_sum, islands=1),
     Case("masked max", masked_max, islands=1),
     Case("cumsum", of_tokens(lambda b, x, keep: node(Cumsum(1), x)), islands=1),
+    Case("recurrence", of_tokens(lambda b, x, keep: node(Recurrence("lstm"), x, b.weight("hidden", 8, 2)))),
+    Case(
+        "recurrence backwards",
+        of_tokens(lambda b, x, keep: node(Recurrence("tanh", reverse=True), x, b.weight("hidden", 8, 8))),
+        trim=False,
+        why="begins with excluded positions",
+    ),
+    Case(
+        "recurrence over rows",
+        features(lambda b, x: node(Recurrence("tanh"), node(Reshape((1, B, 6)), x), b.weight("hidden", 6, 6))),
+        batchable=False,
+        trim=False,
+        islands=None,
+    ),
     Case("sorted columns", of_tokens(lambda b, x, keep: by_order(x, 2)), islands=0),
     Case("sorted tokens", of_tokens(lambda b, x, keep: by_order(x, 1)), trim=False, islands=1),
     Case("soft mask", lambda: eager(softly), trim=False, islands=None, why="gives weight to excluded positions"),

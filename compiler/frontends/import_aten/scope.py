@@ -100,6 +100,8 @@ class Scope:
     dims: Mapping[str, Range]
     attribute: Any = None
     """MLIR's `value` attribute, for constants."""
+    used: tuple[bool, ...] = ()
+    """Whether anything reads each result."""
 
     @property
     def dtype(self) -> DType:

@@ -10,7 +10,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     (r"nonzero|masked_select|unique|item|_local_scalar_dense|Int\.Tensor|Float\.Tensor|Bool\.Tensor",
      "a result whose shape or control flow depends on data cannot be compiled: use `torch.where` with a mask"),
     (r"scatter|index_add|index_copy|put_", "use `torch.where`, `gather`, or a product with a one-hot matrix"),
-    (r"lstm|gru|rnn", "unroll the recurrence over a fixed length, or use attention or a convolution"),
+    (r"lstm|gru|rnn", "call nn.LSTM, nn.GRU or nn.RNN over whole rows, without packed sequences, projections or other cells"),
     (r"fft|stft|complex|view_as_real|polar", "write it with real sines and cosines"),
     (r"conv.*3d|pool.*3d", "use the 1-d or 2-d form"),
     (r"conv_transpose|transposed", "use a convolution followed by `pixel_shuffle`"),

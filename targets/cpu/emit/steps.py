@@ -28,6 +28,7 @@ from ....compiler.ir.ops.masked_mean import MaskedMean
 from ....compiler.ir.ops.matmul import Matmul
 from ....compiler.ir.ops.pool import Pool
 from ....compiler.ir.ops.quantize import Quantize
+from ....compiler.ir.ops.recurrence import Recurrence
 from ....compiler.ir.ops.rms_norm import RmsNorm
 from ....compiler.ir.ops.softmax import Softmax
 from ....compiler.ir.types import DType
@@ -35,6 +36,7 @@ from ....compiler.passes.placement import Place
 from .. import kernels
 from ..tuning.choice import Shape
 from .operands import Emission, pointer, spacing, storage_type, stride_of, units, vector_step, vectors
+from .recurrent import render_recurrence
 from .segments import open_own_segments, open_segments, segment
 from .spatial import render_conv, render_group_norm, render_pool
 from .step_body import Body, Render, part_of, split_rows, use, work_of
@@ -359,6 +361,7 @@ RENDER: Mapping[type[Op], Render] = {
     L2Normalize: render_l2,
     Embedding: render_embedding,
     Attention: render_attention,
+    Recurrence: render_recurrence,
     MaskedMean: render_masked_mean,
     Matmul: render_matmul,
     Cumsum: render_along,

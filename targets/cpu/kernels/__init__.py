@@ -27,10 +27,11 @@ from .dot import q8_row, q8_stride
 from .linear import linear
 from .matmul import matmul, matmul_scratch
 from .norm import layer_norm, rms_norm
-from .pack import pack_linear, packed_bytes, panels, supports
+from .pack import pack_linear, pack_panels, packed_bytes, panels, panels_bytes, supports
 from .pool import pool
 from .prelude import prelude
 from .quantize import cast_bf16, quantize_rows
+from .recurrence import recurrence
 from .reduce import argmax, argmin, argsort, cumsum, group_norm, l2_normalize, masked_mean
 from .render import Kernel
 from .rows import embedding, softmax
@@ -55,13 +56,16 @@ __all__ = [
     "matmul_scratch",
     "pack_conv",
     "pack_linear",
+    "pack_panels",
     "packed_bytes",
     "panels",
+    "panels_bytes",
     "pool",
     "prelude",
     "q8_row",
     "q8_stride",
     "quantize_rows",
+    "recurrence",
     "rms_norm",
     "selectable",
     "softmax",

@@ -67,8 +67,14 @@ def packed_bytes(isa: Isa, n: int, k: int, precision: str = "float32") -> int:
     """Bytes of what `pack_linear` makes of weight[n, k]."""
     if precision == "float32" and narrow(isa, n):
         return 4 * n * narrow_row(isa, k)
-    each = 4 * isa.nr * k if precision == "float32" else panel_layout(isa, precision, k).bytes
-    return panels(isa, n) * each
+    if precision == "float32":
+        return panels_bytes(isa, n, k)
+    return panels(isa, n) * panel_layout(isa, precision, k).bytes
+
+
+def panels_bytes(isa: Isa, n: int, k: int) -> int:
+    """Bytes of what `pack_panels` makes of weight[n, k]."""
+    return panels(isa, n) * 4 * isa.nr * k
 
 
 def pack_linear(isa: Isa, weight: NDArray[Any], precision: str = "float32") -> NDArray[Any]:
@@ -82,7 +88,7 @@ def pack_linear(isa: Isa, weight: NDArray[Any], precision: str = "float32") -> N
         rows[:, : weight.shape[1]] = weight
         return rows
     if precision == "float32":
-        return _panels_of(isa, weight.astype(np.float32, copy=False), 1)[..., 0]
+        return pack_panels(isa, weight)
     dot = isa.dots[precision]
     layout = panel_layout(isa, precision, weight.shape[1])
     if precision == "bfloat16":
@@ -99,6 +105,11 @@ def pack_linear(isa: Isa, weight: NDArray[Any], precision: str = "float32") -> N
     body = data.reshape(len(data), -1).view(np.uint8)
     packed[:, layout.header : layout.header + body.shape[1]] = body
     return packed
+
+
+def pack_panels(isa: Isa, weight: NDArray[Any]) -> NDArray[Any]:
+    """weight[N, K] (float32) as [ceil(N/nr)][K][nr] floats, zero padded."""
+    return _panels_of(isa, weight.astype(np.float32, copy=False), 1)[..., 0]
 
 
 def _panels_of(isa: Isa, weight: NDArray[Any], ks: int) -> NDArray[Any]:

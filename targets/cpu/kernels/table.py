@@ -17,6 +17,7 @@ FLOAT32: tuple[str, ...] = (
     "linear_narrow",
     "matmul",
     "attention",
+    "recurrence",
     "conv",
     "conv_depthwise",
     "pool",
