@@ -25,6 +25,7 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from ..ir.dims import Range
+from .bags import bags_of_rows
 from .errors import FrontendError
 from .fields import Field, example_sizes
 from .guards import explain
@@ -140,7 +141,7 @@ def _export(
 ) -> ExportedProgram:
     """torch.export and the decompositions; its complaints as ours."""
     try:
-        with quiet(), whole_recurrences():
+        with quiet(), whole_recurrences(), bags_of_rows():
             program = torch.export.export(flat, examples, dynamic_shapes=dynamic_shapes(fields, bounds), strict=False)
             return program.run_decompositions(decompositions(program))
     except UserError as error:

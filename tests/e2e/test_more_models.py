@@ -184,6 +184,28 @@ class TextCnn(nn.Module):
         return self.out(F.relu(self.conv(self.words(ids).transpose(1, 2))).amax(2))
 
 
+class Bags(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.sum, self.mean, self.max = (nn.EmbeddingBag(10, 4, mode=m) for m in ("sum", "mean", "max"))
+        self.most = nn.EmbeddingBag(10, 4, mode="max", padding_idx=3)
+        self.average = nn.EmbeddingBag(10, 4, padding_idx=-1)
+
+    def forward(self, ids, scale):
+        plain = self.sum(ids, per_sample_weights=scale), self.mean(ids), self.max(ids)
+        return *plain, self.most(ids), self.average(ids), F.embedding_bag(ids, self.sum.weight, mode="sum", padding_idx=3)
+
+
+class Round(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Conv1d(8, 16, 3, padding=2, padding_mode="circular")
+        self.plane = nn.Conv2d(3, 4, 5, padding=(1, 2), padding_mode="circular", stride=2)
+
+    def forward(self, x, img):
+        return self.line(x.transpose(1, 2)).transpose(1, 2), self.plane(img)
+
+
 class Missing(nn.Module):
     def forward(self, x):
         return torch.where(torch.isnan(x), torch.zeros_like(x), x) * 2, x.ne(x), (x == x).to(torch.int64)
@@ -266,6 +288,8 @@ WORKS: dict[str, tuple[str, ...]] = {
     "Recurrent": ("input x: float32[batch, 6, 8]",),
     "Encoder": ("input x: float32[batch, tokens, 32]", "dim tokens in 1..20"),
     "TextCnn": ("input ids: int64[batch, tokens], range 0..49", "dim tokens in 3..20"),
+    "Bags": ("input ids: int64[batch, n], range 0..9", "input scale: float32[batch, n]", "dim n in 1..12"),
+    "Round": ("input x: float32[batch, tokens, 8]", "input img: float32[batch, 3, 9, 8]", "dim tokens in 2..9"),
     "Integers": ("input x: float32[batch, 8]",),
     "Centred": ('input "x" as y: float32[batch, 8]',),
     "Columns": ("input x: float32[8, batch]",),
@@ -293,6 +317,8 @@ def test_modules_of_all_kinds_agree_with_torch(name: str, tmp_path: Path) -> Non
     def add_nan(inputs: dict[str, Array]) -> None:
         if name == "Missing":
             inputs["x"][0, 0] = np.nan
+        if name == "Bags":
+            inputs["ids"][0] = 3  # nothing but padding
 
     with compiled(module_spec(name, tmp_path, *WORKS[name]), tmp_path / "work") as built:
         compare_with_torch(built, edit=add_nan)

@@ -20,7 +20,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     (r"quantize|dequantize|fake_quant", "give the float32 model; infc quantizes by itself"),
     (r"circular", "use zero padding (`F.pad` with mode constant)"),
     (r"histc|bincount", "compare with the boundaries and sum the result"),
-    (r"embedding_bag", "use `embedding` followed by sum or mean"),
+    (r"embedding_bag", "give rows of places, [batch, places], without offsets; or `embedding` followed by sum or mean"),
     (r"cdist|pdist", "use `(a*a).sum(-1)[:, None] + (b*b).sum(-1) - 2 * a @ b.T`"),
     (r"cummax|cummin|logcumsumexp", "use cumsum over logarithms, or a product with a triangular matrix"),
     (r"while_loop|cond|map_impl|scan|Loop|If", "control flow must be decided when the model is traced: use `torch.where`"),
