@@ -1,8 +1,8 @@
 """Recurrent layers kept whole while they are traced.
 
 torch traces nn.LSTM, nn.GRU and nn.RNN step by step, which fixes their length. For the while, ops of ours stand where those
-layers call torch's; `import_aten/recurrent.py` knows both. Projections are traced as torch
-does, packed sequences refused.
+layers call torch's; `import_aten/recurrent.py` knows both. Projections are traced as torch does,
+packed sequences refused.
 """
 
 # torch is typed in part: what comes from it is Any here.
@@ -89,8 +89,9 @@ def _in_place_of(torchs: Callable[..., Any], own: Callable[..., Any]) -> Callabl
         several = isinstance(hx, (tuple, list))
         states = tuple(hx) if several else (hx,)
         has_biases, layers, _dropout, train, bidirectional, batch_first = rest
-        if train or any(s.shape[-1] != states[0].shape[-1] for s in states):
-            if isinstance(x.shape[1 if batch_first else 0], torch.SymInt):
+        projected = any(s.shape[-1] != states[0].shape[-1] for s in states)
+        if projected or train:
+            if projected and isinstance(x.shape[1 if batch_first else 0], torch.SymInt):
                 raise FrontendError(
                     "a recurrent layer with projections is unrolled, and its length is not fixed",
                     hint="leave `proj_size` out and add a linear layer, or fix the length in the spec",
@@ -124,10 +125,8 @@ def whole_recurrences() -> Generator[None]:
     """nn.LSTM, nn.GRU and nn.RNN call OWN for the while, and sequences are not packed."""
     own = {name: _in_place_of(getattr(torch, name), OWN[name]) for name in NAMES}
     before = _LAYERS._VF, _PACKING._VF
-    _LAYERS._VF, _PACKING._VF = (
-        _Functions(before[0], own),
-        _Functions(before[1], {"_pack_padded_sequence": _packed}),
-    )
+    _LAYERS._VF = _Functions(_LAYERS._VF, own)
+    _PACKING._VF = _Functions(_PACKING._VF, {"_pack_padded_sequence": _packed})
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from infc.compiler.errors import Exit, InfcError
+from infc.compiler.ir.ops.recurrence import Recurrence
 
 from .support import answered, compare_with_torch, compiled, write_spec
 
@@ -95,6 +96,7 @@ def test_every_form_agrees_with_torch_over_a_free_length(tmp_path: Path) -> None
         recurrent = [n for n in placement.flat if n.op.name == "recurrence"]
         assert len(recurrent) == 12
         assert all(placement.flat[n] for n in recurrent)
+        assert not any(n.op.state for n in recurrent if isinstance(n.op, Recurrence)), "zeros are no operands"
         compare_with_torch(built)
         rng = np.random.default_rng(0)
         rows = [{"ids": rng.integers(0, 50, (1 + n % 3, n))} for n in (1, 30, 7, 2, 19, 8, 3, 3, 11, 5, 30, 4)]
@@ -104,6 +106,7 @@ def test_every_form_agrees_with_torch_over_a_free_length(tmp_path: Path) -> None
                 assert np.array_equal(value, alone[name]), f"{name} of {row['ids'].shape}"
 
 
+@pytest.mark.full
 def test_first_states_and_normed_weights(tmp_path: Path) -> None:
     lines = ("input x: float32[batch, 9, 4]", "input h: float32[batch, 6]", "input c: float32[batch, 6]")
     with compiled(spec_of("States", tmp_path, *lines), tmp_path / "work") as built:
@@ -126,6 +129,22 @@ def test_a_program_of_a_fixed_length_keeps_its_layer_whole(tmp_path: Path) -> No
     spec = write_spec(tmp_path, 'source export("tagger.pt2")', "input x: float32[batch, 11, 4]", "dim batch in 2..16")
     with compiled(spec, tmp_path / "work") as built:
         assert sum(n.op.name == "recurrence" for n in built.compiled.plan.placement.flat) == 2
+        compare_with_torch(built)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("input ids: int64[batch, steps], range 0..49", "dim steps in 1..30"),
+        ("input ids: int64[3, tokens], range 0..49", "dim tokens in 1..30"),
+    ],
+)
+def test_other_names_and_a_fixed_batch(lines: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "modules.py").write_text(MODULES)
+    batch = ("dim batch in 1..40",) if "batch" in lines[0] else ()
+    spec = write_spec(tmp_path, 'source torch("modules.py:Every")', *batch, *lines)
+    with compiled(spec, tmp_path / "work") as built:
         compare_with_torch(built)
 
 

@@ -47,9 +47,11 @@ def _layers(
     """(every step of the last layer, the last h of each layer and direction, the last c where there is one and it is
     used)."""
     directions = 2 if bidirectional else 1
-    each = len(params) // (layers * directions)
-    if each * layers * directions != len(params) or each != (4 if has_biases else 2):
-        raise Unsupported("a recurrent layer with projections", "leave `proj_size` out, and add a linear layer")
+    each = len(params) // max(layers * directions, 1)
+    if layers < 1 or each * layers * directions != len(params) or each != (4 if has_biases else 2):
+        raise Unsupported(
+            f"{layers} recurrent layers of {len(params)} weights", "use nn.LSTM, nn.GRU or nn.RNN without `proj_size`"
+        )
     zeros = all(_is_zeros(state) for state in states)
     wants_cells = kind == "lstm" and s.used[2]
     value = x if batch_first else s.permute(x, (1, 0, 2))
