@@ -23,6 +23,7 @@ from .bundle.server import find as find_server
 from .bundle.tokens import check_tokens
 from .bundle.write import check_replaceable, finish, publish, recover, temporary_beside, write_content
 from .cache import WITHOUT_CACHE, Spare
+from .codegen.plan import Plan
 from .compare import first_difference
 from .decisions import narrowest
 from .disk import disk_full, is_full
@@ -181,6 +182,17 @@ def unused_statements(model: Model) -> list[str]:
     return notes
 
 
+def always_wide(plan: Plan, precision: str) -> list[str]:
+    """What no precision but float32 has a kernel for, and is therefore no layer of the decisions."""
+    if precision == "float32":
+        return []
+    found = Counter(s.op.mnemonic for s in plan.steps if s.op.mnemonic in ("conv", "recurrence"))
+    return [
+        f"{op} stays in float32 ({count} step{'s' * (count > 1)}): it has no {precision} kernel"
+        for op, count in sorted(found.items())
+    ]
+
+
 def check_memory(machine: Machine, manifest: Manifest) -> None:
     """Raises InfcError (exit 3) where the declared machine has less memory than serving takes."""
     have = machine.hardware.memory_bytes
@@ -266,7 +278,11 @@ def build_report(compiled: Compiled, model: Model, machine: Machine, folder: Pat
         "batchable_reason": placement.batchable_reason,
         "trim": plan.trim,
         "trim_reason": placement.trim_reason,
-        "notes": [*compiled.imported.notes, *unused_statements(model)],
+        "notes": [
+            *compiled.imported.notes,
+            *unused_statements(model),
+            *always_wide(plan, model.search.precisions[0].kind),
+        ],
         "bytes": {p.name: p.stat().st_size for p in sorted(folder.glob("models/0/variants/0/*"))},
     }
 

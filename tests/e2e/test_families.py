@@ -19,7 +19,11 @@ MOST_NEIGHBOURS = 29
 """More than two tiles of rows of every kernel (14 rows at most), and one."""
 
 
-@pytest.fixture(scope="module", params=list(FAMILIES))
+SLOW = ("gpt-oss", "xlm-roberta")
+"""Built by `make test-all` only: their parts are in other families too."""
+
+
+@pytest.fixture(scope="module", params=[pytest.param(n, marks=pytest.mark.full if n in SLOW else ()) for n in FAMILIES])
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Built]]:
     """A family's name, and its model compiled from a spec."""
     name: str = request.param

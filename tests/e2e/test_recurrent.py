@@ -13,7 +13,7 @@ from torch import nn
 from infc.compiler.errors import Exit, InfcError
 from infc.compiler.ir.ops.recurrence import Recurrence
 
-from .support import answered, compare_with_torch, compiled, write_spec
+from .support import answered, compare_with_torch, compiled, infc, write_spec
 
 MODULES = '''
 import torch
@@ -171,3 +171,13 @@ def test_what_cannot_be_is_refused(name: str, lines: tuple[str, ...], said: str,
         pass
     assert caught.value.exit_code == Exit.USAGE
     assert said in str(caught.value)
+
+
+@pytest.mark.full
+def test_int8_says_that_the_recurrence_stays_wide(tmp_path: Path) -> None:
+    lines = ("input x: float32[batch, tokens, 4]", "dim tokens in 1..9", "search { precision int8 }")
+    (tmp_path / "modules.py").write_text(MODULES.replace(", proj_size=3", ""))
+    spec = write_spec(tmp_path, 'source torch("modules.py:Projected")', "dim batch in 1..4", *lines)
+    done = infc("build", spec)
+    assert done.returncode == 0, done.stderr
+    assert "note: recurrence stays in float32 (1 step): it has no int8 kernel" in done.stdout + done.stderr

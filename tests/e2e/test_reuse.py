@@ -49,6 +49,7 @@ def test_what_is_damaged_is_not_reused(tmp_path: Path) -> None:
     assert (third.reused, is_whole(third.bundle, third.digest)) == (False, True)
 
 
+@pytest.mark.full
 def test_what_was_void_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.py").write_text(MODEL)
     spec = tmp_path / "m.infer"

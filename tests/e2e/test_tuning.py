@@ -113,6 +113,7 @@ def test_an_edited_table_makes_another_build_with_the_same_results(request_: Req
             assert a.tobytes() == b.tobytes(), rows
 
 
+@pytest.mark.full
 def test_the_lock_keeps_choices_so_that_locked_needs_no_table(request_: Request, tmp_path: Path) -> None:
     write_table(request_, CHOSEN)
     first = build(replace(request_, output=tmp_path / "first.bundle"))
