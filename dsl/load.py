@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 
 from .diagnostics import Diagnostic, Label
@@ -16,6 +17,8 @@ from .units import UNITS, parse_number
 
 LANGUAGE = 1
 MOST_FILES = 64
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+"""What a model is called at the Hugging Face hub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +199,17 @@ def outside(written: str, span: Span | None, absolute: str | None = None) -> Dia
     )  # fmt: skip
 
 
-def near_files(absolute: str, written: str) -> tuple[str, ...]:
-    """`did you mean` among the files beside one that does not exist."""
-    folder = os.path.dirname(absolute)
+def near_files(absolute: str, written: str, *, folder: bool = False) -> tuple[str, ...]:
+    """`did you mean` among the files beside one that does not exist; of what looks like a model's name, how to get it."""
+    beside = os.path.dirname(absolute)
     try:
-        names = sorted(os.listdir(folder))[:1000]
+        names = sorted(os.listdir(beside))[:1000]
     except OSError:
-        return (f"there is no folder {os.path.dirname(written) or '.'}",)
+        gone = f"there is no folder {os.path.dirname(written) or '.'}"
+        get = f"`hf download {written} --local-dir {written}`"
+        cached = f'`huggingface(hub = "{written}", revision = "...")`'
+        hub = f"is it a name of the hub? infc downloads nothing: {get} brings it here, {cached} takes it from the cache"
+        return (gone, hub) if folder and HUB_NAME.fullmatch(written) else (gone,)
     found = hint(os.path.basename(absolute), names)
     if found and found[0].startswith("did you mean"):
         near = found[0][len("did you mean `") : -2]

@@ -61,7 +61,7 @@ class Making:
                 what = "folder" if folder else "file"
                 self.error(
                     "E0401", f"there is no {what} {value.written}", captured.span, "",
-                    near_files(value.absolute, value.written),
+                    near_files(value.absolute, value.written, folder=folder),
                 )  # fmt: skip
             elif os.path.isdir(value.absolute) != folder:
                 what, other = ("a folder", "a file") if folder else ("a file", "a folder")

@@ -8,7 +8,6 @@ is run, nothing is downloaded. Inputs come from the architecture.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
-import difflib
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -40,6 +39,7 @@ from .import_mlir import import_program, tensor_weight
 from .imported import Imported, Options, Reference
 from .layers import recorded
 from .missing import check_present, said, without_missing
+from .model_class import class_of
 from .pickled import read_bin
 from .places import placed_weight
 from .pooling import append_pooling, pool
@@ -161,35 +161,6 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder.name}/config.json has no `model_type`", hint='add it, such as `"model_type": "bert"`'
         )
     return config
-
-
-def class_of(folder: Path, config: Mapping[str, Any], base: bool) -> Any:
-    """The transformers class that config names; with `base`, the model without a head. Raises FrontendError."""
-    name = str(config["architectures"][0])
-    kind = str(config["model_type"])
-    found = getattr(transformers, name, None)
-    if found is None or not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
-        known = [n for n in dir(transformers) if n.endswith(("Model", "Classification", "LM"))]
-        near = difflib.get_close_matches(name[:80], known, 1)
-        remote = (
-            " (its code is in the folder, and infc runs no code of a model folder)" if config.get("auto_map") else ""
-        )
-        raise FrontendError(
-            f"{folder.name}/config.json names the class {name!r:.80}, which transformers {transformers.__version__} "
-            f"does not have{remote}",
-            hint=f"did you mean {near[0]!r}?" if near else 'use `torch("file.py:factory")` with your own code',
-        )
-    if found.config_class is not None and found.config_class.model_type != kind:
-        raise FrontendError(
-            f"{folder.name}/config.json names the class {name!r:.80}, which is for model_type "
-            f"{found.config_class.model_type!r}, and says model_type {kind!r:.80}"
-        )
-    if base:
-        # As sentence-transformers: of T5 and its like the encoder, else AutoModel's class.
-        encoders: Any = transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
-        others: Any = transformers.MODEL_MAPPING
-        return encoders.get(found.config_class, None) or others.get(found.config_class, found)
-    return found
 
 
 def load_module(folder: Path, config: Mapping[str, Any], *, base: bool) -> Loaded:

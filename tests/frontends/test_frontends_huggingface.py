@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from infc.compiler.errors import Exit
 from infc.compiler.frontends import FrontendError
 from infc.compiler.frontends import load_here as load
+from infc.compiler.frontends.model_class import near_by_structure
 from infc.compiler.frontends.pooling import pool
 from infc.compiler.frontends.stages import UNIT
 from infc.compiler.ir.interpret import run
@@ -225,8 +226,14 @@ CONFIG_ERRORS: dict[str, tuple[dict[str, Any], str, str]] = {
     "remote code": (
         {"architectures": ["MyModelX"], "auto_map": {"AutoModel": "my.MyModelX"}},
         "infc runs no code of a model folder",
-        "",
+        "for model_type 'bert' transformers has 'BertModel'; code that you trust goes into a file of your own",
     ),
+    "remote code of its own type": (
+        {"architectures": ["MyModelX"], "model_type": "my_x", "auto_map": {"AutoModel": "my.MyModelX"}},
+        "infc runs no code of a model folder",
+        "its tensors are named as BertModel's are: compare the two before you name that class; code that you trust",
+    ),
+    "no class at all": ({"architectures": ["Zzz"], "model_type": "zzz"}, "names the class 'Zzz'", "as BertModel's are"),
     "other type": ({"architectures": ["RobertaModel"]}, "is for model_type 'roberta', and says model_type 'bert'", ""),
     "no type": ({"model_type": None}, "has no `model_type`", "bert"),
     "no division": ({"num_attention_heads": 5}, "cannot be loaded as BertModel|does not fit BertModel", ""),
@@ -240,6 +247,14 @@ def test_a_wrong_config_is_refused(folder: Path, tmp_path: Path, case: str) -> N
     error = refused(model_of("bert", folder), tmp_path)
     assert any(part in error.message for part in message.split("|")), error.message
     assert hint in error.hint
+
+
+def test_tensors_like_no_others_are_said_to_be_like_none(folder: Path) -> None:
+    assert near_by_structure(folder) == "BertModel"
+    save_file({f"odd.{n}.block": torch.zeros(1) for n in range(9)}, folder / "model.safetensors")
+    assert near_by_structure(folder) is None
+    (folder / "model.safetensors").write_bytes(b"no tensors")
+    assert near_by_structure(folder) is None
 
 
 def test_a_config_that_is_no_json_is_refused(folder: Path, tmp_path: Path) -> None:
