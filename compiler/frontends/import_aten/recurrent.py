@@ -50,7 +50,8 @@ def _layers(
     each = len(params) // max(layers * directions, 1)
     if layers < 1 or each * layers * directions != len(params) or each != (4 if has_biases else 2):
         raise Unsupported(
-            f"{layers} recurrent layers of {len(params)} weights", "use nn.LSTM, nn.GRU or nn.RNN without `proj_size`"
+            f"recurrent layers ({layers}, {directions} directions) with {len(params)} weights",
+            "use nn.LSTM, nn.GRU or nn.RNN without `proj_size`",
         )
     zeros = all(_is_zeros(state) for state in states)
     wants_cells = kind == "lstm" and s.used[2]
