@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-from .whole_attention import configured
+from .replaced import replaced
 
 NAME = "infc"
 
@@ -51,5 +51,5 @@ ALL_EXPERTS_FUNCTIONS.register(NAME, experts_function)
 def all_experts(model: Any) -> Generator[int]:
     """model with this way through its experts for the while; gives how many experts its widest layer has, or 0."""
     experts = [m for m in model.modules() if hasattr(m, "_apply_gate") and hasattr(m, "has_gate")]
-    with configured([m.config for m in experts], "_experts_implementation", NAME):
+    with replaced([m.config for m in experts], "_experts_implementation", NAME):
         yield max((int(getattr(m, "num_experts", 1)) for m in experts), default=0)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Generator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+
+from .replaced import replaced
 
 
 def row_bags(
@@ -36,8 +37,7 @@ def row_bags(
     return total if mode == "sum" else total / kept.sum(1).clamp(min=1)
 
 
-@contextlib.contextmanager
-def bags_of_rows() -> Generator[None]:
+def bags_of_rows() -> contextlib.AbstractContextManager[None]:
     """F.embedding_bag, which nn.EmbeddingBag calls, over rows is `row_bags` for the while; anything else is torch's."""
     torchs: Any = F.embedding_bag
 
@@ -59,9 +59,4 @@ def bags_of_rows() -> Generator[None]:
             include_last_offset, padding_idx,
         )  # fmt: skip
 
-    functions: Any = F
-    functions.embedding_bag = embedding_bag
-    try:
-        yield
-    finally:
-        functions.embedding_bag = torchs
+    return replaced([F], "embedding_bag", embedding_bag)

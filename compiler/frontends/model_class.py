@@ -58,9 +58,7 @@ def _instead(folder: Path, name: str, kind: str, *, remote: bool) -> str:
     near = difflib.get_close_matches(name[:80], known, 1)
     if near and not remote:
         return f"did you mean {near[0]!r}?"
-    configs: Any = transformers.CONFIG_MAPPING
-    models: Any = transformers.MODEL_MAPPING
-    own = models.get(configs[kind], None) if kind in configs else None
+    own = _base_class(kind)
     trusted = ", trust_remote_code=True" if remote else ""
     loader = "transformers.AutoModel.from_pretrained" if remote else "your_code.load"
     factory = (
@@ -68,15 +66,18 @@ def _instead(folder: Path, name: str, kind: str, *, remote: bool) -> str:
         f'{loader}("{folder.name}"{trusted})`, and input lines'
     )
     if own is not None:
-        return f"for model_type {kind!r} transformers has {_plain(own).__name__!r}; {factory}"
+        return f"for model_type {kind!r} transformers has {own.__name__!r}; {factory}"
     alike = near_by_structure(folder)
     if alike is not None:
         return f"its tensors are named as {alike}'s are: compare the two before you name that class; {factory}"
     return factory
 
 
-def _plain(found: Any) -> Any:
-    """The first where a model type has several classes."""
+def _base_class(kind: str) -> Any:
+    """The model without a head of a model type, the first where there are several; None where transformers has none."""
+    configs: Any = transformers.CONFIG_MAPPING
+    models: Any = transformers.MODEL_MAPPING
+    found = models.get(configs[kind], None) if kind in configs else None
     return found[0] if isinstance(found, tuple) else found
 
 
@@ -88,22 +89,13 @@ def near_by_structure(folder: Path) -> str | None:
     except FrontendError:
         return None
     best, share = None, ALIKE
-    for kind in COMPARED:
-        for cls, theirs in _names_of(kind):
-            found = len(ours & theirs) / max(len(ours | theirs), 1)
-            if found > share:
-                best, share = cls, found
-    return best
-
-
-def _names_of(kind: str) -> Iterable[tuple[str, frozenset[str]]]:
-    """(class, forms of its tensors' names) of a model type's base model, where this transformers has it."""
-    configs: Any = transformers.CONFIG_MAPPING
-    models: Any = transformers.MODEL_MAPPING
-    if kind in configs and configs[kind] in models:
-        cls = _plain(models[configs[kind]])
+    for cls in filter(None, map(_base_class, COMPARED)):
         with torch.device("meta"):
-            yield cls.__name__, _forms(cls(configs[kind]()).state_dict())
+            theirs = _forms(cls(cls.config_class()).state_dict())
+        found = len(ours & theirs) / max(len(ours | theirs), 1)
+        if found > share:
+            best, share = cls.__name__, found
+    return best
 
 
 def _forms(names: Iterable[str]) -> frozenset[str]:

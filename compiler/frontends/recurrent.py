@@ -18,6 +18,7 @@ from torch.nn.modules import rnn
 from torch.nn.utils import rnn as packing
 
 from .errors import FrontendError
+from .replaced import replaced
 
 NAMES = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 """What aten calls them, and we too."""
@@ -25,50 +26,27 @@ _LAYERS: Any = rnn
 _PACKING: Any = packing
 
 
-@torch.library.custom_op("infc::lstm", mutates_args=())
-def lstm(
-    x: torch.Tensor, hx: Sequence[torch.Tensor], params: Sequence[torch.Tensor], has_biases: bool, num_layers: int,
-    bidirectional: bool, batch_first: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    """As torch.lstm in evaluation. Only ever traced."""
-    raise NotImplementedError("infc::lstm is for tracing")
+def _own(name: str) -> Callable[..., Any]:
+    """infc::NAME, as torch.NAME in evaluation, with its first states in a list. Only ever traced."""
+    results = ", ".join(["Tensor"] * (3 if name == "lstm" else 2))
+    schema = "(Tensor x, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, bool bidirectional, bool batch_first)"
 
-
-@lstm.register_fake
-def _(
-    x: torch.Tensor, hx: Sequence[torch.Tensor], params: Sequence[torch.Tensor], has_biases: bool, num_layers: int,
-    bidirectional: bool, batch_first: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    return _steps(x, hx[0], bidirectional), torch.empty_like(hx[0]), torch.empty_like(hx[1])
-
-
-def _steps(x: torch.Tensor, state: torch.Tensor, bidirectional: bool) -> torch.Tensor:
-    """What a layer gives for every step, by its shape."""
-    return x.new_empty((x.shape[0], x.shape[1], state.shape[2] * (2 if bidirectional else 1)))
-
-
-def _one_state(name: str) -> Callable[..., Any]:
-    """infc::NAME, as torch.NAME in evaluation: gru, rnn_tanh or rnn_relu."""
-
-    def whole(
-        x: torch.Tensor, hx: torch.Tensor, params: Sequence[torch.Tensor], has_biases: bool, num_layers: int,
-        bidirectional: bool, batch_first: bool,
-    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    def real(*arguments: Any) -> Any:
         raise NotImplementedError(f"infc::{name} is for tracing")
 
     def fake(
-        x: torch.Tensor, hx: torch.Tensor, params: Sequence[torch.Tensor], has_biases: bool, num_layers: int,
+        x: torch.Tensor, hx: Sequence[torch.Tensor], params: Sequence[torch.Tensor], has_biases: bool, num_layers: int,
         bidirectional: bool, batch_first: bool,
-    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        return _steps(x, hx, bidirectional), torch.empty_like(hx)
+    ) -> tuple[torch.Tensor, ...]:  # fmt: skip
+        every = x.new_empty((x.shape[0], x.shape[1], hx[0].shape[2] * (2 if bidirectional else 1)))
+        return every, *(torch.empty_like(state) for state in hx)
 
-    schema = torch.library.infer_schema(whole, mutates_args=())
-    made = torch.library.custom_op(f"infc::{name}", whole, mutates_args=(), schema=schema)
+    made = torch.library.custom_op(f"infc::{name}", real, mutates_args=(), schema=f"{schema} -> ({results})")
     made.register_fake(fake)
     return made
 
 
-OWN: dict[str, Callable[..., Any]] = {"lstm": lstm, **{name: _one_state(name) for name in NAMES[1:]}}
+OWN: dict[str, Callable[..., Any]] = {name: _own(name) for name in NAMES}
 
 
 class _Functions:
@@ -86,8 +64,7 @@ def _in_place_of(torchs: Callable[..., Any], own: Callable[..., Any]) -> Callabl
     """`own` with torchs's arguments; torchs where own does not do what they ask for."""
 
     def call(x: torch.Tensor, hx: Any, params: Any, *rest: Any) -> Any:
-        several = isinstance(hx, (tuple, list))
-        states = tuple(hx) if several else (hx,)
+        states = list(hx) if isinstance(hx, (tuple, list)) else [hx]
         has_biases, layers, _dropout, train, bidirectional, batch_first = rest
         projected = any(s.shape[-1] != states[0].shape[-1] for s in states)
         if projected or train:
@@ -97,7 +74,7 @@ def _in_place_of(torchs: Callable[..., Any], own: Callable[..., Any]) -> Callabl
                     hint="leave `proj_size` out and add a linear layer, or fix the length in the spec",
                 )
             return torchs(x, hx, params, *rest)
-        return own(x, list(states) if several else hx, list(params), has_biases, layers, bidirectional, batch_first)
+        return own(x, states, list(params), has_biases, layers, bidirectional, batch_first)
 
     return call
 
@@ -124,10 +101,6 @@ def kept_operators(program: Any) -> tuple[Any, ...]:
 def whole_recurrences() -> Generator[None]:
     """nn.LSTM, nn.GRU and nn.RNN call OWN for the while, and sequences are not packed."""
     own = {name: _in_place_of(getattr(torch, name), OWN[name]) for name in NAMES}
-    before = _LAYERS._VF, _PACKING._VF
-    _LAYERS._VF = _Functions(_LAYERS._VF, own)
-    _PACKING._VF = _Functions(_PACKING._VF, {"_pack_padded_sequence": _packed})
-    try:
+    packing_functions = _Functions(_PACKING._VF, {"_pack_padded_sequence": _packed})
+    with replaced([rnn], "_VF", _Functions(_LAYERS._VF, own)), replaced([packing], "_VF", packing_functions):
         yield
-    finally:
-        _LAYERS._VF, _PACKING._VF = before

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore[reportPrivateUsage]
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
+
+from .replaced import replaced
 
 NAME = "infc"
 OWN = "infc_own"
@@ -137,20 +139,7 @@ AttentionInterface.register(OWN, no_attention)
 AttentionMaskInterface.register(OWN, additive_mask)
 
 
-@contextlib.contextmanager
-def configured(configs: Sequence[Any], key: str, value: str) -> Generator[None]:
-    """configs with another value for the while."""
-    before = [(c, getattr(c, key)) for c in configs]
-    try:
-        for config in configs:
-            setattr(config, key, value)
-        yield
-    finally:
-        for config, own in before:
-            setattr(config, key, own)
-
-
 def attention_as(model: Any, implementation: str) -> contextlib.AbstractContextManager[None]:
     """model with another attention implementation for the while."""
     configs = [m.config for m in model.modules() if hasattr(m, "config")]
-    return configured(configs, "_attn_implementation", implementation)
+    return replaced(configs, "_attn_implementation", implementation)
