@@ -125,7 +125,7 @@ def _build_into(
         manifest = manifest_of(spec, model, compiled, machine, files)
         check_memory(machine, manifest)
         finish(folder, manifest)
-        check_tokens(compiled.imported, folder, work)
+        check_tokens(compiled.imported, machine.platform.arch, folder, work, spare)
         if machine.runs_here:
             request.report("asking the bundle for its known answers")
             check_answers(compiled, machine, folder, work)
@@ -133,7 +133,7 @@ def _build_into(
         measured = measure(spec, model, compiled.imported, machine, folder)
     finally:
         compiled.imported.close()
-    report = build_report(compiled, model, machine, folder)
+    report = build_report(compiled, model, machine, folder, sections["tools"])
     (folder / "evidence").mkdir(exist_ok=True)
     (folder / "evidence" / "build.json").write_text(
         json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8"
@@ -260,14 +260,17 @@ def rows_text(measured: Sequence[Measured]) -> str:
     return json.dumps([m.as_json() for m in measured], indent=1) + "\n"
 
 
-def build_report(compiled: Compiled, model: Model, machine: Machine, folder: Path) -> dict[str, Any]:
+def build_report(
+    compiled: Compiled, model: Model, machine: Machine, folder: Path, tools: Mapping[str, object]
+) -> dict[str, Any]:
     """Per op: steps, provider of the kernel, share of the time; islands with their reasons; whether rows may be merged
-    and cut."""
+    and cut; the tools by version."""
     plan = compiled.plan
     placement = plan.placement
     return {
         "format": 1,
         "model": model.name,
+        "tools": dict(tools),
         "ops": op_rows(compiled, machine, folder),
         "tail": {plan.steps[i].name: why for i, why in sorted(compiled.rendered.reasons.items())},
         "precision": model.search.precisions[0].kind,

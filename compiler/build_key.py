@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..dsl.spec import Spec
 from .bundle.lock import locked_choices
+from .bundle.server import find as find_server
 from .cache import Cache, cache_key, file_digest
 from .driver import Machine, Request, tuning_table
 
@@ -28,6 +29,7 @@ def build_key(request: Request, spec: Spec, machine: Machine, tuning: str, *, tu
     return cache_key(
         FORMAT,
         compiler_digest(),
+        file_digest(find_server(machine.platform.arch)),
         spec.resolved,
         spec.folder or "",
         machine.variant,
@@ -131,8 +133,8 @@ def compiler_digest() -> str:
         "targets/**/*.[ch]",
         "targets/**/*.toml",
         "dsl/*.py",
+        "runtime/*.py",
         "runtime/abi/**/*",
     )
     files = sorted({p for pattern in patterns for p in root.glob(pattern) if p.is_file()})
-    servers = sorted(root.glob("build/serve/*/serve"))
-    return cache_key([[str(p.relative_to(root)), file_digest(p)] for p in [*files, *servers]])
+    return cache_key([[str(p.relative_to(root)), file_digest(p)] for p in files])

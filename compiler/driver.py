@@ -302,6 +302,6 @@ def versions(machine: Machine) -> Mapping[str, str]:
     from importlib.metadata import version
 
     found = {"infc": version("infc"), **machine.target.tools()}
-    for package in ("torch", "torch-mlir", "transformers"):
+    for package in ("torch", "torch-mlir", "transformers", "tokenizers"):
         found[package] = version(package)
     return found

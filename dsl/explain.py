@@ -5,7 +5,7 @@ Also `infc build --emit ast`: the statements of one file as the grammar sees the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .check import CheckResult
 from .keywords import SCOPED, Keyword, words_of
@@ -18,12 +18,15 @@ from .write import write_groups
 _SKIP = ("infer", "include", "let", "profile", "drop", "model", *SCOPED, "hardware", "serve")
 
 
-def explain_spec(result: CheckResult) -> str:
-    """One line a word: its value, then whether it was written or is the default, then what it means."""
+def explain_spec(result: CheckResult, limits: Mapping[str, tuple[str, str]]) -> str:
+    """One line a word: its value, then whether it was written or is the default, then what it means. `limits`: by model the
+    bounds of `tokens` that its source says, and where."""
     rows: list[tuple[str, str, str, str]] = []
     for name in result.models:
         rows.append((f"model {name}", "", "", ""))
-        rows += _words(result, name, "model")
+        rows += _words(result, name, "model", name not in limits)
+        if name in limits:
+            rows.append(("  dim", *limits[name], "the most tokens of a text, special ones included"))
         for block in SCOPED:
             rows.append((f"  {block}" if len(result.models) > 1 else block, "", "", ""))
             rows += _words(result, name, block)
@@ -40,7 +43,9 @@ def explain_spec(result: CheckResult) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _words(result: CheckResult, model: str | None, block: str) -> Iterator[tuple[str, str, str, str]]:
+def _words(
+    result: CheckResult, model: str | None, block: str, tokens: bool = True
+) -> Iterator[tuple[str, str, str, str]]:
     for word, keyword in words_of(block).items():
         if word in _SKIP:
             continue
@@ -48,15 +53,15 @@ def _words(result: CheckResult, model: str | None, block: str) -> Iterator[tuple
         for entry in written:
             yield (f"  {word}", entry.text().partition(" ")[2], origin_of(entry), _help(keyword))
         if not written:
-            yield (f"  {word}", _default(result, model, keyword), "default", _help(keyword))
+            yield (f"  {word}", _default(result, model, keyword, tokens), "default", _help(keyword))
 
 
-def _default(result: CheckResult, model: str | None, keyword: Keyword) -> str:
-    """The default, with what the spec makes of it where that is known."""
+def _default(result: CheckResult, model: str | None, keyword: Keyword, tokens: bool) -> str:
+    """The default, with what the spec makes of it where that is known; without `tokens`, of `batch` alone."""
     spec = result.spec
     if spec is not None and model is not None and keyword.word == "dim":
         owner = next(m for m in spec.models if m.name == model)
-        bounds = [owner.dim(name) for name in ("batch", "tokens")]
+        bounds = [owner.dim(name) for name in ("batch", "tokens")[: 1 + tokens]]
         return ", ".join(f"{d.name} in {d.lo}..{d.hi}" for d in bounds if d is not None)
     if keyword.word == "use":
         return "cpu { isa native }: this machine's CPU"

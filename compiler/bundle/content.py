@@ -23,6 +23,7 @@ from . import manifest as m
 from .golden import golden, settled
 from .memory import largest_body, serving_ceiling
 from .server import find as find_server
+from .server import tokenizers_version
 from .write import Content
 
 HEADER = Path(__file__).resolve().parent.parent.parent / "runtime" / "abi"
@@ -198,7 +199,11 @@ def lock_sections(
     server = find_server(machine.platform.arch)
     sections: dict[str, dict[str, object]] = {
         "inputs": inputs,
-        "tools": {**tools, "serve": hashlib.sha256(server.read_bytes()).hexdigest()},
+        "tools": {
+            **tools,
+            "serve": hashlib.sha256(server.read_bytes()).hexdigest(),
+            "tokenizers-of-serve": tokenizers_version(server),
+        },
     }
     for model in spec.models:
         sections[f"choice.{model.name}.0"] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def find(arch: str) -> Path:
         exit_code=Exit.MISSING,
         hint=_hint(arch, given),
     )
+
+
+def tokenizers_version(server: Path) -> str:
+    """The version of tokenizers that a server is built with, whatever machine it is for; "unknown" where it does not say."""
+    said = re.search(rb"\(tokenizers ([0-9.]{1,20})\)", server.read_bytes())
+    return said[1].decode() if said else "unknown"
 
 
 def _hint(arch: str, given: Path | None) -> str:

@@ -136,7 +136,7 @@ def _print_text(results: list[tuple[str, CheckResult]], args: Namespace) -> None
         if result.spec is not None and args.explain:
             from ...dsl.explain import explain_spec
 
-            print(explain_spec(result), end="")
+            print(explain_spec(result, _token_limits(result)), end="")
     if args.quiet:
         return
     if not errors and not args.resolved and not args.explain:
@@ -146,6 +146,24 @@ def _print_text(results: list[tuple[str, CheckResult]], args: Namespace) -> None
             _print_unsupported(results)
     elif errors:
         print(_count(errors, "error") + (f", {_count(warnings, 'warning')}" if warnings else ""), file=sys.stderr)
+
+
+def _token_limits(result: CheckResult) -> dict[str, tuple[str, str]]:
+    """The bounds of `tokens` of each model whose texts the spec sets none for: what its folder says, and where."""
+    found: dict[str, tuple[str, str]] = {}
+    for model in result.spec.models if result.spec is not None else ():
+        texts = [i for i in model.inputs if i.kind == "text"]
+        written = any(i.limit_tokens is not None for i in texts) or any(d.name == "tokens" for d in model.dims)
+        if written or not texts or model.source.kind != "huggingface" or model.source.path is None:
+            continue
+        from ..frontends.token_limit import folder_limit
+
+        try:
+            limit = folder_limit(Path(model.source.path), model.task.kind)
+            found[model.name] = (f"tokens in 1..{limit.tokens}", limit.origin)
+        except InfcError as error:
+            found[model.name] = ("tokens: not known", error.message)
+    return found
 
 
 def _print_unsupported(results: list[tuple[str, CheckResult]]) -> None:
@@ -178,7 +196,7 @@ def _print_json(results: list[tuple[str, CheckResult]], args: Namespace, code: E
         if args.explain and result.spec is not None:
             from ...dsl.explain import explain_spec
 
-            entry["explain"] = explain_spec(result).splitlines()
+            entry["explain"] = explain_spec(result, _token_limits(result)).splitlines()
         files.append(entry)
     print_json("infc.check/1", code, {"files": files})
 

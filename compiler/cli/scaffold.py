@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import InfcError
+from ..frontends.module_files import TOKENIZER_FILES
+from ..frontends.token_limit import TRANSFORMER_FILES, folder_limit
 
 _FILES = (
-    "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json",
-    "merges.txt", "sentencepiece.bpe.model", "spiece.model", "added_tokens.json", "modules.json",
-    "config_sentence_transformers.json", "sentence_bert_config.json", "preprocessor_config.json",
+    "config.json", *TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "modules.json", "config_sentence_transformers.json", *TRANSFORMER_FILES, "preprocessor_config.json",
     "model.safetensors.index.json", "LICENSE", "LICENSE.txt", "README.md",
 )  # fmt: skip
 """What is copied of a Hugging Face folder, beside its *.safetensors and the folders of sentence-transformers."""
@@ -189,10 +190,10 @@ def _model_files(source: Path, word: str, task: str | None) -> dict[str, bytes]:
     if task != "tensor":
         if not _has_tokenizer(source):
             raise InfcError(
-                f"{source} has no tokenizer.json and no SentencePiece model",
+                f"{source} has no tokenizer.json and none of {', '.join(TOKENIZER_FILES[1:])}",
                 hint=f"task {task} reads text, and text needs a tokenizer",
             )
-        return _text_files(word, task, _inputs_of(task, config), _limit(source, config))
+        return _text_files(word, task, _inputs_of(task, config), folder_limit(source, task).tokens or 1)
     arrays = _example_inputs(config)
     data = '\ndata {\n  evaluate npz("data/evaluate.npz")\n}\n' if arrays else ""
     files = {"": _RAW.format(word=word, data=data).encode()}
@@ -200,7 +201,7 @@ def _model_files(source: Path, word: str, task: str | None) -> dict[str, bytes]:
 
 
 def _has_tokenizer(source: Path) -> bool:
-    return any((source / name).exists() for name in ("tokenizer.json", "sentencepiece.bpe.model", "spiece.model"))
+    return any((source / name).exists() for name in TOKENIZER_FILES)
 
 
 def chosen(source: Path) -> str:
@@ -248,17 +249,6 @@ def _text_files(word: str, task: str, inputs: tuple[str, ...], limit: int) -> di
         accuracy="cosine >= 0.99999" if task == "embed" else "max_abs_error <= 1e-3",
     )
     return {"": spec.encode(), "data/evaluate.jsonl": "".join(json.dumps(row) + "\n" for row in rows).encode()}
-
-
-def _limit(source: Path, config: Mapping[str, Any]) -> int:
-    """The longest text: what sentence-transformers and the tokenizer say, no more than the position table holds."""
-    own = (_read_json(source / "sentence_bert_config.json") or {}).get("max_seq_length")
-    own = own or (_read_json(source / "tokenizer_config.json") or {}).get("model_max_length")
-    table = config.get("max_position_embeddings")
-    if isinstance(table, int) and config.get("model_type") in ("roberta", "xlm-roberta", "mpnet", "camembert"):
-        table -= 2  # positions begin after the padding index
-    found = [n for n in (own, table) if isinstance(n, int) and n > 0]
-    return min(found, default=512)
 
 
 def _example_inputs(config: Mapping[str, Any]) -> dict[str, Any]:

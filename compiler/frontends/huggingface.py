@@ -58,9 +58,9 @@ from .text_task import (
     text_kind,
 )
 from .to_mlir import Program, to_mlir
+from .token_limit import Limit
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-DEFAULT_TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     text: Text | None = None
     if kind is not None:
         text = library_text(source, config, settings, fields[0].spec.maximum, options.work, pairs=pairs(model))
-    limits = bounds_of(model, tuple(fields)) | token_bounds(model, fields, loaded.module, text and text.limit)
+    tokens, origin = token_bounds(model, fields, loaded.module, text.limit if text else Limit())
+    limits = bounds_of(model, tuple(fields)) | tokens
     with all_experts(loaded.module) as experts:
         program, plain = _traced(loaded.module, fields, limits, picked_output(kind), str(folder))
     if experts:
@@ -108,7 +109,11 @@ def load(model: Model, folder: Path, options: Options) -> Imported:
     if kind is not None and text is not None:
         check_outputs(model, kind, graph)
         task = task_of(model, kind, graph, text, settings, config, source)
-        more = (*head_notes(kind, config), *segment_notes(model, text, graph))
+        more = (
+            f"a text has at most {task.limit} tokens: {origin}",
+            *head_notes(kind, config),
+            *segment_notes(model, text, graph),
+        )
     used = {
         source / "config.json",
         *loaded.checkpoint.files,
@@ -316,28 +321,29 @@ def position_limit(module: Any) -> int | None:
     return int(limit) if limit and limit > 0 else None
 
 
-def token_bounds(model: Model, fields: list[Field], module: Any, said: int | None) -> dict[str, Range]:
-    """Bounds of `tokens`: what the spec says, else what the library takes (`said`) and the position table holds. Raises
-    FrontendError."""
+def token_bounds(model: Model, fields: list[Field], module: Any, said: Limit) -> tuple[dict[str, Range], str]:
+    """Bounds of `tokens`, and who says the upper one: the spec, else what the library takes (`said`) and the position table
+    holds. Raises FrontendError."""
     if not any("tokens" in f.symbols for f in fields):
-        return {}
+        return {}, ""
     table = position_limit(module)
     line = next((d for d in model.dims if d.name == "tokens"), None)
     text = next((i for i in model.inputs if i.kind == "text" and i.limit_tokens is not None), None)
     low = line.lo if line is not None else 1
     asked = [v for v in (line.hi if line else None, text.limit_tokens if text else None) if v is not None]
-    if asked:
-        high = min(asked)
-        if table is not None and high > table:
-            written = (
-                f"up to {high} tokens" if text is not None and text.limit_tokens == high else f"tokens in {low}..{high}"
-            )
-            raise FrontendError(
-                f"the spec says {written}, and {type(module).__name__} has positions for {table}",
-                hint=f"write `up to {table} tokens`" if text is not None else f"write `dim tokens in {low}..{table}`",
-            )
-        return {"tokens": (low, high)}
-    return {"tokens": (1, min(v for v in (table, DEFAULT_TOKENS if said is None else said) if v is not None))}
+    if not asked:
+        limit = said.settled().within(table, f"the positions of {type(module).__name__}")
+        return {"tokens": (1, limit.tokens or 1)}, limit.origin
+    high = min(asked)
+    if table is not None and high > table:
+        written = (
+            f"up to {high} tokens" if text is not None and text.limit_tokens == high else f"tokens in {low}..{high}"
+        )
+        raise FrontendError(
+            f"the spec says {written}, and {type(module).__name__} has positions for {table}",
+            hint=f"write `up to {table} tokens`" if text is not None else f"write `dim tokens in {low}..{table}`",
+        )
+    return {"tokens": (low, high)}, "the spec"
 
 
 # ── tracing ──────────────────────────────────────────────────────────────────────────────────────────────────────────

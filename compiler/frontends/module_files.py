@@ -1,4 +1,4 @@
-"""Settings files of a sentence-transformers folder and of its modules: what they say, and keys that are not known."""
+"""Files of a model folder beside its weights: which there may be, what they say, and keys that are not known."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from typing import Any
 from .errors import FrontendError
 from .files import read_json_file
 
+TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
+    "sentencepiece.model", "spm.model", "tokenizer.model", "tokenizer.model.v3", "tekken.json",
+)  # fmt: skip
+"""Files that transformers makes a tokenizer of, in the order in which it looks. Without any it may make an empty one."""
 ANY: tuple[Any, ...] = ()
 """Of a key whose value is checked elsewhere."""
 Known = Mapping[str, tuple[Any, ...]]
@@ -23,6 +28,18 @@ def module_config(folder: Path, path: str, files: list[Path]) -> tuple[Path, dic
         raise FrontendError(f"{folder.name}/modules.json names {path[:120]}/config.json, which is missing")
     files.append(config)
     return config, read_json_file(config, dict)
+
+
+def said_in(folder: Path, name: str, files: list[Path], known: Known) -> dict[str, Any] | None:
+    """What a settings file of the folder says, checked, and noted in `files`; None where there is none. Raises
+    FrontendError."""
+    path = folder / name
+    if not path.is_file():
+        return None
+    files.append(path)
+    said = read_json_file(path, dict)
+    check_known(folder, path, said, known)
+    return said
 
 
 def shown(folder: Path, file: Path) -> str:

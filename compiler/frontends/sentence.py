@@ -11,8 +11,9 @@ from typing import Any, cast
 from ...dsl.spec import Pooling, Task
 from .errors import FrontendError
 from .files import read_json_file
-from .module_files import ANY, Known, check_known, module_config
+from .module_files import ANY, Known, check_known, module_config, said_in
 from .stages import UNIT, Stage, check_dropout, read_dense, read_layer_norm
+from .token_limit import CROSS_TRANSFORMER, MODULES, TRANSFORMER, Limit, transformer_settings
 
 _MODES: dict[str, Pooling] = {
     "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max", "pooling_mode_mean_tokens": "mean",
@@ -27,29 +28,15 @@ _WORDS: dict[str, Pooling] = {
 
 
 WHOLE = "config_sentence_transformers.json"
-MOST_TOKENS = 1 << 31
 MOST_PROMPTS = 256
 MOST_PROMPT = 1 << 16
 """Most prompts of a model, and most characters of one."""
 NO_PROMPTS = {"query": "", "document": ""}
 """What sentence-transformers takes for a model that says nothing of them."""
 _NOTHING: tuple[Any, ...] = (None, {})
-_TRANSFORMER: Known = {
-    "max_seq_length": ANY, "do_lower_case": ANY, "transformer_task": ("feature-extraction",),
-    "modality_config": (None, {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}),
-    "module_output_name": ("token_embeddings",), "processing_kwargs": _NOTHING, "unpad_inputs": (None, False),
-    "query_length": (None,), "document_length": (None,), "query_expansion": (None,), "model_args": _NOTHING,
-    "model_kwargs": _NOTHING, "tokenizer_args": _NOTHING, "processor_kwargs": _NOTHING, "config_args": _NOTHING,
-    "config_kwargs": _NOTHING,
-}  # fmt: skip
-"""Keys of sentence_bert_config.json, and the values that each may have (none listed: any, which is checked elsewhere)."""
 _WHOLE: Known = {
     "__version__": ANY, "prompts": ANY, "default_prompt_name": ANY, "similarity_fn_name": ANY,
     "model_type": (None, "SentenceTransformer"), "truncate_dim": (None,),
-}  # fmt: skip
-_CROSS_TRANSFORMER = _TRANSFORMER | {
-    "transformer_task": ("sequence-classification",), "module_output_name": (None, "scores"),
-    "modality_config": (None, {"text": {"method": "forward", "method_output_name": "logits"}}),
 }  # fmt: skip
 _CROSS: Known = {
     "__version__": ANY, "activation_fn": ANY, "prompts": _NOTHING, "default_prompt_name": (None,),
@@ -67,8 +54,8 @@ _NORMALIZE: Known = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How hidden states become one embedding: the poolings side by side, then `stages`. `limit`: tokens, special ones included
-    (None: the folder says nothing); `prompt`: what stands before a text that no request says more of; `prompts`: those that a request may name;
+    """How hidden states become one embedding: the poolings side by side, then `stages`. `limit`: what max_seq_length says;
+    `prompt`: what stands before a text that no request says more of; `prompts`: those that a request may name;
     `include_prompt`: whether their tokens are pooled."""
 
     pooling: tuple[Pooling, ...] = ("mean",)
@@ -76,7 +63,7 @@ class Settings:
     prompt: str = ""
     prompts: Mapping[str, str] = field(default_factory=lambda: dict(NO_PROMPTS))
     include_prompt: bool = True
-    limit: int | None = None
+    limit: Limit = field(default_factory=Limit)
     lower: bool = False
     files: tuple[Path, ...] = ()
     activation: object = None
@@ -90,7 +77,7 @@ def read_settings(folder: Path, task: Task) -> Settings:
     stages: list[Stage] = [UNIT]
     prompts, prompt = dict(NO_PROMPTS), ""
     include_prompt = True
-    modules = folder / "modules.json"
+    modules = folder / MODULES
     if modules.is_file():
         files.append(modules)
         rows = _module_rows(folder, read_json_file(modules, list))
@@ -120,8 +107,8 @@ def read_settings(folder: Path, task: Task) -> Settings:
                 "with Dense, LayerNorm, Dropout and Normalize behind it or not",
                 hint='write `task embed(pooling = …)`, or use `torch("file.py:factory")` with the whole model',
             )
-    limit, lower = _transformer(folder, files, _TRANSFORMER)
-    if (said := _said(folder, WHOLE, files, _WHOLE)) is not None:
+    limit, lower = transformer_settings(folder, files, TRANSFORMER)
+    if (said := said_in(folder, WHOLE, files, _WHOLE)) is not None:
         prompts, prompt = _prompts(f"{folder.name}/{WHOLE}", said)
     if task.normalize is not None:
         while stages[-1:] == [UNIT]:
@@ -142,7 +129,7 @@ def read_settings(folder: Path, task: Task) -> Settings:
 def read_cross_settings(folder: Path) -> Settings:
     """What a reranker's folder says in sentence-transformers' files, where a CrossEncoder saved it with modules.json: without
     it the library reads none of them. Raises FrontendError for what is not supported."""
-    modules = folder / "modules.json"
+    modules = folder / MODULES
     if not modules.is_file():
         return Settings()
     files = [modules]
@@ -153,37 +140,9 @@ def read_cross_settings(folder: Path) -> Settings:
             "Transformer in the folder itself",
             hint="with Pooling behind it, it is an encoder: write `task embed`",
         )
-    limit, lower = _transformer(folder, files, _CROSS_TRANSFORMER)
-    said = _said(folder, WHOLE, files, _CROSS) or {}
+    limit, lower = transformer_settings(folder, files, CROSS_TRANSFORMER)
+    said = said_in(folder, WHOLE, files, _CROSS) or {}
     return Settings(limit=limit, lower=lower, files=tuple(files), activation=said.get("activation_fn"))
-
-
-def _said(folder: Path, name: str, files: list[Path], known: Known) -> dict[str, Any] | None:
-    """What a settings file of the folder says, checked, and noted in `files`; None where there is none."""
-    path = folder / name
-    if not path.is_file():
-        return None
-    files.append(path)
-    said = read_json(path)
-    check_known(folder, path, said, known)
-    return said
-
-
-def _transformer(folder: Path, files: list[Path], known: Known) -> tuple[int | None, bool]:
-    """max_seq_length and do_lower_case of sentence_bert_config.json, or an older name of it. Raises FrontendError."""
-    limit: int | None = None
-    lower = False
-    for name in ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json"):
-        if (said := _said(folder, name, files, known)) is not None:
-            found, lower = said.get("max_seq_length"), said.get("do_lower_case") or False
-            if type(lower) is not bool:
-                raise FrontendError(
-                    f"{folder.name}/{name}: do_lower_case is {lower!r:.60}, and true or false is needed"
-                )
-            if found is not None and (type(found) is not int or not 0 <= found <= MOST_TOKENS):
-                raise FrontendError(f"{folder.name}/{name}: max_seq_length is {found!r:.60}, and a count is needed")
-            limit = found or None
-    return limit, lower
 
 
 def _prompts(where: str, said: Mapping[str, Any]) -> tuple[dict[str, str], str]:

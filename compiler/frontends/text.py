@@ -24,29 +24,24 @@ from tokenizers import normalizers
 from .errors import FrontendError, first_line
 from .files import read_json_file
 from .imported import Side
+from .module_files import TOKENIZER_FILES
 from .probe_texts import texts
 from .sentence import Settings
+from .token_limit import TOKENIZER_CONFIG, Limit, tokenizer_limit
 from .tokenizer_check import FILE, FILE_BYTES, SAVE_AGAIN, check_data, open_tokenizer, shown
 
-SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-SOURCES = (
-    FILE, "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model",
-    "spm.model", "tokenizer.model", "tokenizer.model.v3", "tekken.json",
-)  # fmt: skip
-"""Files that transformers makes a tokenizer of. Without any it may make an empty one."""
-NO_LIMIT = 1 << 20
-"""What transformers writes for a tokenizer without a limit is far above."""
+SETTINGS = (TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
 
 
 @dataclass(frozen=True)
 class Text:
-    """`tokenizer`: the file; `limit`: tokens that the library takes (None: it has no limit); `files`: what was read; `close`
+    """`tokenizer`: the file; `limit`: tokens that the library takes; `files`: what was read; `close`
     removes the tokenizer where it lies in a temporary folder; `segments`: whether the library tells a model which text of a pair a
     token is of; `frame`: special tokens around a text or a pair; `unknown`: the id of what the vocabulary does not have;
     `joins`: whether tokenizer.json alone says how tokens become text."""
 
     tokenizer: Path
-    limit: int | None
+    limit: Limit
     side: Side
     files: tuple[Path, ...]
     close: Callable[[], None]
@@ -72,7 +67,7 @@ def library_text(
     """
     import transformers
 
-    sources = [folder / name for name in SOURCES if (folder / name).is_file()]
+    sources = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     if not sources:
         raise FrontendError(
             f"{folder.name} has no tokenizer.json, which a task of text needs",
@@ -85,7 +80,7 @@ def library_text(
     settings = [folder / name for name in SETTINGS if (folder / name).is_file()]
     for path in settings:
         read_json_file(path, dict)
-    given = {} if said.limit is None else {"model_max_length": said.limit}
+    given = {} if said.limit.tokens is None else {"model_max_length": said.limit.tokens}
     try:
         made: Any = transformers.AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, **given
@@ -103,7 +98,7 @@ def library_text(
     side = str(made.truncation_side)
     if side not in ("left", "right"):
         raise FrontendError(
-            f"{folder.name}/{SETTINGS[0]}: truncation_side is {side!r:.60}, and left or right is needed"
+            f"{folder.name}/{TOKENIZER_CONFIG}: truncation_side is {side!r:.60}, and left or right is needed"
         )
     if said.lower:
         own = [] if backend.normalizer is None else [backend.normalizer]
@@ -116,24 +111,17 @@ def library_text(
     backend.save(str(place / FILE))
     longest = made.model_max_length
     if type(longest) not in (int, float) or longest <= 0:
-        raise FrontendError(f"{folder.name}/{SETTINGS[0]}: model_max_length is {longest!r:.60}, and a count is needed")
-    most = _limit(longest, config, given=said.limit is not None)
-    _compare(made, place / FILE, side, most, pairs)
+        raise FrontendError(
+            f"{folder.name}/{TOKENIZER_CONFIG}: model_max_length is {longest!r:.60}, and a count is needed"
+        )
+    most = tokenizer_limit(longest, config) if said.limit.tokens is None else said.limit
+    _compare(made, place / FILE, side, most.tokens, pairs)
     segments = "token_type_ids" in made.model_input_names
     close = holder.cleanup if holder else lambda: None
     frame = int(backend.num_special_tokens_to_add(pairs))
     unknown = made.unk_token_id if type(made.unk_token_id) is int else None
     joins = type(made).convert_tokens_to_string is transformers.PreTrainedTokenizerFast.convert_tokens_to_string
     return Text(place / FILE, most, side, (*sources, *settings), close, segments, frame, unknown, joins)
-
-
-def _limit(said: float, config: Mapping[str, Any], *, given: bool) -> int | None:
-    """sentence-transformers' limit: max_seq_length where it is given, else model_max_length, no more than the positions."""
-    limit = int(said) if said < NO_LIMIT else None
-    table = config.get("max_position_embeddings")
-    if given or type(table) is not int or table < 1:
-        return limit
-    return table if limit is None else min(limit, table)
 
 
 def _compare(made: Any, path: Path, side: Side, limit: int | None, pairs: bool) -> None:

@@ -154,6 +154,30 @@ def test_explain_lists_what_holds_and_what_is_a_default(specs: Path, capsys: pyt
     assert "not honoured by build yet" in rows["cache"]
 
 
+def test_explain_says_where_the_limit_of_a_text_comes_from(specs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (specs / "m").mkdir()
+    for name, said in {
+        "config.json": {"max_position_embeddings": 512},
+        "sentence_bert_config.json": {"max_seq_length": 128},
+    }.items():
+        (specs / "m" / name).write_text(json.dumps(said))
+    spec = specs / "text.infer"
+    spec.write_text('infer 1\n\nmodel m {\n  source  huggingface("m")\n  task    embed\n  input   text: string\n}\n')
+    _, out, _ = run(capsys, "check", "text.infer", "--explain")
+    dims = [line for line in out.splitlines() if line.startswith("  dim")]
+    assert "batch in 1..64 " in dims[0]
+    assert "tokens in 1..128 " in dims[1]
+    assert " max_seq_length of sentence_bert_config.json " in dims[1]
+    (specs / "m" / "sentence_bert_config.json").write_text('{"max_seq_length": "all"}')
+    code, out, _ = run(capsys, "check", "text.infer", "--explain")
+    assert (code, "max_seq_length is 'all', and a count is needed" in out) == (0, True)
+    spec.write_text(spec.read_text().replace("string", "string, up to 64 tokens"))
+    _, out, _ = run(capsys, "check", "text.infer", "--explain")
+    assert [line.split("default")[0].strip() for line in out.splitlines() if line.startswith("  dim")] == [
+        "dim          batch in 1..64, tokens in 1..64"
+    ]
+
+
 def test_the_ast_is_printed_a_statement_a_line(specs: Path) -> None:
     lines = print_ast(specs / "sub" / "bad.infer").splitlines()
     assert lines[1:3] == ["model fraud {  # 2:1", '  source torch("model.py:make")  # 3:3']
@@ -278,7 +302,7 @@ def test_new_says_which_task_it_took(specs: Path, capsys: pytest.CaptureFixture[
     (source / "model.safetensors").write_text("{}")
     assert "\ntask tensor, as the folder was saved\n" in "\n" + run(capsys, "new", "a", "--from", "hf")[2]
     assert (
-        "hf has no tokenizer.json and no SentencePiece" in run(capsys, "new", "c", "--from", "hf", "--task", "embed")[2]
+        "hf has no tokenizer.json and none of vocab.txt, " in run(capsys, "new", "c", "--from", "hf", "--task", "embed")[2]
     )
     (source / "spiece.model").write_text("{}")
     assert "saved; `--task embed` makes embeddings of texts" in run(capsys, "new", "b", "--from", "hf")[2]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from platform import machine
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from sentence_transformers import CrossEncoder
 import infc
 from infc.compiler.build import build
 from infc.compiler.bundle.tokens import check_tokens
+from infc.compiler.cache import Cache, Spare
 from infc.compiler.driver import Request
 from infc.compiler.errors import InfcError
 from infc.compiler.frontends.huggingface import load
@@ -384,15 +386,23 @@ def test_data_of_pairs_and_the_tokens_of_the_server(tmp_path: Path) -> None:
     task = imported.text
     assert task is not None
     try:
-        check_tokens(imported, outcome.bundle, tmp_path)
+        cached = Spare(Cache(tmp_path / "cache"), pytest.fail)
+        check_tokens(imported, machine(), outcome.bundle, tmp_path, cached)
 
         def otherwise(rows: Any, truncate: bool) -> Any:
             found = tokenize_rows(task, rows, truncate)
             found[7]["token_type_ids"][-1] ^= 1
             return found
 
+        other = replace(imported, tokenize=otherwise)
         with pytest.raises(InfcError, match="the server makes other tokens of .* and .*: token_type_ids"):
-            check_tokens(replace(imported, tokenize=otherwise), outcome.bundle, tmp_path)
+            check_tokens(other, machine(), outcome.bundle, tmp_path, Spare(None, pytest.fail))
+        # What was the same is not compared again, until a setting is another.
+        check_tokens(other, machine(), outcome.bundle, tmp_path, cached)
+        assert imported.text is not None
+        other = replace(other, text=replace(imported.text, limit=imported.text.limit - 1))
+        with pytest.raises(InfcError, match="the server makes other tokens"):
+            check_tokens(other, machine(), outcome.bundle, tmp_path, cached)
     finally:
         imported.close()
     spec.write_text(spec.read_text().replace("max_abs_error <= 1e-3", "cosine >= 0.9"), encoding="utf-8")

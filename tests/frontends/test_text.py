@@ -18,6 +18,7 @@ from infc.compiler.frontends.errors import FrontendError
 from infc.compiler.frontends.probe_texts import texts
 from infc.compiler.frontends.sentence import Settings
 from infc.compiler.frontends.text import Text, library_text
+from infc.compiler.frontends.token_limit import Limit, folder_limit
 from infc.compiler.frontends.tokenizer_check import open_tokenizer
 
 WORDS = [
@@ -86,12 +87,15 @@ def read(folder: Path, work: Path, said: Settings | None = None, config: dict[st
 def test_what_tokenizer_config_says_counts(tmp_path: Path, lower: bool, settings: dict[str, Any]) -> None:
     folder = save(tmp_path / "m", lower=lower, **settings)
     found = read(folder, tmp_path)
-    assert found.limit == min(40, settings.get("model_max_length", 64))
+    assert found.limit.tokens == min(40, settings.get("model_max_length", 64))
     assert found.side == settings.get("truncation_side", "right")
     assert folder / "tokenizer_config.json" in found.files
-    theirs, ours = AutoTokenizer.from_pretrained(folder), open_tokenizer(found.tokenizer, found.limit, found.side)
-    for text in (LONG, "Green Apples", "CAFÉ café", "", "\u4e2d\u6587 a", *texts(WORDS, found.limit)):
-        want = theirs(text, truncation=True, max_length=found.limit)["input_ids"]
+    theirs, ours = (
+        AutoTokenizer.from_pretrained(folder),
+        open_tokenizer(found.tokenizer, found.limit.tokens, found.side),
+    )
+    for text in (LONG, "Green Apples", "CAFÉ café", "", "\u4e2d\u6587 a", *texts(WORDS, found.limit.tokens)):
+        want = theirs(text, truncation=True, max_length=found.limit.tokens)["input_ids"]
         assert ours.encode(text).ids == want, text
 
 
@@ -106,20 +110,48 @@ def test_a_text_is_lowered_before_the_tokenizer_where_the_settings_say_so(tmp_pa
 @pytest.mark.parametrize(
     ("said", "config", "limit"),
     [
-        (Settings(limit=12), CONFIG, 12),
-        (Settings(limit=100), CONFIG, 100),  # the position table bounds it later
+        (Settings(limit=Limit(12)), CONFIG, 12),
+        (Settings(limit=Limit(100)), CONFIG, 100),  # the position table bounds it later
         (Settings(), CONFIG, 40),
         (Settings(), {**CONFIG, "max_position_embeddings": 512}, 64),
         (Settings(), {"model_type": "bert"}, 64),
     ],
 )
 def test_the_limit_is_the_librarys(tmp_path: Path, said: Settings, config: dict[str, Any], limit: int) -> None:
-    assert read(save(tmp_path / "m"), tmp_path, said, config).limit == limit
+    folder = save(tmp_path / "m")
+    assert read(folder, tmp_path, said, config).limit.tokens == limit
+    # And so find those who ask without the library, which know of the position table at once.
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": said.limit.tokens}))
+    assert folder_limit(folder, "embed").tokens == min(limit, config.get("max_position_embeddings", limit))
+    assert folder_limit(folder, "classify").tokens == min(64, config.get("max_position_embeddings", 64))
+
+
+@pytest.mark.parametrize(
+    ("config", "said", "limit", "origin"),
+    [
+        ({"max_position_embeddings": 40}, {"model_max_length": 64}, 40, "max_position_embeddings of config.json"),
+        ({}, {"model_max_length": 64}, 64, "model_max_length of tokenizer_config.json"),
+        ({}, {"model_max_length": 10**30}, 512, "no file of the folder says one"),
+        (
+            {"model_type": "xlm-roberta", "max_position_embeddings": 514},
+            {"model_max_length": 514},
+            512,
+            "positions that config.json leaves for tokens",
+        ),
+    ],
+)
+def test_who_says_the_limit_is_known(
+    tmp_path: Path, config: dict[str, Any], said: dict[str, Any], limit: int, origin: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(said))
+    assert folder_limit(tmp_path, "embed") == Limit(limit, origin)
 
 
 def test_without_any_limit_there_is_none(tmp_path: Path) -> None:
     folder = save(tmp_path / "m", model_max_length=10**30)
-    assert read(folder, tmp_path, config={"model_type": "bert"}).limit is None
+    assert read(folder, tmp_path, config={"model_type": "bert"}).limit.tokens is None
 
 
 @pytest.mark.parametrize(
@@ -184,13 +216,16 @@ def test_a_folder_with_sentencepiece_alone_is_tokenized_as_its_class_does(
     (folder / "config.json").write_text(json.dumps(CONFIG | {"model_type": "xlm-roberta"}))
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind, "model_max_length": 24}))
     found = library_text(folder, CONFIG, Settings(), 400, tmp_path)
-    theirs, ours = AutoTokenizer.from_pretrained(folder), open_tokenizer(found.tokenizer, found.limit, found.side)
-    assert found.limit == 24
+    theirs, ours = (
+        AutoTokenizer.from_pretrained(folder),
+        open_tokenizer(found.tokenizer, found.limit.tokens, found.side),
+    )
+    assert found.limit.tokens == 24
     for text in (
         "",
         "hello world",
         "na\u00efve \ufb01ne \uff21\uff22",
         "fox " * 30,
-        *texts(["fox", "caf\u00e9"], found.limit),
+        *texts(["fox", "caf\u00e9"], found.limit.tokens),
     ):
-        assert ours.encode(text).ids == theirs(text, truncation=True, max_length=found.limit)["input_ids"], text
+        assert ours.encode(text).ids == theirs(text, truncation=True, max_length=found.limit.tokens)["input_ids"], text

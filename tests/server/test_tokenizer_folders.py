@@ -136,14 +136,14 @@ def test_texts_become_the_ids_of_the_library(
     settings = read_settings(place, Task(kind="embed"))
     found = library_text(place, config, settings, 599, tmp_path)
     theirs: Any = SentenceTransformer(str(place), device="cpu")
-    ours = open_tokenizer(found.tokenizer, found.limit, found.side)
+    ours = open_tokenizer(found.tokenizer, found.limit.tokens, found.side)
     words = list(ours.get_vocab(with_added_tokens=True))
-    every = [text for seed in range(3) for text in texts(words, found.limit, seed)][:COUNT]
+    every = [text for seed in range(3) for text in texts(words, found.limit.tokens, seed)][:COUNT]
     want = [theirs.preprocess([text])["input_ids"][0].tolist() for text in every]
     for text, ids in zip(every, want, strict=True):
         assert ours.encode(text).ids == ids, (text, found)
-    assert found.limit is not None
-    says = {"limit": found.limit, "truncation_side": found.side, "overflow": "truncate", "prompt": ""}
+    assert found.limit.tokens is not None
+    says = {"limit": found.limit.tokens, "truncation_side": found.side, "overflow": "truncate", "prompt": ""}
     model = (Fixture(kind="embed", task=says), compile_model(libraries, "embed", ()))
     bundle = write_bundle(tmp_path / "bundle", [model], None, found.tokenizer)
     lines = tmp_path / "texts.jsonl"

@@ -7,9 +7,12 @@ use toml::Value;
 
 use crate::config::Layer;
 
+/// Builds read the second version from the program's bytes.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (tokenizers ", env!("TOKENIZERS_VERSION"), ")");
+
 /// The server of an infc bundle.
 #[derive(Parser)]
-#[command(name = "serve", version, args_conflicts_with_subcommands = true)]
+#[command(name = "serve", version = VERSION, args_conflicts_with_subcommands = true)]
 pub struct Arguments {
     #[command(flatten)]
     pub common: Common,
