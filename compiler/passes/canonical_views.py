@@ -7,23 +7,17 @@ from itertools import pairwise
 
 from ..ir.dims import Dim, product
 from ..ir.graph import Node
-from ..ir.ops.argsort import Argsort
 from ..ir.ops.attention import Attention
 from ..ir.ops.cast import Cast
 from ..ir.ops.concat import Concat
 from ..ir.ops.expand import Expand
-from ..ir.ops.gather import Gather
-from ..ir.ops.index import Index
-from ..ir.ops.iota import Iota
 from ..ir.ops.linear import Linear
 from ..ir.ops.map import Map
 from ..ir.ops.matmul import Matmul
 from ..ir.ops.pad import Pad
 from ..ir.ops.permute import Permute
-from ..ir.ops.reduce import Reduce
 from ..ir.ops.reshape import Reshape
 from ..ir.ops.slice import Slice
-from ..ir.ops.softmax import Softmax
 from .patterns import Facts, broadcast_to, is_static, like, scalar_of, splat, try_like
 
 
@@ -66,6 +60,20 @@ def merge_reshapes(node: Node, _: Facts) -> Node | None:
     if isinstance(inner.op, Expand) and splat(inner) is not None:
         return like(node, Expand(node.type.shape), _leaf(inner))
     return None
+
+
+def merge_parts_of_permute(node: Node, _: Facts) -> Node | None:
+    """A reshape that merges the last axes, which the permute left alone."""
+    view = node.operands[0]
+    if not isinstance(view.op, Permute):
+        return None
+    last, perm = node.type.rank - 1, view.op.perm
+    kept = tuple(range(last, len(perm)))
+    if last < 1 or len(perm) <= last + 1 or perm[last:] != kept or view.type.shape[:last] != node.type.shape[:last]:
+        return None
+    x = view.operands[0]
+    merged = like(node, Reshape((*x.type.shape[:last], node.type.shape[-1])), x)
+    return like(node, Permute((*perm[:last], last)), merged)
 
 
 def merge_permutes(node: Node, _: Facts) -> Node | None:
@@ -229,72 +237,6 @@ def sink_matrix_reshapes(node: Node, _: Facts) -> Node | None:
     return like(node, Reshape(node.type.shape), like(node, node.op, *inner))
 
 
-def sink_softmax_reshape(node: Node, _: Facts) -> Node | None:
-    view, op = node.operands[0], node.op
-    assert isinstance(op, Softmax)
-    if not isinstance(view.op, Reshape) or op.axis != view.type.rank - 1:
-        return None
-    x = view.operands[0]
-    if x.type.rank < 2 or x.type.shape[-1] != view.type.shape[-1]:
-        return None
-    return like(node, Reshape(node.type.shape), like(node, Softmax(x.type.rank - 1), x))
-
-
-def _unmerged(node: Node) -> Node | None:
-    """What a reshape that merges leading axes and leaves the last alone is of."""
-    if not isinstance(node.op, Reshape):
-        return None
-    x = node.operands[0]
-    return x if x.type.rank > node.type.rank and x.type.shape[-1] == node.type.shape[-1] else None
-
-
-def sink_merged_rows(node: Node, _: Facts) -> Node | None:
-    """A map of scalars and of reshapes that merge the same leading axes, whose last axes may be broadcast to each other."""
-    inner = [operand if operand.type.rank == 0 else _unmerged(operand) for operand in node.operands]
-    found = [x for x in inner if x is not None]
-    leading = {x.type.shape[:-1] for x in found if x.type.rank}
-    if len(found) < len(inner) or len(leading) != 1:
-        return None
-    return like(node, Reshape(node.type.shape), like(node, node.op, *found))
-
-
-def sink_last_axis(node: Node, _: Facts) -> Node | None:
-    """An order, a reduction or a slice along the last axis, of a reshape that merges leading axes."""
-    view, op = node.operands[0], node.op
-    x = _unmerged(view)
-    if x is None or not isinstance(op, Argsort | Reduce | Slice):
-        return None
-    axes = op.axes if isinstance(op, Reduce) else (op.axis,)
-    if axes != (view.type.rank - 1,):
-        return None
-    last = x.type.rank - 1
-    moved = replace(op, axes=(last,)) if isinstance(op, Reduce) else replace(op, axis=last)
-    return like(node, Reshape(node.type.shape), like(node, moved, x))
-
-
-def sink_last_gather(node: Node, _: Facts) -> Node | None:
-    """A gather along the last axis, of two reshapes that merge the same leading axes."""
-    op = node.op
-    assert isinstance(op, Gather)
-    x, index = (_unmerged(operand) for operand in node.operands)
-    if x is None or index is None or op.axis != node.type.rank - 1 or x.type.shape[:-1] != index.type.shape[:-1]:
-        return None
-    return like(node, Reshape(node.type.shape), like(node, replace(op, axis=x.type.rank - 1), x, index))
-
-
-def sink_row_reshape(node: Node, _: Facts) -> Node | None:
-    """An op over the last axis, of a reshape that leaves the last axis alone."""
-    view, rest = node.operands[0], node.operands[1:]
-    if not isinstance(view.op, Reshape) or getattr(node.op, "residual", False):
-        return None
-    x = view.operands[0]
-    if x.type.rank < 2 or view.type.rank < 2 or x.type.shape[-1] != view.type.shape[-1]:
-        return None
-    if product(x.type.shape[:-1]) != product(view.type.shape[:-1]):
-        return None
-    return like(node, Reshape(node.type.shape), like(node, node.op, x, *rest))
-
-
 def sink_ids_reshape(node: Node, _: Facts) -> Node | None:
     table, ids = node.operands
     if not isinstance(ids.op, Reshape):
@@ -400,42 +342,6 @@ def full_bias(node: Node, _: Facts) -> Node | None:
     if bias.type.shape != shape:
         bias = like(bias, Expand(shape), bias)
     return like(node, node.op, *node.operands[:-1], bias)
-
-
-def index_by_counting(node: Node, _: Facts) -> Node | None:
-    """x indexed along each axis by 0, 1, ... up to that axis' extent, the index tensors along axes of their own."""
-    op, (x, *indices) = node.op, node.operands
-    assert isinstance(op, Index)
-    rank = max(i.type.rank for i in indices)
-    places: list[int] = []
-    for axis, index in zip(op.axes, indices, strict=True):
-        at = _counts(index, x.type.shape[axis])
-        if at is None:
-            return None
-        places.append(rank - index.type.rank + at)
-    if places != sorted(set(places)):
-        return None
-    spread: list[Dim] = [1] * rank
-    for axis, place in zip(op.axes, places, strict=True):
-        spread[place] = x.type.shape[axis]
-    shape = (*x.type.shape[: op.axes[0]], *spread, *x.type.shape[op.axes[-1] + 1 :])
-    return broadcast_to(like(node, Reshape(shape), x), node)
-
-
-def _counts(index: Node, extent: Dim) -> int | None:
-    """The axis along which index is 0, 1, ..., extent - 1, all its others being of extent 1; None for another index."""
-    view, shape = index, index.type.shape
-    if isinstance(view.op, Reshape):
-        view = view.operands[0]
-    if not isinstance(view.op, Iota) or (view.op.start, view.op.step) != (0, 1):
-        return None
-    if view.type.shape[view.op.axis] != extent or any(
-        d != 1 for k, d in enumerate(view.type.shape) if k != view.op.axis
-    ):
-        return None
-    if extent == 1:
-        return len(shape) - 1 if shape else None
-    return shape.index(extent)
 
 
 def _adds_ones(node: Node) -> bool:

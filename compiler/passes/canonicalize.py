@@ -32,7 +32,9 @@ from ..ir.ops.reshape import Reshape
 from ..ir.ops.rms_norm import RmsNorm
 from ..ir.ops.slice import Slice
 from ..ir.ops.softmax import Softmax
+from . import canonical_index as picks
 from . import canonical_maps as maps
+from . import canonical_rows as rows
 from . import canonical_views as views
 from .patterns import Rule, apply_rules
 
@@ -66,6 +68,10 @@ RULES: tuple[tuple[type[Op], Rule], ...] = (
     (Slice, views.slice_of_reshape),  # slice(reshape(x: [T, 12]){T, 3, 4}){axis 1} -> reshape(slice(x)), of columns
     (Slice, views.slice_of_permute),  # slice(permute(x)) -> permute(slice(x))
     (Reshape, views.drop_ones_of_permute),  # reshape(permute(x: [B, 1, T]){1, 0, 2}){B, T} -> permute(reshape(x))
+    (
+        Reshape,
+        views.merge_parts_of_permute,
+    ),  # reshape(permute(x: [B, T, 2, 3]){1, 0, 2, 3}){T, B, 6} -> permute(reshape(x))
     (Concat, views.merge_concats),  # concat(concat(x, y), z) -> concat(x, y, z)
     (Concat, views.concat_of_slices),  # concat(slice(x){0:4}, slice(x){4:9}) -> slice(x){0:9}
     # views sink
@@ -75,23 +81,28 @@ RULES: tuple[tuple[type[Op], Rule], ...] = (
     (Cast, views.sink_permute),  # cast(permute(x)) -> permute(cast(x))
     (Map, views.sink_two_permutes),  # add(permute(x), permute(y)) -> permute(add(x, y))
     (Map, views.sink_two_reshapes),  # add(reshape(x), reshape(y)) -> reshape(add(x, y))
-    (Map, views.sink_merged_rows),  # where(reshape(x), reshape(y), c) -> reshape(where(x, y, c)), leading axes merged
+    (Map, rows.sink_merged_rows),  # where(reshape(x), reshape(y), c) -> reshape(where(x, y, c)), leading axes merged
     (Matmul, views.sink_matrix_reshapes),  # matmul(reshape(x), reshape(y)) -> reshape(matmul(x, y)), each matrix kept
-    (Softmax, views.sink_softmax_reshape),  # softmax(reshape(x)) -> reshape(softmax(x)), the last axis kept
-    (Argsort, views.sink_last_axis),  # argsort(reshape(x)) -> reshape(argsort(x)), leading axes merged, along the last
-    (Slice, views.sink_last_axis),  # slice(reshape(x)) -> reshape(slice(x)), leading axes merged, along the last
-    (Reduce, views.sink_last_axis),  # reduce(reshape(x)) -> reshape(reduce(x)), leading axes merged, along the last
-    (Gather, views.sink_last_gather),  # gather(reshape(x), reshape(i)) -> reshape(gather(x, i)), likewise
-    (Linear, views.sink_row_reshape),  # linear(reshape(x), w) -> reshape(linear(x, w)), the last axis kept
-    (LayerNorm, views.sink_row_reshape),  # layer_norm(reshape(x)) -> reshape(layer_norm(x)), the last axis kept
-    (RmsNorm, views.sink_row_reshape),  # rms_norm(reshape(x)) -> reshape(rms_norm(x)), the last axis kept
+    (Softmax, rows.sink_softmax_reshape),  # softmax(reshape(x)) -> reshape(softmax(x)), the last axis kept
+    (Argsort, rows.sink_last_axis),  # argsort(reshape(x)) -> reshape(argsort(x)), leading axes merged, along the last
+    (Slice, rows.sink_last_axis),  # slice(reshape(x)) -> reshape(slice(x)), leading axes merged, along the last
+    (Reduce, rows.sink_last_axis),  # reduce(reshape(x)) -> reshape(reduce(x)), leading axes merged, along the last
+    (Gather, rows.sink_last_gather),  # gather(reshape(x), reshape(i)) -> reshape(gather(x, i)), likewise
+    (Linear, rows.sink_row_reshape),  # linear(reshape(x), w) -> reshape(linear(x, w)), the last axis kept
+    (Linear, rows.split_rows),  # linear(reshape(x: [B, T, 2, 3]){B*T, 6}, w) -> reshape(linear(reshape(x){B, T, 6}, w))
+    (Linear, rows.sink_row_permute),  # linear(permute(x), w) -> permute(linear(x, w)), the last axis kept
+    (LayerNorm, rows.sink_row_permute),  # layer_norm(permute(x)) -> permute(layer_norm(x)), the last axis kept
+    (RmsNorm, rows.sink_row_permute),  # rms_norm(permute(x)) -> permute(rms_norm(x)), the last axis kept
+    (LayerNorm, rows.sink_row_reshape),  # layer_norm(reshape(x)) -> reshape(layer_norm(x)), the last axis kept
+    (RmsNorm, rows.sink_row_reshape),  # rms_norm(reshape(x)) -> reshape(rms_norm(x)), the last axis kept
     (Embedding, views.sink_ids_reshape),  # embedding(w, reshape(ids)) -> reshape(embedding(w, ids))
     (Embedding, views.sink_expand),  # embedding(w, expand(ids)) -> expand(embedding(w, ids))
     (Cast, views.sink_expand_cast),  # cast(expand(x)) -> expand(cast(x))
     (Map, views.drop_operand_expands),  # add(x, expand(y)) -> add(x, y), where the shape stays
     (Map, views.drop_leading_ones),  # add(x, reshape(y: [T]){1, T}) -> add(x, y), where the shape stays
     (Map, views.scalar_operands),  # add(x, reshape(c)) -> add(x, c) for a constant c, where the shape stays
-    (Index, views.index_by_counting),  # index(x, iota: [B, 1], iota: [1, T]) -> x, where each counts a whole axis
+    (Index, picks.index_by_counting),  # index(x, iota: [B, 1], iota: [1, T]) -> x, where each counts a whole axis
+    (Index, picks.pick_of_each),  # index(x: [B, T, 6], iota: [B], i: [B]) -> reshape(gather(x, expand(i)){axis 1})
     # elementwise
     (Map, maps.decided_comparison),  # ge(iota, 0) -> true
     (Map, maps.constants_right),  # mul(c, x) -> mul(x, c); add eq ne and or too

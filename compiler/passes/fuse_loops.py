@@ -20,10 +20,11 @@ from typing import ClassVar
 
 from ..ir.dims import Dim, product
 from ..ir.graph import Graph, Node, Origin, make, rewrite, users
-from ..ir.loops import Axis, Expr, Literal, Load, Loop, Prim, Reduce, children, map_children
+from ..ir.loops import Axis, Expr, Literal, Load, Loop, Prim, Reduce, axes, children, map_children
 from ..ir.ops.fused import fused
 from ..ir.ops.leaf import Constant
-from .indices import Indices, simplify_indices
+from ..ir.ops.reshape import Reshape
+from .indices import Indices, extents_of, simplify_indices
 from .lengths import LEAVES
 from .placement import Place, Placement
 from .ragged import analyse
@@ -281,11 +282,32 @@ def _replace(graph: Graph, groups: dict[Node, _Group]) -> tuple[Graph, dict[Node
             body = simplify_indices(original.type.shape, group.body)
             operands, body = _used(group.operands, body)
             names = [m.op.name for m in graph.nodes() if m in group.members]
-            node = make(fused(original.type, body), *(images[o] for o in operands), origin=_origin(original, names))
+            op = Reshape(original.type.shape) if _is_reshape(body, original, operands) else fused(original.type, body)
+            node = make(op, *(images[o] for o in operands), origin=_origin(original, names))
         images[original] = node
         return node
 
     return rewrite(graph, visit), images
+
+
+def _is_reshape(body: Expr, node: Node, operands: list[Node]) -> bool:
+    """True where the chain moves nothing: each element of `node` is the one at its own place in memory."""
+    if not isinstance(body, Load):
+        return False
+    indices, x = Indices(extents_of(node.type.shape, body)), operands[0].type
+    there, here = (
+        _place(shape, [indices.polynomial(e) for e in at])
+        for shape, at in ((x.shape, body.index), (node.type.shape, axes(node.type.rank)))
+    )
+    return there == here and x.elements == node.type.elements
+
+
+def _place(shape: tuple[Dim, ...], index: list[Dim]) -> Dim:
+    """How many elements lie before the one at `index`."""
+    place: Dim = 0
+    for extent, at in zip(shape, index, strict=True):
+        place = place * extent + at
+    return place
 
 
 def _used(operands: list[Node], body: Expr) -> tuple[list[Node], Expr]:

@@ -302,7 +302,8 @@ def test_new_says_which_task_it_took(specs: Path, capsys: pytest.CaptureFixture[
     (source / "model.safetensors").write_text("{}")
     assert "\ntask tensor, as the folder was saved\n" in "\n" + run(capsys, "new", "a", "--from", "hf")[2]
     assert (
-        "hf has no tokenizer.json and none of vocab.txt, " in run(capsys, "new", "c", "--from", "hf", "--task", "embed")[2]
+        "hf has no tokenizer.json and none of vocab.txt, "
+        in run(capsys, "new", "c", "--from", "hf", "--task", "embed")[2]
     )
     (source / "spiece.model").write_text("{}")
     assert "saved; `--task embed` makes embeddings of texts" in run(capsys, "new", "b", "--from", "hf")[2]

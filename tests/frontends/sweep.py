@@ -46,6 +46,7 @@ SIZES = ((2, 7), (3, 16))
 TOLERANCE = 1e-4
 """Times max(1, largest value of the reference)."""
 VOCABULARY = 160
+HEADS, HEAD = 4, 8
 RULES: tuple[tuple[str, int], ...] = (
     (r"vocab_size$|num_embeddings$", VOCABULARY),
     (r"num_(key_value|kv)_heads$|n_kv_heads$|num_kv_heads$", 2),
@@ -87,25 +88,65 @@ def candidates() -> dict[str, type[Any]]:
 
 
 def shrink(config: Any, depth: int = 0) -> Any:
-    """The config with its counts made small, in place."""
+    """The config with its counts made small, in place: two layers, of two kinds where there are two."""
+    layers = _two_layers(config)
+    own: Any = config.to_dict().get("per_layer_config") or {}
+    if own:
+        config.per_layer_config = None
+    grouped = getattr(config, "num_key_value_heads", 1) != getattr(config, "num_attention_heads", None)
     for name, value in list(vars(config).items()):
         if isinstance(value, transformers.PreTrainedConfig) and depth < 3:
             shrink(value, depth + 1)
+        elif name == "num_key_value_heads" and not grouped:
+            config.num_key_value_heads = HEADS
         elif type(value) is int and value > 1:
-            small = next((n for rule, n in RULES if re.fullmatch(rule, name)), None)
-            if small is not None and small < value:
-                with contextlib.suppress(Exception):
-                    setattr(config, name, small)
-            elif name.endswith("token_id") and value >= VOCABULARY:
-                with contextlib.suppress(Exception):
-                    setattr(config, name, VOCABULARY - 1)
-        elif isinstance(value, list) and name.endswith("layer_types"):
-            setattr(config, name, value[:2])
+            _replace(config, name, _small(name, value))
+        elif isinstance(value, list) and re.search(r"layer_types$|indexer_types$|layers_block_type$", name):
+            _replace(config, name, [value[k] for k in layers])
+        elif isinstance(value, dict):
+            _replace(config, name, _shrunk_table(name, value))
     for name in ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id"):
         value = getattr(config, name, None)
         if type(value) is int and value >= VOCABULARY:
             setattr(config, name, VOCABULARY - 1)
+    if own:
+        kept = {at: own.get(str(k), own.get(k)) for at, k in enumerate(layers)}
+        config.per_layer_config = {
+            at: {name: _small(name, value) if type(value) is int else value for name, value in said.items()}
+            for at, said in kept.items()
+            if said
+        }
     return config
+
+
+def _two_layers(config: Any) -> tuple[int, int]:
+    """The first layer, and the first of another kind, or the second."""
+    kinds: Any = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None)
+    if not isinstance(kinds, list):
+        return 0, 1
+    return 0, next((k for k, kind in enumerate(kinds) if kind != kinds[0]), min(1, len(kinds) - 1))
+
+
+def _small(name: str, value: int) -> int:
+    """A count by its name; an id within the vocabulary."""
+    small = next((n for rule, n in RULES if re.fullmatch(rule, name)), None)
+    if small is not None and small < value:
+        return small
+    return VOCABULARY - 1 if name.endswith("token_id") and value >= VOCABULARY else value
+
+
+def _shrunk_table(name: str, value: Any) -> Any:
+    """Rotary sections that fill half a head."""
+    if name in ("rope_parameters", "rope_scaling") and "mrope_section" in value:
+        parts = len(value["mrope_section"])
+        return {**value, "mrope_section": [HEAD // 2 - parts + 1, *[1] * (parts - 1)]}
+    return value
+
+
+def _replace(config: Any, name: str, value: Any) -> None:
+    # Some names are read only, or checked against others that are still large.
+    with contextlib.suppress(Exception):
+        setattr(config, name, value)
 
 
 def inputs_of(rows: int, tokens: int) -> dict[str, np.ndarray[Any, Any]]:

@@ -30,6 +30,7 @@ ARRAYS = {
     "w": np.linspace(-1, 1, 24, dtype=np.float32).reshape(6, 4),
     "t": np.linspace(-1, 1, 20, dtype=np.float32).reshape(4, 5),
     "g": np.linspace(0.5, 1.5, 6, dtype=np.float32),
+    "l": np.linspace(-1, 1, 24, dtype=np.float32).reshape(4, 6),
     "h": np.linspace(-1, 2, 30, dtype=np.float32).reshape(1, 2, 1, 5, 1, 3),
 }
 WEIGHTS = {name: Weight(TensorType("float32", a.shape), lambda a=a: a) for name, a in ARRAYS.items()}
@@ -270,6 +271,52 @@ CASES = [
         "compare_cast_int",
         "%1: f32[batch,tokens] = cast(%n) {dtype=float32}\n%2: b1[batch,tokens] = ne(%1, f32(0.0))",
         "%1: b1[batch,tokens] = ne(%n, i64(0))",
+    ),
+    Case(
+        "merge_parts_of_permute",
+        "%1: f32[batch,tokens,2,3] = reshape(%x) {shape=[batch, tokens, 2, 3]}\n"
+        "%2: f32[batch,tokens,2,3] = softmax(%1) {axis=3}\n"
+        "%3: f32[tokens,batch,2,3] = permute(%2) {perm=[1, 0, 2, 3]}\n"
+        "%4: f32[tokens,batch,6] = reshape(%3) {shape=[tokens, batch, 6]}",
+        "%1: f32[batch,tokens,2,3] = reshape(%x) {shape=[batch, tokens, 2, 3]}\n"
+        "%2: f32[batch,tokens,2,3] = softmax(%1) {axis=3}\n"
+        "%3: f32[batch,tokens,6] = reshape(%2) {shape=[batch, tokens, 6]}\n"
+        "%4: f32[tokens,batch,6] = permute(%3) {perm=[1, 0, 2]}",
+    ),
+    Case(
+        "split_rows",
+        "%1: f32[batch,tokens,2,3] = reshape(%x) {shape=[batch, tokens, 2, 3]}\n"
+        "%2: f32[batch,tokens,2,3] = softmax(%1) {axis=3}\n"
+        "%3: f32[batch*tokens,6] = reshape(%2) {shape=[batch*tokens, 6]}\n%4: f32[batch*tokens,4] = linear(%3, @l)",
+        "%1: f32[batch,tokens,2,3] = reshape(%x) {shape=[batch, tokens, 2, 3]}\n"
+        "%2: f32[batch,tokens,2,3] = softmax(%1) {axis=3}\n"
+        "%3: f32[batch,tokens,6] = reshape(%2) {shape=[batch, tokens, 6]}\n"
+        "%4: f32[batch,tokens,4] = linear(%3, @l)\n%5: f32[batch*tokens,4] = reshape(%4) {shape=[batch*tokens, 4]}",
+    ),
+    Case(
+        "sink_row_permute",
+        "%1: f32[tokens,batch,6] = permute(%x) {perm=[1, 0, 2]}\n"
+        "%2: f32[tokens,batch,6] = layer_norm(%1, @g) {bias=false}\n%3: f32[tokens,batch,4] = linear(%2, @l)",
+        "%1: f32[batch,tokens,6] = layer_norm(%x, @g) {bias=false}\n%2: f32[batch,tokens,4] = linear(%1, @l)\n"
+        "%3: f32[tokens,batch,4] = permute(%2) {perm=[1, 0, 2]}",
+    ),
+    Case(
+        "pick_of_each",
+        "%1: i64[batch] = iota() {shape=[batch], axis=0}\n%2: i64[batch] = argmax(%n) {axis=1}\n"
+        "%3: f32[batch,6] = index(%x, %1, %2) {axes=[0, 1]}",
+        "%1: i64[batch] = argmax(%n) {axis=1}\n%2: i64[batch,1,1] = reshape(%1) {shape=[batch, 1, 1]}\n"
+        "%3: i64[batch,1,6] = expand(%2) {shape=[batch, 1, 6]}\n%4: f32[batch,1,6] = gather(%x, %3) {axis=1}\n"
+        "%5: f32[batch,6] = reshape(%4) {shape=[batch, 6]}",
+    ),
+    Case(
+        "pick_of_each",
+        "%1: i64[2] = iota() {shape=[2], axis=0}\n%2: i64[2,1,1] = reshape(%1) {shape=[2, 1, 1]}\n"
+        "%3: i64[5] = iota() {shape=[5], axis=0}\n%4: i64[5,1] = reshape(%3) {shape=[5, 1]}\n"
+        "%5: i64[3] = iota() {shape=[3], axis=0, start=2, step=-1}\n%6: f32[1,2,1,5,1,3] = expand(@h) {shape=[1, 2, 1, 5, 1, 3]}\n"
+        "%7: f32[1,2,5,3] = reshape(%6) {shape=[1, 2, 5, 3]}\n%8: f32[1,2,5,3] = index(%7, %2, %4, %5) {axes=[1, 2, 3]}",
+        "%1: f32[1,2,5,3] = reshape(@h) {shape=[1, 2, 5, 3]}\n%2: i64[3] = iota() {shape=[3], axis=0, start=2, step=-1}\n"
+        "%3: i64[1,1,3] = reshape(%2) {shape=[1, 1, 3]}\n%4: i64[2,5,3] = expand(%3) {shape=[2, 5, 3]}\n"
+        "%5: i64[1,2,5,3] = reshape(%4) {shape=[1, 2, 5, 3]}\n%6: f32[1,2,5,3] = gather(%1, %5) {axis=3}",
     ),
     Case(
         "index_by_counting",
