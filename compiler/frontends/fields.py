@@ -103,20 +103,21 @@ def bounds_of(model: Model, fields: tuple[Field, ...]) -> dict[str, Range]:
     return bounds
 
 
-def example_size(bounds: Range, taken: set[int]) -> int:
-    """A size within bounds to trace with: not 0 or 1 (which the exporter specializes on) and, where possible, not one
-    of `taken`, so that two symbols never look equal."""
+def example_size(bounds: Range, taken: set[int], least: int = 3) -> int:
+    """A size within bounds to trace with: not 0 or 1 (which the exporter specializes on) and, where possible, `least` or more
+    and not one of `taken`, so that two symbols never look equal."""
     low, high = bounds
-    start = min(high, max(low, 3))
+    start = min(high, max(low, least))
     for size in chain(range(start, high + 1), range(start, low - 1, -1)):
         if size > 1 and size not in taken:
             return size
     return start
 
 
-def example_sizes(bounds: Mapping[str, Range], fixed: set[int]) -> dict[str, int]:
-    """One size to trace with for each symbol, different from each other and from the fixed extents where possible."""
+def example_sizes(bounds: Mapping[str, Range], fixed: set[int], least: int = 3) -> dict[str, int]:
+    """One size to trace with for each symbol, different from each other and from the fixed extents where possible, and `least`
+    or more."""
     sizes: dict[str, int] = {}
     for name, limits in bounds.items():
-        sizes[name] = example_size(limits, fixed | set(sizes.values()))
+        sizes[name] = example_size(limits, fixed | set(sizes.values()), least)
     return sizes

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import inspect
 import logging
+import re
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,9 +27,11 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from ..ir.dims import Range
 from .bags import bags_of_rows
+from .counted import counted_ranges
 from .errors import FrontendError
 from .fields import Field, example_sizes
-from .guards import explain
+from .guards import FixedDimension, always_holds, are_tautologies, each_extent, explain, narrowed
+from .pools import pools_of_any_length
 from .recurrent import kept_operators, whole_recurrences
 from .sources import model_source
 
@@ -37,9 +40,13 @@ KEPT = (
     "log_softmax", "scaled_dot_product_attention", "matmul", "conv1d", "conv2d", "max_pool1d", "max_pool2d",
     "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "embedding", "std", "var", "var_mean",
     "std_mean", "leaky_relu", "elu", "selu", "celu", "softplus", "hardtanh", "mish", "relu6", "log_sigmoid", "prelu",
-    "pixel_shuffle", "pixel_unshuffle", "dropout", "index_select", "stack", "pad", "eye", "instance_norm", "roll",
+    "select_scatter", "pixel_shuffle", "pixel_unshuffle", "dropout", "index_select", "stack", "pad", "eye", "instance_norm", "roll",
 )  # fmt: skip
 """Packets of aten that are not decomposed: the importer knows them as they are."""
+
+
+LARGER = 20
+"""The least size of a second attempt."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ class Flat(nn.Module):
         self.names = Names()
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        self._equate(tensors)
         positional, named = bind(self.module, self.fields, tensors)
         found = flatten_outputs(self.module(*positional, **named))
         if self.picked is not None:
@@ -86,6 +94,14 @@ class Flat(nn.Module):
             found = {self.picked: found[self.picked]}
         self.names.found = tuple(found)
         return tuple(found.values())
+
+    def _equate(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Tells the exporter, which has a symbol for each axis, which of them are one dimension."""
+        seen: dict[str, Any] = {}
+        for field, tensor in zip(self.fields, tensors, strict=True):
+            for name, size in zip(field.shape, tensor.shape, strict=True):
+                if isinstance(name, str):
+                    torch._check(seen.setdefault(name, size) == size)  # pyright: ignore[reportPrivateUsage]
 
 
 def export_module(
@@ -126,28 +142,86 @@ def _pinned(field: Field, bounds: Mapping[str, Range]) -> Field:
 
 
 def _traced(flat: Flat, fields: Sequence[Field], bounds: Mapping[str, Range]) -> ExportedProgram:
-    """The program, traced with sizes that differ from each other."""
+    """The program, traced with sizes that differ from each other; with larger ones where a dimension was fixed or sizes did
+    not match, since a part of a small size may have one element, which the exporter takes for a constant."""
+    examples = example_inputs(fields, bounds)
     try:
-        return _export(flat, fields, bounds, example_inputs(fields, bounds))
-    except RuntimeError as error:
-        equal = _needs_equal(flat, fields, bounds) if "must match" in str(error) else None
-        if equal is None:
-            raise
-        raise equal from None
+        return _export(flat, fields, bounds, examples)
+    except (FixedDimension, RuntimeError) as error:
+        failed: FixedDimension | RuntimeError = error
+    larger = example_inputs(fields, bounds, LARGER)
+    if any(a.shape != b.shape for a, b in zip(examples, larger, strict=True)):
+        try:
+            return _export(flat, fields, bounds, larger)
+        except FixedDimension as again:
+            if isinstance(failed, FixedDimension) and (again.name, again.value) != (failed.name, failed.value):
+                raise each_extent(again) from None
+        except FrontendError as again:
+            raise again from None
+        except RuntimeError:
+            pass  # what the first attempt said is told
+    equal = _needs_equal(flat, fields, bounds) if "must match" in str(failed) else None
+    raise equal or failed
 
 
 def _export(
     flat: Flat, fields: Sequence[Field], bounds: Mapping[str, Range], examples: tuple[torch.Tensor, ...]
 ) -> ExportedProgram:
-    """torch.export and the decompositions; its complaints as ours."""
+    """torch.export and the decompositions; its complaints as ours. Guards that it cannot decide are taken as what they say,
+    where they say it of no size."""
     try:
-        with quiet(), whole_recurrences(), bags_of_rows():
-            program = torch.export.export(flat, examples, dynamic_shapes=dynamic_shapes(fields, bounds), strict=False)
-            return program.run_decompositions(decompositions(program))
+        return _run(flat, fields, bounds, examples)
     except UserError as error:
-        raise explain(error, fields, bounds) from None
+        if not are_tautologies(error, fields, bounds):
+            raise explain(error, fields, bounds) from None
+        complaint = explain(error, fields, bounds)
     except GuardOnDataDependentSymNode as error:
         raise data_dependent(error) from None
+    try:
+        program = _run(flat, fields, bounds, examples, deferred=True)
+    except (UserError, GuardOnDataDependentSymNode):
+        raise complaint from None
+    broken = [text for text in _asserted(program, fields) if not always_holds(text, bounds)]
+    if broken:
+        raise narrowed(broken, bounds) or complaint
+    return program
+
+
+def _run(
+    flat: Flat,
+    fields: Sequence[Field],
+    bounds: Mapping[str, Range],
+    examples: tuple[torch.Tensor, ...],
+    *,
+    deferred: bool = False,
+) -> ExportedProgram:
+    """The program; `deferred`: what it needs of sizes is asserted in it."""
+    with quiet(), whole_recurrences(), bags_of_rows(), pools_of_any_length(), counted_ranges(flat):
+        program = torch.export.export(
+            flat,
+            examples,
+            dynamic_shapes=dynamic_shapes(fields, bounds),
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=deferred,
+        )
+        return program.run_decompositions(decompositions(program))
+
+
+def _asserted(program: ExportedProgram, fields: Sequence[Field]) -> list[str]:
+    """What the program asserts of sizes, over the names of dimensions."""
+    names: dict[str, str] = {}
+    placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
+    for field, name in zip(fields, program.graph_signature.user_inputs, strict=True):
+        for size, dim in zip(placeholders[str(name)].meta["val"].shape, field.shape, strict=True):
+            if isinstance(size, torch.SymInt):
+                names[str(size.node.expr)] = str(dim)
+    found: list[str] = []
+    for node in program.graph.nodes:
+        if node.op == "call_function" and "_assert_scalar" in str(node.target):
+            value: Any = node.args[0].meta.get("val") if isinstance(node.args[0], torch.fx.Node) else node.args[0]
+            text = str(value.node.expr if isinstance(value, torch.SymBool) else value)
+            found.append(re.sub(r"\b[a-z]\d+\b", lambda m: names.get(m[0], m[0]), text))
+    return found
 
 
 def _needs_equal(flat: Flat, fields: Sequence[Field], bounds: Mapping[str, Range]) -> FrontendError | None:
@@ -237,10 +311,10 @@ def flatten_outputs(value: Any, prefix: str = "", leaf: type = torch.Tensor) -> 
     return {k: t for name, v in joined if v is not None for k, t in flatten_outputs(v, name, leaf).items()}
 
 
-def example_inputs(fields: Sequence[Field], bounds: Mapping[str, Range]) -> tuple[torch.Tensor, ...]:
-    """Zeros (ones for a mask) of sizes within bounds."""
+def example_inputs(fields: Sequence[Field], bounds: Mapping[str, Range], least: int = 3) -> tuple[torch.Tensor, ...]:
+    """Zeros (ones for a mask) of sizes within bounds, `least` or more where they may be."""
     fixed = {d for f in fields for d in f.shape if isinstance(d, int)}
-    sizes = example_sizes(bounds, fixed)
+    sizes = example_sizes(bounds, fixed, least)
     out: list[torch.Tensor] = []
     for field in fields:
         shape = [sizes[d] if isinstance(d, str) else d for d in field.shape]

@@ -7,6 +7,8 @@ one dimension is tried for every value in the spec's range: what is left of the 
 from __future__ import annotations
 
 import ast
+import itertools
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +38,17 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
 }  # fmt: skip
 
 
+_CALLS: dict[str, Callable[..., int]] = {
+    "min": min, "max": max, "Min": min, "Max": max, "Eq": operator.eq, "Ne": operator.ne,
+    "Mod": operator.mod, "PythonMod": operator.mod, "FloorDiv": _floordiv,
+}  # fmt: skip
+_SETTLED = re.compile(r"specialized|constant|inferred|Specializations", re.IGNORECASE)
+MOST_VALUES = 100_000
+"""Sizes that a guard is tried for, so that all of them are."""
+MOST_SHOWN = 3
+"""Guards in a message, the shortest."""
+
+
 def explain(error: Exception, fields: Sequence[Field], bounds: Mapping[str, Range]) -> FrontendError:
     """The error to raise for the exporter's."""
     text = str(error)
@@ -43,7 +56,7 @@ def explain(error: Exception, fields: Sequence[Field], bounds: Mapping[str, Rang
     body = suggested["body"] if suggested else ""
     fixed = re.search(rf"^\s*({_names(bounds)}) = (\d+)\s*$", body, re.MULTILINE)
     if fixed:
-        return fixed_to(fixed[1], int(fixed[2]), bounds[fixed[1]])
+        return FixedDimension(fixed[1], int(fixed[2]), bounds[fixed[1]])
     equal = re.search(rf"^\s*({_names(bounds)}) = ({_names(bounds)})\s*$", body, re.MULTILINE)
     if equal:
         return FrontendError(
@@ -51,23 +64,16 @@ def explain(error: Exception, fields: Sequence[Field], bounds: Mapping[str, Rang
             hint=f"use one symbol for both: write {equal[2]!r} in place of {equal[1]!r}",
         )
     guards = [_named(m["guard"], fields) for m in _GUARD.finditer(text)]
-    for name, (low, high) in bounds.items():
-        mine = [g for g in guards if re.search(rf"\b{re.escape(name)}\b", g)]
+    for name in bounds:
         for listed in re.finditer(rf"^\s*{re.escape(name)} = Dim\('{re.escape(name)}'([^)]*)\)", body, re.MULTILINE):
-            mine += [f"{name} >= {v}" for v in re.findall(r"min=(\d+)", listed[1])]
-            mine += [f"{name} <= {v}" for v in re.findall(r"max=(\d+)", listed[1])]
-        if not mine:
-            continue
-        works = longest(mine, name, (low, high))
-        message = f"the model does not work for all of {name} in {low}..{high}: {' and '.join(mine)}"
-        if works is None:
-            return FrontendError(message, hint=f"give {name!r} a fixed extent")
-        if works[0] == works[1]:
-            return fixed_to(name, works[0], (low, high))
-        return FrontendError(message, hint=f"write `dim {name} in {works[0]}..{works[1]}`")
+            guards += [f"{name} >= {v}" for v in re.findall(r"min=(\d+)", listed[1])]
+            guards += [f"{name} <= {v}" for v in re.findall(r"max=(\d+)", listed[1])]
+    found = narrowed(guards, bounds)
+    if found is not None:
+        return found
     inferred = re.search(rf"\b({_names(bounds)})\b[^\n]*(?:specialized|constant|inferred)[^\d\n]*\(?(\d+)\)?", text)
     if inferred:
-        return fixed_to(inferred[1], int(inferred[2]), bounds[inferred[1]])
+        return FixedDimension(inferred[1], int(inferred[2]), bounds[inferred[1]])
     listed_bounds = ", ".join(f"{name} in {low}..{high}" for name, (low, high) in bounds.items())
     first = next((line.strip(" -") for line in text.splitlines() if line.strip()), type(error).__name__)
     at = model_source(text)
@@ -76,11 +82,47 @@ def explain(error: Exception, fields: Sequence[Field], bounds: Mapping[str, Rang
     )
 
 
-def fixed_to(name: str, value: int, bounds: Range) -> FrontendError:
-    """The error of a dimension that the model works for one value of."""
+def narrowed(guards: Sequence[str], bounds: Mapping[str, Range]) -> FrontendError | None:
+    """The error of the first dimension that a guard is over, with the longest range that works; None where no guard is over
+    any. A guard over several counts where there is none over one."""
+    over = {guard: [name for name in bounds if re.search(rf"\b{re.escape(name)}\b", guard)] for guard in guards}
+    alone = {guard: names for guard, names in over.items() if len(names) == 1}
+    for name, (low, high) in bounds.items():
+        mine = [guard for guard, names in (alone or over).items() if name in names]
+        if not mine:
+            continue
+        shown = sorted(mine, key=len)[:MOST_SHOWN]
+        message = f"the model does not work for all of {name} in {low}..{high}: {' and '.join(shown)}"
+        works = longest(mine, name, (low, high))
+        if works is None or (works[0] == works[1] and any(_hold(mine, name, v) for v in range(works[1] + 1, high + 1))):
+            return FrontendError(message, hint=f"give {name!r} a fixed extent")
+        if works[0] == works[1]:
+            return FixedDimension(name, works[0], (low, high))
+        return FrontendError(message, hint=f"write `dim {name} in {works[0]}..{works[1]}`")
+    return None
+
+
+def _hold(guards: Sequence[str], name: str, value: int) -> bool:
+    return all(evaluate(guard, {name: value}) for guard in guards)
+
+
+class FixedDimension(FrontendError):
+    """A dimension that the model works for one value of."""
+
+    def __init__(self, name: str, value: int, bounds: Range) -> None:
+        super().__init__(
+            f"the model fixes the dimension {name!r} ({bounds[0]}..{bounds[1]} in the spec): it works for {name} = {value} only",
+            hint=f"write {value} in place of {name!r}",
+        )
+        self.name, self.value, self.bounds = name, value, bounds
+
+
+def each_extent(fixed: FixedDimension) -> FrontendError:
+    """The error of a dimension that is fixed to whatever extent it is traced with."""
     return FrontendError(
-        f"the model fixes the dimension {name!r} ({bounds[0]}..{bounds[1]} in the spec): it works for {name} = {value} only",
-        hint=f"write {value} in place of {name!r}",
+        f"the model counts or decides by the extent of {fixed.name!r} ({fixed.bounds[0]}..{fixed.bounds[1]} in the spec) in "
+        "Python, such as in a loop over it or by len(), and is traced once for all extents",
+        hint=f"give it one extent: write a number in place of {fixed.name!r}",
     )
 
 
@@ -106,11 +148,29 @@ def longest(guards: Sequence[str], name: str, bounds: Range) -> Range | None:
 
 
 def evaluate(guard: str, values: Mapping[str, int]) -> Any:
-    """A guard's value; None where it has names or forms that are not known."""
+    """A guard's value; None where it has names or forms that are not known. What divides by zero does not hold."""
     try:
         return _value(ast.parse(guard, mode="eval").body, values)
-    except (SyntaxError, KeyError, ZeroDivisionError, TypeError):
+    except ZeroDivisionError:
+        return False
+    except (SyntaxError, KeyError, TypeError):
         return None
+
+
+def always_holds(guard: str, bounds: Mapping[str, Range]) -> bool:
+    """Whether a guard was found to hold for all values of the dimensions that it names."""
+    names = [name for name in bounds if re.search(rf"\b{re.escape(name)}\b", guard)]
+    values = [range(bounds[name][0], bounds[name][1] + 1) for name in names]
+    if math.prod(map(len, values)) > MOST_VALUES:
+        return False
+    return all(evaluate(guard, dict(zip(names, found, strict=True))) for found in itertools.product(*values))
+
+
+def are_tautologies(error: Exception, fields: Sequence[Field], bounds: Mapping[str, Range]) -> bool:
+    """Whether the exporter complains of nothing but guards that hold for all sizes, which it did not see."""
+    text = str(error)
+    guards = [_named(m["guard"], fields) for m in _GUARD.finditer(text)]
+    return bool(guards) and not _SETTLED.search(text) and all(always_holds(guard, bounds) for guard in guards)
 
 
 def _value(node: ast.expr, values: Mapping[str, int]) -> Any:
@@ -128,6 +188,8 @@ def _value(node: ast.expr, values: Mapping[str, int]) -> Any:
     if isinstance(node, ast.Compare):
         terms = [_value(v, values) for v in (node.left, *node.comparators)]
         return all(_OPERATORS[type(op)](a, b) for op, a, b in zip(node.ops, terms, terms[1:], strict=False))
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in _CALLS:
+        return _CALLS[ast.unparse(node.func)](*(_value(a, values) for a in node.args))
     raise KeyError(type(node).__name__)
 
 
@@ -138,7 +200,7 @@ def _named(guard: str, fields: Sequence[Field]) -> str:
         field = fields[int(match[1])]
         return str(field.shape[int(match[2])])
 
-    return _SIZE.sub(name, guard).replace("((-1) + ", "(-1 + ")
+    return _SIZE.sub(name, guard).replace("((-1) + ", "(-1 + ").replace("torch.sym_m", "m")
 
 
 def _names(bounds: Mapping[str, Range]) -> str:

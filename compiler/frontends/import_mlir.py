@@ -22,7 +22,7 @@ from ..ir.types import DType, TensorType
 from .errors import FrontendError
 from .fields import Expected
 from .import_aten import handler_of
-from .import_aten.scope import KeyMask, Result, Scope, Unsupported, Value, parse_result
+from .import_aten.scope import KeyMask, Result, Scope, Unsupported, Unwritten, Value, parse_result
 from .import_aten.suggest import suggestion
 from .to_mlir import WEIGHT_OP, Program
 
@@ -156,6 +156,8 @@ class _Walker:
         if isinstance(found, Node):
             return found
         name = self.program.exported.outputs[index]
+        if isinstance(found, Unwritten):
+            raise FrontendError(f"of the output {name!r} a part is never written", hint=Unwritten.HINT)
         raise FrontendError(f"the output {name!r} is no tensor", hint="return tensors only")
 
     def check(self, node: Node, result: Result, shape: tuple[Dim, ...] | None, origin: Origin) -> None:

@@ -18,11 +18,11 @@ from torch_mlir import ir
 from torch_mlir.dialects import torch as torch_dialect
 from torch_mlir.extras import fx_importer
 
-from ..ir.dims import Dim, Range, floordiv, mod, sym
+from ..ir.dims import Dim, Range, bounds, floordiv, mod, sym
 from ..ir.graph import Origin
 from .errors import FrontendError, first_line
 from .fx_export import Exported
-from .guards import fixed_to
+from .guards import FixedDimension
 from .sources import model_source, module_path
 
 WEIGHT_OP = "infc.weight"
@@ -65,6 +65,8 @@ def to_mlir(exported: Exported, root: str = "") -> Program:
     program = exported.program
     _refuse_mutation(program, exported.said)
     _erase_asserts(program)
+    symbols = _symbols(exported)
+    _decide_choices(program, symbols, exported.bounds)
     try:
         importer.import_program(program, func_name=FUNCTION)
     except (NotImplementedError, TypeError, AssertionError, ValueError, RuntimeError) as error:
@@ -74,7 +76,6 @@ def to_mlir(exported: Exported, root: str = "") -> Program:
             f"the exported model cannot be written in MLIR's torch dialect: {said}",
             hint='rewrite that part with operations on tensors of float32, and use `torch("file.py:factory")`',
         ) from error
-    symbols = _symbols(exported)
     nodes = {
         node.name: NodeInfo(_origin(node, root, exported.said), _shapes(node.meta.get("val"), symbols))
         for node in program.graph.nodes
@@ -143,6 +144,36 @@ def _erase_asserts(program: Any) -> None:
     graph.eliminate_dead_code()
 
 
+def _decide_choices(program: Any, symbols: Mapping[str, Dim], ranges: Mapping[str, Range]) -> None:
+    """Puts the one size in place of the smaller or larger of two, where the bounds of their dimensions say which it is. Raises
+    FrontendError where they do not."""
+    for node in list(program.graph.nodes):
+        if node.op != "call_function" or node.target not in (torch.sym_min, torch.sym_max):
+            continue
+        sizes = [_size(a, symbols) for a in node.args]
+        if any(size is None for size in sizes):
+            continue
+        first, second = (size for size in sizes if size is not None)
+        low, high = bounds(first - second, ranges)
+        if low < 0 < high:
+            word = "smaller" if node.target is torch.sym_min else "larger"
+            raise FrontendError(
+                f"which of the sizes {first} and {second} is the {word} depends on the input",
+                hint="narrow the `dim` lines until one is never below the other",
+            )
+        chosen = node.args[(low >= 0) == (node.target is torch.sym_min)]
+        node.replace_all_uses_with(chosen)
+        program.graph.erase_node(node)
+
+
+def _size(value: Any, symbols: Mapping[str, Dim]) -> Dim | None:
+    """An integer of the exported program, or a size that one of its nodes computes."""
+    found = value.meta.get("val") if isinstance(value, torch.fx.Node) else value
+    if not isinstance(found, int | torch.SymInt):
+        return None
+    return _expression(found if isinstance(found, int) else found.node.expr, symbols)
+
+
 def _symbols(exported: Exported) -> dict[str, Dim]:
     """The exporter's symbols (s33, ...) by the names of the spec. Raises FrontendError when a dimension was fixed."""
     found: dict[str, Dim] = {}
@@ -157,7 +188,7 @@ def _symbols(exported: Exported) -> dict[str, Dim]:
             low, high = exported.bounds[wanted]
             if isinstance(got, int):
                 if low != high:
-                    raise fixed_to(wanted, got, (low, high))
+                    raise FixedDimension(wanted, got, (low, high))
                 continue
             expression = got.node.expr
             found[str(expression)] = sym(wanted)

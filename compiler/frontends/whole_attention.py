@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes  # pyright: ignore[reportPrivateUsage]
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
@@ -99,6 +100,8 @@ def pattern_of(allowed: Callable[..., torch.Tensor], local_size: int | None) -> 
         q, k = torch.arange(count)[:, None], torch.arange(count)[None, :]
         zero = torch.zeros((), dtype=torch.int64)
         seen = torch.as_tensor(allowed(zero, zero, q, k)).expand(count, count)
+        if isinstance(seen, FakeTensor):
+            raise PlainPath("the attention mask depends on values that the model computes")
         distance = k - q
         candidates: list[tuple[int, int, bool]] = [(-1, -1, False), (-1, -1, True)]
         if local_size is not None:

@@ -114,12 +114,30 @@ def _sum(terms: list[tuple[Monomial, int]]) -> Dim:
     for monomial, coefficient in terms:
         key = tuple(sorted(monomial, key=str))
         totals[key] = totals.get(key, 0) + coefficient
+    whole = next((w for m, c in totals.items() if c and (w := _recombined(m, c, totals)) is not None), None)
+    if whole is not None:
+        return _sum(whole)
     kept = tuple(sorted(((m, c) for m, c in totals.items() if c), key=lambda t: (-len(t[0]), [str(a) for a in t[0]])))
     if not kept:
         return 0
     if len(kept) == 1 and kept[0][0] == ():
         return kept[0][1]
     return DimExpr(kept)
+
+
+def _recombined(
+    monomial: Monomial, coefficient: int, totals: Mapping[Monomial, int]
+) -> list[tuple[Monomial, int]] | None:
+    """totals with x//k*k + x%k written as x, where `monomial` has the x%k; None where there is no such pair."""
+    for at, atom in enumerate(monomial):
+        if not isinstance(atom, Mod):
+            continue
+        rest = (*monomial[:at], *monomial[at + 1 :])
+        whole = tuple(sorted((*rest, FloorDiv(atom.numerator, atom.divisor)), key=str))
+        if totals.get(whole) == coefficient * atom.divisor:
+            left = [(m, c) for m, c in totals.items() if m not in (whole, monomial)]
+            return [*left, *(((*rest, *m), coefficient * c) for m, c in atom.numerator.terms)]
+    return None
 
 
 def product(dims: tuple[Dim, ...] | list[Dim]) -> Dim:

@@ -51,7 +51,7 @@ class Indices:
             if expr.name in ("add", "sub", "mul", "floordiv", "mod"):
                 left, right = self.polynomial(args[0]), self.polynomial(args[1])
                 if expr.name == "add":
-                    return _recombined(left + right)
+                    return left + right
                 if expr.name == "sub":
                     return left - right
                 if expr.name == "mul":
@@ -221,31 +221,6 @@ def _plain(monomial: Monomial) -> bool:
 def _is_dimension(atom: Sym | FloorDiv | Mod) -> bool:
     names = {atom.name} if isinstance(atom, Sym) else symbols(atom.numerator)
     return not any(_bounded(name) for name in names)
-
-
-def _recombined(value: Dim) -> Dim:
-    """value with x//k*k + x%k written as x."""
-    if isinstance(value, int):
-        return value
-    found = dict(value.terms)
-    for monomial, coefficient in value.terms:
-        for atom in monomial:
-            if not isinstance(atom, Mod):
-                continue
-            rest = [a for a in monomial if a is not atom]
-            whole = tuple(sorted([*rest, FloorDiv(atom.numerator, atom.divisor)], key=str))
-            if found.get(whole) == coefficient * atom.divisor:
-                scale = DimExpr(((tuple(rest), coefficient),)) if rest else coefficient
-                left = {m: c for m, c in found.items() if m not in (whole, monomial)}
-                return _recombined(_sum_of(left) + scale * atom.numerator)
-    return value
-
-
-def _sum_of(terms: Mapping[Monomial, int]) -> Dim:
-    total: Dim = 0
-    for monomial, coefficient in terms.items():
-        total = total + (DimExpr(((monomial, coefficient),)) if monomial else coefficient)
-    return total
 
 
 def _split(dividend: Dim, divisor: Dim) -> tuple[Dim, Dim]:

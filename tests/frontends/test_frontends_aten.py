@@ -117,7 +117,7 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
         lambda x: torch.nn.functional.pad(x, (-1, 2), mode="replicate"), "replicate padding of -1 and 2", "fixed counts"
     ),
     "cumprod": (lambda x: x.cumprod(1), "running products of tokens elements", "cumsum of logarithms"),
-    "empty": (lambda x: torch.empty_like(x) * x, "before it is written", "zeros, ones or full"),
+    "empty": (lambda x: torch.empty_like(x) * x, "before it is written", "zeros, ones, full or cat"),
     "transposed": (
         lambda x: torch.nn.functional.conv_transpose1d(x.mT, torch.ones(8, 4, 3)),
         "transposed convolution|conv_transpose1d",

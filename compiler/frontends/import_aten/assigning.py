@@ -5,8 +5,9 @@ from __future__ import annotations
 from ...ir.dims import Dim, bounds
 from ...ir.graph import Node
 from .scattering import put_at
-from .scope import Scope, Unsupported, Value, aten, axis_of, broadcast, static, tensor
+from .scope import Scope, Unsupported, Unwritten, Value, aten, axis_of, broadcast, shape_of, static, tensor
 from .shape import ends_of, place_of
+from .unwritten import written
 
 
 def _replaced(s: Scope, node: Node, at: int, first: Dim, last: Dim, part: Node) -> Node:
@@ -24,6 +25,8 @@ def _replaced(s: Scope, node: Node, at: int, first: Dim, last: Dim, part: Node) 
 
 @aten("copy")
 def copy(s: Scope, x: Value, source: Value, *rest: Value) -> Node:
+    if isinstance(x, Unwritten):
+        return s.expand(s.cast(tensor(source), x.dtype), x.shape)
     node = tensor(x)
     return s.expand(s.cast(tensor(source), node.type.dtype), node.type.shape)
 
@@ -31,11 +34,14 @@ def copy(s: Scope, x: Value, source: Value, *rest: Value) -> Node:
 @aten("slice_scatter")
 def slice_scatter(
     s: Scope, x: Value, source: Value, axis: Value = 0, start: Value = None, stop: Value = None, step: Value = 1
-) -> Node:
-    node = tensor(x)
-    at = axis_of(axis, node.type.rank)
+) -> Node | Unwritten:
+    shape = shape_of(x)
+    at = axis_of(axis, len(shape))
     stride = static(step, "the slice's step")
-    first, last = ends_of(s, node, at, start, stop)
+    first, last = ends_of(s, shape[at], start, stop)
+    if isinstance(x, Unwritten) and stride == 1:
+        return written(s, x, at, first, last, source)
+    node = tensor(x)
     if stride == 1:
         return _replaced(s, node, at, first, last, tensor(source))
     return _stepped(s, node, at, (first, last, stride), tensor(source))
@@ -65,11 +71,14 @@ def _stepped(s: Scope, node: Node, at: int, places: tuple[Dim, Dim, int], part: 
 
 
 @aten("select_scatter")
-def select_scatter(s: Scope, x: Value, source: Value, axis: Value, index: Value) -> Node:
-    node, part = tensor(x), tensor(source)
-    at = axis_of(axis, node.type.rank)
-    place = place_of(s, node, at, index)
+def select_scatter(s: Scope, x: Value, source: Value, axis: Value, index: Value) -> Node | Unwritten:
+    shape, part = shape_of(x), tensor(source)
+    at = axis_of(axis, len(shape))
+    place = place_of(s, shape, at, index)
     part = s.reshape(part, (*part.type.shape[:at], 1, *part.type.shape[at:]))
+    if isinstance(x, Unwritten):
+        return written(s, x, at, place, place + 1, part)
+    node = tensor(x)
     return _replaced(s, node, at, place, place + 1, part)
 
 

@@ -96,7 +96,10 @@ def _per_key(mask: Node) -> Node | None:
 
 @aten("infc.key_mask")
 def key_mask(s: Scope, mask: Value, left: Value, right: Value, causal: Value) -> KeyMask:
-    """Which keys count: a mask [B, S] (None: all), and a distance to each side (-1: any)."""
+    """Which keys count: a mask [B, S] (None: all), and a distance to each side (-1: any). What was made already stays as it
+    is, as in transformers."""
+    if isinstance(mask, KeyMask):
+        return mask
     window = (static(left, "left"), static(right, "right"))
     return KeyMask(None if mask is None else tensor(mask), bool(causal), None if window == (-1, -1) else window)
 

@@ -57,11 +57,6 @@ def fill(s: Scope, x: Value, value: Value) -> Node:
     return _filled(s, value, tensor(x).type.shape)
 
 
-@aten("empty.memory_format", "empty_like", "new_empty", "empty_strided", "empty_permuted")
-def empty(s: Scope, *rest: Value) -> Node:
-    raise Unsupported("memory is used before it is written", "use zeros, ones or full")
-
-
 @aten("arange.start_step")
 def arange_start_step(s: Scope, start: Value, stop: Value, step: Value = 1, *rest: Value) -> Node:
     return _arange(s, start, stop, step)

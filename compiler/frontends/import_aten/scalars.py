@@ -9,7 +9,7 @@ from typing import Any
 from ...ir.dims import Dim, DimExpr, bounds, exact_div, floordiv, mod
 from ...ir.graph import Node
 from ...ir.ops.leaf import Constant
-from .scope import Scope, Unsupported, Value, aten, axis_of, static, tensor
+from .scope import Scope, Unsupported, Value, aten, axis_of, shape_of, static, tensor
 
 
 @aten("constant.int")
@@ -49,13 +49,13 @@ def list_unpack(s: Scope, items: list[Value]) -> tuple[Value, ...]:
 
 @aten("size.int", "sym_size.int")
 def size_int(s: Scope, x: Value, axis: Value) -> Value:
-    node = tensor(x)
-    return node.type.shape[axis_of(axis, node.type.rank)]
+    shape = shape_of(x)
+    return shape[axis_of(axis, len(shape))]
 
 
 @aten("size", "sym_size")
 def size(s: Scope, x: Value) -> Value:
-    return list(tensor(x).type.shape)
+    return list(shape_of(x))
 
 
 @aten("numel", "sym_numel")

@@ -1,6 +1,6 @@
 """What a handler works with: values, the op at hand, and the making of Graph nodes.
 
-Value   := Node | Dim (an int or a symbolic size) | float | bool | str | None | [Value...] | KeyMask
+Value   := Node | Dim (an int or a symbolic size) | float | bool | str | None | [Value...] | KeyMask | Unwritten
 Handler := (Scope, Value...) -> Value | (Value...)      one value per result
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, ClassVar, Union
 
 from ...ir.dims import Dim, DimExpr, Range, bounds, product, sym
 from ...ir.graph import Node, Origin, make
@@ -28,7 +28,19 @@ class KeyMask:
     window: tuple[int, int] | None = None
 
 
-Value = Union[Node, Dim, float, bool, str, None, "list[Value]", KeyMask]
+@dataclass(frozen=True)
+class Unwritten:
+    """Memory of which only `parts`, each (first, last, node) along `axis`, are written: `unwritten.py`."""
+
+    shape: tuple[Dim, ...]
+    dtype: DType
+    axis: int | None = None
+    parts: tuple[tuple[Dim, Dim, Node], ...] = ()
+    READ: ClassVar[str] = "memory is used before it is written"
+    HINT: ClassVar[str] = "use zeros, ones, full or cat"
+
+
+Value = Union[Node, Dim, float, bool, str, None, "list[Value]", KeyMask, Unwritten]
 Handler = Callable[..., Any]
 
 
@@ -137,6 +149,8 @@ class Scope:
             return self.cast(self.size(value), dtype)
         if isinstance(value, (bool, int, float)):
             return self.constant(value, dtype)
+        if isinstance(value, Unwritten):
+            raise Unsupported(Unwritten.READ, Unwritten.HINT)
         raise Unsupported(f"a tensor or a number is needed, not {value!r}")
 
     def size(self, dim: Dim) -> Node:
@@ -187,8 +201,15 @@ def tensor(value: Value, what: str = "operand") -> Node:
     """value as a Node. Raises Unsupported."""
     if isinstance(value, Node):
         return value
+    if isinstance(value, Unwritten):
+        raise Unsupported(Unwritten.READ, Unwritten.HINT)
     plain = value is None or isinstance(value, int | float | str | list)
     raise Unsupported(f"{what} is no tensor but {repr(value)[:80] if plain else type(value).__name__}")
+
+
+def shape_of(value: Value) -> tuple[Dim, ...]:
+    """The shape of a tensor, or of memory that is not written yet. Raises Unsupported."""
+    return value.shape if isinstance(value, Unwritten) else tensor(value).type.shape
 
 
 def axis_of(axis: Value, rank: int) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 from ...ir.dims import Dim, bounds, exact_div, product
 from ...ir.graph import Node
 from .edges import MODES, edge_pad
-from .scope import Scope, Unsupported, Value, aten, axes_of, axis_of, dims_of, static, tensor
+from .scope import Scope, Unsupported, Unwritten, Value, aten, axes_of, axis_of, dims_of, shape_of, static, tensor
+from .unwritten import part_of
 
 
 def resolve(s: Scope, x: Node, sizes: tuple[Dim, ...]) -> tuple[Dim, ...]:
@@ -186,16 +187,19 @@ def end_of(s: Scope, value: Value, extent: Dim, missing: Dim) -> Dim:
 
 
 @aten("slice.Tensor", "slice_copy.Tensor")
-def slice_tensor(s: Scope, x: Value, axis: Value = 0, start: Value = None, stop: Value = None, step: Value = 1) -> Node:
-    node = tensor(x)
-    at = axis_of(axis, node.type.rank)
-    first, last = ends_of(s, node, at, start, stop)
-    return s.slice(node, at, first, last, static(step, "the slice's step"))
+def slice_tensor(
+    s: Scope, x: Value, axis: Value = 0, start: Value = None, stop: Value = None, step: Value = 1
+) -> Node | Unwritten:
+    shape = shape_of(x)
+    at = axis_of(axis, len(shape))
+    first, last = ends_of(s, shape[at], start, stop)
+    if isinstance(x, Unwritten) and step == 1:
+        return part_of(x, at, first, last)
+    return s.slice(tensor(x), at, first, last, static(step, "the slice's step"))
 
 
-def ends_of(s: Scope, node: Node, at: int, start: Value, stop: Value) -> tuple[Dim, Dim]:
+def ends_of(s: Scope, extent: Dim, start: Value, stop: Value) -> tuple[Dim, Dim]:
     """Where a slice of one axis begins and ends, counted from the front; equal where it is empty."""
-    extent = node.type.shape[at]
     first, last = end_of(s, start, extent, 0), end_of(s, stop, extent, extent)
     return (first, first) if bounds(last - first, s.dims)[1] <= 0 else (first, last)
 
@@ -209,22 +213,25 @@ def narrow(s: Scope, x: Value, axis: Value, start: Value, length: Value) -> Node
 
 
 @aten("select.int", "select_copy.int")
-def select(s: Scope, x: Value, axis: Value, index: Value) -> Node:
+def select(s: Scope, x: Value, axis: Value, index: Value) -> Node | Unwritten:
+    shape = shape_of(x)
+    at = axis_of(axis, len(shape))
+    place = place_of(s, shape, at, index)
+    if isinstance(x, Unwritten):
+        return Unwritten((*shape[:at], *shape[at + 1 :]), x.dtype)
     node = tensor(x)
-    at = axis_of(axis, node.type.rank)
-    place = place_of(s, node, at, index)
     piece = s.slice(node, at, place, place + 1)
     return s.reshape(piece, (*node.type.shape[:at], *node.type.shape[at + 1 :]))
 
 
-def place_of(s: Scope, node: Node, at: int, index: Value) -> Dim:
+def place_of(s: Scope, shape: tuple[Dim, ...], at: int, index: Value) -> Dim:
     """An index of one axis, counted from the front. Raises Unsupported where it may be outside."""
-    extent = node.type.shape[at]
+    extent = shape[at]
     (place,) = dims_of(index, "the index")
     if bounds(place, s.dims)[1] < 0:
         place = place + extent
     if bounds(place, s.dims)[0] < 0 or bounds(extent - place, s.dims)[0] < 1:
-        raise Unsupported(f"the index {place} is outside axis {at} of {node.type} for some inputs")
+        raise Unsupported(f"the index {place} is outside axis {at} of [{', '.join(map(str, shape))}] for some inputs")
     return place
 
 
