@@ -12,7 +12,7 @@ from .files import read_json_file
 
 TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
-    "sentencepiece.model", "spm.model", "tokenizer.model", "tokenizer.model.v3", "tekken.json",
+    "sentencepiece.model", "spm.model", "tokenizer.model", "tokenizer.model.v3", "tiktoken.model", "tekken.json",
 )  # fmt: skip
 """Files that transformers makes a tokenizer of, in the order in which it looks. Without any it may make an empty one."""
 ANY: tuple[Any, ...] = ()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Generator, Mapping
@@ -80,6 +81,7 @@ def library_text(
     settings = [folder / name for name in SETTINGS if (folder / name).is_file()]
     for path in settings:
         read_json_file(path, dict)
+    os.environ["TIKTOKEN_CACHE_DIR"] = ""  # it keeps what it read by its path, whatever is there later
     given = {} if said.limit.tokens is None else {"model_max_length": said.limit.tokens}
     try:
         made: Any = transformers.AutoTokenizer.from_pretrained(

@@ -6,6 +6,7 @@ this process and in the server, or the folder is refused by name."""
 # pyright: reportMissingTypeStubs=false
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from pathlib import Path
@@ -38,8 +39,9 @@ CLASSES = {
     "BertTokenizer": "pieces", "ElectraTokenizer": "pieces", "DistilBertTokenizer": "pieces", "MPNetTokenizer": "angled",
     "RobertaTokenizer": "bytes", "GPT2Tokenizer": "bytes", "XLMRobertaTokenizer": "sentencepiece.bpe.model",
     "T5Tokenizer": "spiece.model", "AlbertTokenizer": "spiece.model", "CamembertTokenizer": "sentencepiece.bpe.model",
+    "PreTrainedTokenizerFast": "tiktoken",
 }  # fmt: skip
-"""Ten classes, and what their files are."""
+"""Ten classes, and what their files are; and tiktoken's file, which may be of any."""
 SPECIAL: dict[str, dict[str, Any]] = {
     "T5Tokenizer": {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1},
     "AlbertTokenizer": {
@@ -84,6 +86,11 @@ def folder(place: Path, kind: str, name: str) -> Path:
             CORPUS, trainers.BpeTrainer(vocab_size=330, special_tokens=special, initial_alphabet=alphabet)
         )
         made.model.save(str(place))
+    elif how == "tiktoken":
+        pairs = [b"th", b"the", b" the", b"qu", b"\xc3\xa9", b"ld", b"or", b"orld", b" w", b"12", b"ll"]
+        ranks = [*(bytes([byte]) for byte in range(256)), *pairs]
+        lines = (f"{base64.b64encode(piece).decode()} {rank}\n" for rank, piece in enumerate(ranks))
+        (place / "tokenizer.model").write_text("".join(lines))
     else:
         options: dict[str, Any] = {
             "vocab_size": 80,
@@ -102,7 +109,7 @@ def folder(place: Path, kind: str, name: str) -> Path:
         max_position_embeddings=40,
     )
     transformers.BertModel(config).save_pretrained(place)
-    pad = {"pad_token": "<|endoftext|>"} if kind == "GPT2Tokenizer" else {}
+    pad = {"pad_token": "<|endoftext|>"} if how == "tiktoken" or kind == "GPT2Tokenizer" else {}
     (place / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind, **own, **pad}))
     (place / "sentence_bert_config.json").write_text(json.dumps(sentence))
     rows = [
@@ -117,7 +124,7 @@ def folder(place: Path, kind: str, name: str) -> Path:
     return place
 
 
-FEW = {("XLMRobertaTokenizer", "special")}
+FEW = {("XLMRobertaTokenizer", "special"), ("PreTrainedTokenizerFast", "left")}
 
 
 @pytest.mark.parametrize(
