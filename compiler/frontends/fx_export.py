@@ -154,7 +154,7 @@ def _traced(flat: Flat, fields: Sequence[Field], bounds: Mapping[str, Range]) ->
         try:
             return _export(flat, fields, bounds, larger)
         except FixedDimension as again:
-            if isinstance(failed, FixedDimension) and (again.name, again.value) != (failed.name, failed.value):
+            if not isinstance(failed, FixedDimension) or (again.name, again.value) != (failed.name, failed.value):
                 raise each_extent(again) from None
         except FrontendError as again:
             raise again from None

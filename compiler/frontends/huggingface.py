@@ -8,6 +8,7 @@ is run, nothing is downloaded. Inputs come from the architecture.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -251,6 +252,8 @@ def _file_of(checkpoint: Checkpoint, name: str) -> str:
 def fields_of(model: Model, module: Any, folder: Path) -> list[Field]:
     """The inputs that the architecture takes, checked against the spec's `input` lines. Raises FrontendError."""
     main = getattr(module, "main_input_name", "input_ids")
+    if main not in (takes := inspect.signature(module.forward).parameters) and "input_ids" in takes:
+        main = "input_ids"  # a text tower may inherit the name of the whole model's
     if main == "pixel_values":
         fields = [image_field(module.config, folder)]
     elif main == "input_ids":
@@ -296,8 +299,6 @@ def _encoder_hint(module: Any) -> str:
 
 
 def _text_fields(module: Any) -> list[Field]:
-    import inspect
-
     config = module.config
     takes = inspect.signature(module.forward).parameters
     shape: tuple[int | str, ...] = ("batch", "tokens")
