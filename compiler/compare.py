@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from ..runtime import Model
-from .bundle.golden import golden_sizes, random_inputs, settled
+from .bundle.golden import TOLERANCES, golden_sizes, random_inputs, settled
 from .codegen.plan_graph import plan_graph
 from .driver import Machine
+from .errors import InfcError
 from .frontends import Imported
 from .ir.graph import Array, Graph, Node
 from .ir.interpret import run as interpret
@@ -102,6 +103,33 @@ def first_difference(imported: Imported, machine: Machine, work: Path) -> Differ
         if (first := next((d for d in found if d.differs), None)) is not None:
             return first
     return None
+
+
+def check_smallest(imported: Imported) -> None:
+    """Compares the imported graph with the source where dimensions are one, each alone and all at once: torch.export traces for
+    sizes of two and more, so that a branch for one is left out. Raises InfcError that names the sizes."""
+    bounds = imported.graph.dims
+    ones = [name for name, (low, high) in bounds.items() if low == 1 < high]
+    usual = golden_sizes(imported.graph)[-1]
+    for chosen in dict.fromkeys((*((name,) for name in ones), tuple(ones))) if ones else ():
+        sizes = usual | dict.fromkeys(chosen, 1)
+        said = " and ".join(f"{name} = 1" for name in chosen)
+        begins = ", ".join(f"`dim {name} in 2..{bounds[name][1]}`" for name in chosen)
+        inputs = random_inputs(imported.graph, sizes)
+        try:
+            answers = imported.reference(inputs)
+        except InfcError as error:
+            raise InfcError(f"the model fails for {said}: {error.message}", hint=f"write {begins}") from None
+        source = settled(imported.graph, inputs, answers)
+        ours = interpret(imported.graph, dict(inputs))
+        for name, _ in imported.graph.outputs:
+            found = difference("import", name, "output", ours[name], source[name])
+            if not found.error <= TOLERANCES["float32"]:
+                raise InfcError(
+                    f"the model computes something else for {said} than for larger sizes: output {name!r} differs by "
+                    f"{found.error:.2g}, since it decides by sizes and is traced once for all of them",
+                    hint=f"write {begins}, or decide by values",
+                )
 
 
 def compare_compiled(graph: Graph, machine: Machine, inputs: Mapping[str, Array], work: Path) -> list[Difference]:

@@ -271,6 +271,7 @@ def compile_model(request: Request, spec: Spec, model: Model, machine: Machine, 
     """Spec -> model.so and weights, through every stage."""
     from .bounds import check_inputs, check_plan, memory_of
     from .bundle.tokenizer import check_tokenizer
+    from .compare import check_smallest
     from .measure.accuracy import check_metrics
     from .measure.rows import check_rows
 
@@ -283,6 +284,8 @@ def compile_model(request: Request, spec: Spec, model: Model, machine: Machine, 
             check_tokenizer(imported.tokenizer, imported.graph, required=request.require_sandbox)
         check_rows(model, imported, request.notice)
         check_metrics(model.targets.items, imported.graph)
+        if model.source.kind != "export":  # a program was traced already: it is its own reference
+            check_smallest(imported)
         request.report(f"optimizing {model.name}")
         imported, decisions = reduce(optimize(imported, request), model, machine, request)
         plan = plan_model(imported)

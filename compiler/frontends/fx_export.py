@@ -27,6 +27,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from ..ir.dims import Range
 from .bags import bags_of_rows
+from .branches import Branches
 from .counted import counted_ranges
 from .errors import FrontendError
 from .fields import Field, example_sizes
@@ -83,6 +84,7 @@ class Flat(nn.Module):
         self.fields = tuple(fields)
         self.picked = picked
         self.names = Names()
+        self.branches = Branches()
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         self._equate(tensors)
@@ -97,10 +99,12 @@ class Flat(nn.Module):
 
     def _equate(self, tensors: Sequence[torch.Tensor]) -> None:
         """Tells the exporter, which has a symbol for each axis, which of them are one dimension."""
+        self.branches.guards.clear()
         seen: dict[str, Any] = {}
         for field, tensor in zip(self.fields, tensors, strict=True):
             for name, size in zip(field.shape, tensor.shape, strict=True):
                 if isinstance(name, str):
+                    self.branches.name(size, name)
                     torch._check(seen.setdefault(name, size) == size)  # pyright: ignore[reportPrivateUsage]
 
 
@@ -170,7 +174,11 @@ def _export(
     """torch.export and the decompositions; its complaints as ours. Guards that it cannot decide are taken as what they say,
     where they say it of no size."""
     try:
-        return _run(flat, fields, bounds, examples)
+        program = _run(flat, fields, bounds, examples)
+        broken = _broken(flat, bounds)
+        if broken:
+            raise narrowed(broken, bounds) or data_dependent(RuntimeError(broken[0]))
+        return program
     except UserError as error:
         if not are_tautologies(error, fields, bounds):
             raise explain(error, fields, bounds) from None
@@ -181,7 +189,7 @@ def _export(
         program = _run(flat, fields, bounds, examples, deferred=True)
     except (UserError, GuardOnDataDependentSymNode):
         raise complaint from None
-    broken = [text for text in _asserted(program, fields) if not always_holds(text, bounds)]
+    broken = [guard for guard in _asserted(program, fields) if not always_holds(guard, bounds)] + _broken(flat, bounds)
     if broken:
         raise narrowed(broken, bounds) or complaint
     return program
@@ -196,7 +204,14 @@ def _run(
     deferred: bool = False,
 ) -> ExportedProgram:
     """The program; `deferred`: what it needs of sizes is asserted in it."""
-    with quiet(), whole_recurrences(), bags_of_rows(), pools_of_any_length(), counted_ranges(flat):
+    with (
+        quiet(),
+        whole_recurrences(),
+        bags_of_rows(),
+        pools_of_any_length(),
+        counted_ranges(flat, flat.branches),
+        flat.branches.watched(),
+    ):
         program = torch.export.export(
             flat,
             examples,
@@ -205,6 +220,28 @@ def _run(
             prefer_deferred_runtime_asserts_over_guards=deferred,
         )
         return program.run_decompositions(decompositions(program))
+
+
+def _broken(flat: Flat, bounds: Mapping[str, Range]) -> list[str]:
+    """What forward decided by sizes and would decide otherwise for others. That some are one is no harm by itself (`if tokens >
+    1` before a mask that one token does not need); what comes of it is compared where the model is built, with all sizes of
+    one (`compare.check_smallest`)."""
+    plural = {name: (min(max(low, 2), high), high) for name, (low, high) in bounds.items()}
+    return [guard for guard in flat.branches.guards if not always_holds(guard, plural)]
+
+
+@contextlib.contextmanager
+def _no_dim() -> Generator[None]:
+    """The exporter's assertion about a dimension without two values, as ours."""
+    try:
+        yield
+    except AssertionError as error:
+        if not str(error).startswith("Cannot create Dim"):
+            raise
+        raise FrontendError(
+            "the exporter finds no range of sizes that the model works for",
+            hint="narrow the `dim` lines, or fix an extent",
+        ) from None
 
 
 def _asserted(program: ExportedProgram, fields: Sequence[Field]) -> list[str]:

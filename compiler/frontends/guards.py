@@ -7,12 +7,13 @@ one dimension is tried for every value in the spec's range: what is left of the 
 from __future__ import annotations
 
 import ast
-import itertools
 import math
-import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
+
+import numpy as np
 
 from ..ir.dims import Range
 from .errors import FrontendError
@@ -23,27 +24,36 @@ _GUARD = re.compile(r"Not all values of .*? satisfy the generated guard (?P<guar
 _SIZE = re.compile(r"L\['tensors'\]\[(\d+)\]\.size\(\)\[(\d+)\]")
 
 
-def _floordiv(a: int, b: int) -> int:
+def _floordiv(a: Any, b: Any) -> Any:
+    if np.any(np.equal(b, 0)):
+        raise ZeroDivisionError
     return a // b
 
 
-def _pow(a: int, b: int) -> int:
-    return a ** max(b, 0)
+def _mod(a: Any, b: Any) -> Any:
+    if np.any(np.equal(b, 0)):
+        raise ZeroDivisionError
+    return a % b
+
+
+def _pow(a: Any, b: Any) -> Any:
+    return a ** np.maximum(b, 0)
 
 
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: _floordiv,
-    ast.Mod: operator.mod, ast.Pow: _pow, ast.USub: operator.neg, ast.Eq: operator.eq, ast.NotEq: operator.ne,
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Not: operator.not_,
+    ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.FloorDiv: _floordiv, ast.Mod: _mod, ast.Pow: _pow,
+    ast.USub: np.negative, ast.Eq: np.equal, ast.NotEq: np.not_equal, ast.Lt: np.less, ast.LtE: np.less_equal,
+    ast.Gt: np.greater, ast.GtE: np.greater_equal, ast.Not: np.logical_not, ast.Invert: np.logical_not,
+    ast.BitAnd: np.logical_and, ast.BitOr: np.logical_or,
 }  # fmt: skip
 
 
-_CALLS: dict[str, Callable[..., int]] = {
-    "min": min, "max": max, "Min": min, "Max": max, "Eq": operator.eq, "Ne": operator.ne,
-    "Mod": operator.mod, "PythonMod": operator.mod, "FloorDiv": _floordiv,
+_CALLS: dict[str, Callable[..., Any]] = {
+    "min": np.minimum, "max": np.maximum, "Min": np.minimum, "Max": np.maximum, "Eq": np.equal, "Ne": np.not_equal,
+    "Mod": _mod, "PythonMod": _mod, "FloorDiv": _floordiv,
 }  # fmt: skip
 _SETTLED = re.compile(r"specialized|constant|inferred|Specializations", re.IGNORECASE)
-MOST_VALUES = 100_000
+MOST_VALUES = 10_000_000
 """Sizes that a guard is tried for, so that all of them are."""
 MOST_SHOWN = 3
 """Guards in a message, the shortest."""
@@ -147,8 +157,9 @@ def longest(guards: Sequence[str], name: str, bounds: Range) -> Range | None:
     return best
 
 
-def evaluate(guard: str, values: Mapping[str, int]) -> Any:
-    """A guard's value; None where it has names or forms that are not known. What divides by zero does not hold."""
+def evaluate(guard: str, values: Mapping[str, Any]) -> Any:
+    """A guard's value, of numbers or for arrays of them; None where it has names or forms that are not known. What divides by
+    zero does not hold."""
     try:
         return _value(ast.parse(guard, mode="eval").body, values)
     except ZeroDivisionError:
@@ -160,10 +171,11 @@ def evaluate(guard: str, values: Mapping[str, int]) -> Any:
 def always_holds(guard: str, bounds: Mapping[str, Range]) -> bool:
     """Whether a guard was found to hold for all values of the dimensions that it names."""
     names = [name for name in bounds if re.search(rf"\b{re.escape(name)}\b", guard)]
-    values = [range(bounds[name][0], bounds[name][1] + 1) for name in names]
-    if math.prod(map(len, values)) > MOST_VALUES:
+    lines = [np.arange(low, high + 1) for low, high in (bounds[name] for name in names)]
+    if math.prod(map(len, lines)) > MOST_VALUES:
         return False
-    return all(evaluate(guard, dict(zip(names, found, strict=True))) for found in itertools.product(*values))
+    found = evaluate(guard, dict(zip(names, np.ix_(*lines), strict=True)))
+    return found is not None and bool(np.all(found))
 
 
 def are_tautologies(error: Exception, fields: Sequence[Field], bounds: Mapping[str, Range]) -> bool:
@@ -173,7 +185,7 @@ def are_tautologies(error: Exception, fields: Sequence[Field], bounds: Mapping[s
     return bool(guards) and not _SETTLED.search(text) and all(always_holds(guard, bounds) for guard in guards)
 
 
-def _value(node: ast.expr, values: Mapping[str, int]) -> Any:
+def _value(node: ast.expr, values: Mapping[str, Any]) -> Any:
     if isinstance(node, ast.Constant) and isinstance(node.value, (int, bool)):
         return node.value
     if isinstance(node, ast.Name):
@@ -183,13 +195,14 @@ def _value(node: ast.expr, values: Mapping[str, int]) -> Any:
     if isinstance(node, ast.UnaryOp):
         return _OPERATORS[type(node.op)](_value(node.operand, values))
     if isinstance(node, ast.BoolOp):
-        parts = [bool(_value(v, values)) for v in node.values]
-        return all(parts) if isinstance(node.op, ast.And) else any(parts)
+        both = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
+        return reduce(both, [_value(v, values) for v in node.values])
     if isinstance(node, ast.Compare):
         terms = [_value(v, values) for v in (node.left, *node.comparators)]
-        return all(_OPERATORS[type(op)](a, b) for op, a, b in zip(node.ops, terms, terms[1:], strict=False))
+        found = [_OPERATORS[type(op)](a, b) for op, a, b in zip(node.ops, terms, terms[1:], strict=False)]
+        return reduce(np.logical_and, found)
     if isinstance(node, ast.Call) and ast.unparse(node.func) in _CALLS:
-        return _CALLS[ast.unparse(node.func)](*(_value(a, values) for a in node.args))
+        return reduce(_CALLS[ast.unparse(node.func)], [_value(a, values) for a in node.args])
     raise KeyError(type(node).__name__)
 
 

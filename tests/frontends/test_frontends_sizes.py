@@ -16,11 +16,15 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
 
-from infc.compiler.frontends.counted import counted
+from infc.compiler.compare import check_smallest
+from infc.compiler.errors import InfcError
+from infc.compiler.frontends.branches import Branches
+from infc.compiler.frontends.counted import counted_range
 from infc.compiler.frontends.errors import FrontendError
 from infc.compiler.frontends.fields import Field
 from infc.compiler.frontends.fx_export import export_module
 from infc.compiler.frontends.import_mlir import import_program
+from infc.compiler.frontends.imported import Imported
 from infc.compiler.frontends.to_mlir import to_mlir
 from infc.compiler.ir.dims import Range
 from infc.compiler.ir.graph import Graph
@@ -147,11 +151,99 @@ def test_a_guard_that_the_exporter_leaves_to_the_program_is_tried_for_every_size
     assert caught.value.hint == "give 'tokens' a fixed extent"
 
 
-def test_ranges_of_numbers_are_pythons() -> None:
+BRANCHES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "one of some": (lambda x: x * 2 if x.shape[1] in (1, 7) else x + 1, "tokens in 1..40: tokens != "),
+    "elements": (lambda x: x * 2 if x.numel() > 1000 else x + 1, "8*tokens*batch <= 1000"),
+    "as many rows as tokens": (lambda x: x * 2 if x.shape[0] == x.shape[1] else x + 1, "batch != tokens"),
+    "an even number": (lambda x: x * 2 if (x.shape[0] * x.shape[1]) % 2 else x + 1, "(tokens*batch, 2)"),
+    "asserted": (lambda x: x + bool(x.numel() < 200), "8*tokens*batch"),
+    "squeezed": (lambda x: x.squeeze(1).sum(-1), "squeeze takes axis 1"),
+    "squeezed whole": (lambda x: x[..., :1].squeeze(), "squeeze takes axis 0"),
+}
+
+
+def range_of_pieces(x: Tensor) -> Any:
+    return range(0, x.shape[1] - 1, 64)
+
+
+@pytest.mark.parametrize("case", sorted(BRANCHES))
+def test_a_branch_by_sizes_is_tried_for_every_size(case: str) -> None:
+    """The exporter takes each size for two or more, and drops what is said of two dimensions."""
+    body, message = BRANCHES[case]
+    with pytest.raises(FrontendError) as caught:
+        graph_of(One(body), (1, 40))
+    assert message in caught.value.message
+    assert caught.value.hint
+
+
+ONES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "one row": (lambda x: x * 2 if x.shape[0] == 1 else x + 1, "batch"),
+    "one token": (lambda x: x * 2 if x.shape[1] == 1 else x + 1, "tokens"),
+    "more than one": (lambda x: x * 2 if x.shape[1] > 1 else x + 1, "tokens"),
+    "one and one": (lambda x: x * 2 if x.shape[0] * x.shape[1] == 1 else x + 1, "batch = 1 and tokens"),
+    "no piece": (lambda x: x * len(range_of_pieces(x)), "tokens"),
+    "no sum": (lambda x: x.cumsum(1) if x.shape[1] > 1 else x, ""),
+}
+
+
+@pytest.mark.parametrize("case", sorted(ONES))
+def test_a_branch_for_one_is_found_by_comparing(case: str) -> None:
+    """torch.export leaves it out; where nothing comes of it, it is no harm."""
+    body, name = ONES[case]
+    graph = graph_of(One(body), (1, 40))
+    imported = Imported(graph, "", lambda given: {"output0": body(torch.from_numpy(given["x"])).numpy()}, ())
+    if not name:
+        check_smallest(imported)
+        return
+    with pytest.raises(InfcError, match=f"computes something else for {name} = 1 than for larger sizes") as caught:
+        check_smallest(imported)
+    assert f"`dim {name.split()[0]} in 2.." in (caught.value.hint or "")
+
+
+def test_sizes_that_the_source_itself_refuses_are_named() -> None:
+    def fails(given: Any) -> Any:
+        raise InfcError("too short")
+
+    with pytest.raises(InfcError, match="the model fails for batch = 1: too short"):
+        check_smallest(Imported(graph_of(One(torch.tanh), (1, 40)), "", fails, ()))
+
+
+@pytest.mark.parametrize("tokens", [(3, 18), (2, 18)])
+def test_what_a_hint_says_is_tried_again(tokens: Range) -> None:
+    for body in (lambda x: x * 2 if sum(x.shape[:2]) > 20 else x, lambda x: x * 2 if x.shape[0] < x.shape[1] else x):
+        with pytest.raises(FrontendError, match="does not work for all of"):
+            graph_of(One(body), tokens)
+
+
+def test_a_range_stands_for_pythons() -> None:
+    counted: Any = counted_range(Branches())
     assert counted(4) == range(4)
     assert counted(1, 9, 3) == range(1, 9, 3)
+    assert isinstance(range(3), counted)
+    assert not isinstance([0], counted)
     with pytest.raises(TypeError):
         counted(1.5)
+
+
+def zeroed(x: Tensor) -> Tensor:
+    out = torch.empty_like(x)
+    out[:, 1:] = x[:, :-1]
+    out[:, 0] = 0
+    return out
+
+
+def test_a_part_may_be_filled_with_a_number() -> None:
+    graph = graph_of(One(zeroed), (3, 9))
+    x = torch.randn(2, 5, 8)
+    np.testing.assert_array_equal(run(graph, {"x": x.numpy()})["output0"], zeroed(x).numpy())
+
+
+@pytest.mark.parametrize("body", [lambda x: x * (-x.shape[1] // 4), lambda x: x * ((x.shape[1] - 20) // 3)])
+def test_a_size_may_be_negative(body: Callable[[Tensor], Tensor]) -> None:
+    graph = graph_of(One(body), (1, 40))
+    for tokens in (1, 4, 7, 40):
+        x = torch.randn(2, tokens, 8)
+        np.testing.assert_array_equal(run(graph, {"x": x.numpy()})["output0"], body(x).numpy())
 
 
 def encoder() -> nn.Module:

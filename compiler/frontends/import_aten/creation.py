@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ...ir.dims import Dim, DimExpr, floordiv
 from ...ir.graph import Node
-from .scope import Scope, Unsupported, Value, aten, dims_of, number, static, tensor
+from .scope import Scope, Unsupported, Value, aten, dims_of, number, shape_of, static, tensor
 
 
 def _filled(s: Scope, value: Value, shape: tuple[Dim, ...]) -> Node:
@@ -21,7 +21,7 @@ def full(s: Scope, sizes: Value, value: Value, *rest: Value) -> Node:
 
 @aten("full_like")
 def full_like(s: Scope, x: Value, value: Value, *rest: Value) -> Node:
-    return _filled(s, value, tensor(x).type.shape)
+    return _filled(s, value, shape_of(x))
 
 
 @aten("new_full")
@@ -31,7 +31,7 @@ def new_full(s: Scope, x: Value, sizes: Value, value: Value, *rest: Value) -> No
 
 def _constant(value: int, like: bool) -> Callable[..., Node]:
     def apply(s: Scope, x: Value, *rest: Value) -> Node:
-        return _filled(s, value, tensor(x).type.shape if like else dims_of(x, "the tensor"))
+        return _filled(s, value, shape_of(x) if like else dims_of(x, "the tensor"))
 
     return apply
 
@@ -54,7 +54,7 @@ def new_ones(s: Scope, x: Value, sizes: Value, *rest: Value) -> Node:
 
 @aten("fill.Scalar", "fill.Tensor")
 def fill(s: Scope, x: Value, value: Value) -> Node:
-    return _filled(s, value, tensor(x).type.shape)
+    return _filled(s, value, shape_of(x))
 
 
 @aten("arange.start_step")

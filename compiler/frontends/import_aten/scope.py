@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Union
 
-from ...ir.dims import Dim, DimExpr, Range, bounds, product, sym
+from ...ir.dims import Dim, DimExpr, Range, bounds
 from ...ir.graph import Node, Origin, make
 from ...ir.ops import known as known_ops
 from ...ir.ops.leaf import Constant, constant
@@ -161,9 +161,7 @@ class Scope:
         if low < 0:
             total: Node = self.constant(0, "int64")
             for monomial, factor in dim.terms:
-                part = (
-                    self.size(product(tuple(sym(str(a)) for a in monomial))) if monomial else self.constant(1, "int64")
-                )
+                part = self.size(DimExpr(((monomial, 1),))) if monomial else self.constant(1, "int64")
                 total = self.map("add", total, self.map("mul", part, self.constant(factor, "int64")))
             return total
         ones = self.op("iota", shape=(dim,), axis=0, start=1, step=0, dtype="int64")

@@ -60,6 +60,13 @@ def unflatten(s: Scope, x: Value, axis: Value, sizes: Value) -> Node:
 def squeeze(s: Scope, x: Value, axes: Value = None) -> Node:
     node = tensor(x)
     wanted = set(axes_of(axes, node.type.rank))
+    for at in sorted(wanted):
+        extent = node.type.shape[at]
+        if not isinstance(extent, int) and bounds(extent, s.dims)[0] <= 1 <= bounds(extent, s.dims)[1]:
+            raise Unsupported(
+                f"squeeze takes axis {at}, of {extent} elements, out for some inputs and leaves it for others",
+                "name the axes that always have one element, as in `x.squeeze(-1)`, or let the dimension begin at 2",
+            )
     return s.reshape(node, tuple(d for i, d in enumerate(node.type.shape) if not (i in wanted and d == 1)))
 
 
