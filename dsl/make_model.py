@@ -248,9 +248,8 @@ def _check_symbols(making: Making, model: Model) -> None:
     for dim in model.dims:
         if dim.name not in used and dim.name not in asked:
             known = sorted(used - {"batch"} | {symbol for symbol, _, _ in _symbols(making, model.name, "output")})
-            making.error(
-                "E0502", f"no input has a dimension `{dim.name}`", dim.at("name"), "", hint(dim.name, known, "symbols")
-            )  # fmt: skip
+            help = hint(dim.name, known, "symbols") or ("leave the line out",)
+            making.error("E0502", f"no input has a dimension `{dim.name}`", dim.at("name"), "", help)
 
 
 def _check_inputs(making: Making, model: Model) -> None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from ..errors import InfcError
 from ..frontends.module_files import TOKENIZER_FILES
-from ..frontends.token_limit import TRANSFORMER_FILES, folder_limit
+from ..frontends.token_limit import TRANSFORMER_FILES, Limit, folder_limit
 
 _FILES = (
     "config.json", *TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -193,7 +193,7 @@ def _model_files(source: Path, word: str, task: str | None) -> dict[str, bytes]:
                 f"{source} has no tokenizer.json and none of {', '.join(TOKENIZER_FILES[1:])}",
                 hint=f"task {task} reads text, and text needs a tokenizer",
             )
-        return _text_files(word, task, _inputs_of(task, config), folder_limit(source, task).tokens or 1)
+        return _text_files(word, task, _inputs_of(task, config), folder_limit(source, task))
     arrays = _example_inputs(config)
     data = '\ndata {\n  evaluate npz("data/evaluate.npz")\n}\n' if arrays else ""
     files = {"": _RAW.format(word=word, data=data).encode()}
@@ -236,7 +236,7 @@ def _inputs_of(task: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     return ("premise", "hypothesis") if pairs else ("text",)
 
 
-def _text_files(word: str, task: str, inputs: tuple[str, ...], limit: int) -> dict[str, bytes]:
+def _text_files(word: str, task: str, inputs: tuple[str, ...], limit: Limit) -> dict[str, bytes]:
     texts = [f"{subject} {ending}" for subject in _SUBJECTS for ending in _ENDINGS]
     # Of a pair, a text with each of the next: alike in half, or not at all.
     rows = [dict(zip(inputs, (texts[at - 5], text)[-len(inputs) :], strict=True)) for at, text in enumerate(texts)]
@@ -244,7 +244,12 @@ def _text_files(word: str, task: str, inputs: tuple[str, ...], limit: int) -> di
         word=word,
         task=task,
         comment=_COMMENTS[task],
-        inputs="\n".join(f"  input   {name}: string, up to {limit} tokens, truncate" for name in inputs),
+        inputs="\n".join(
+            [
+                f"  # {limit.tokens} tokens, special ones included: {limit.origin}",
+                *(f"  input   {name}: string, up to {limit.tokens} tokens, truncate" for name in inputs),
+            ]
+        ),
         line=json.dumps(dict.fromkeys(inputs, "...")),
         accuracy="cosine >= 0.99999" if task == "embed" else "max_abs_error <= 1e-3",
     )

@@ -92,7 +92,10 @@ class Flat(nn.Module):
         found = flatten_outputs(self.module(*positional, **named))
         if self.picked is not None:
             if self.picked not in found:
-                raise FrontendError(f"the model's output has no field {self.picked!r}, only {', '.join(found)}")
+                raise FrontendError(
+                    f"the model's output has no field {self.picked!r}, only {', '.join(found)}",
+                    hint="name a class that has it under `architectures` of config.json, or choose another task",
+                )
             found = {self.picked: found[self.picked]}
         self.names.found = tuple(found)
         return tuple(found.values())

@@ -21,6 +21,8 @@ COMPARED = (
     "vit", "dinov2", "resnet", "convnext",
 )  # fmt: skip
 """Model types whose tensors' names an unknown checkpoint's are compared with."""
+SPELLED = 0.85
+"""Likeness of two names, as difflib counts it, from which one is taken for a misspelt other."""
 ALIKE = 0.6
 """Share of names in common, of all names of both, from which two models are said to be alike."""
 
@@ -55,7 +57,7 @@ def class_of(folder: Path, config: Mapping[str, Any], base: bool) -> Any:
 def _instead(folder: Path, name: str, kind: str, *, remote: bool) -> str:
     """What to do about a class that transformers does not have."""
     known = [n for n in dir(transformers) if n.endswith(("Model", "Classification", "LM"))]
-    near = difflib.get_close_matches(name[:80], known, 1)
+    near = difflib.get_close_matches(name[:80], known, 1, SPELLED)
     if near and not remote:
         return f"did you mean {near[0]!r}?"
     own = _base_class(kind)

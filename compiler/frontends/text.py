@@ -111,12 +111,7 @@ def library_text(
     place = Path(holder.name if holder else work or "") / "text" / folder.name
     place.mkdir(parents=True, exist_ok=True)
     backend.save(str(place / FILE))
-    longest = made.model_max_length
-    if type(longest) not in (int, float) or longest <= 0:
-        raise FrontendError(
-            f"{folder.name}/{TOKENIZER_CONFIG}: model_max_length is {longest!r:.60}, and a count is needed"
-        )
-    most = tokenizer_limit(longest, config) if said.limit.tokens is None else said.limit
+    most = tokenizer_limit(made.model_max_length, config, folder.name) if said.limit.tokens is None else said.limit
     _compare(made, place / FILE, side, most.tokens, pairs)
     segments = "token_type_ids" in made.model_input_names
     close = holder.cleanup if holder else lambda: None

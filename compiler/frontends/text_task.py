@@ -80,7 +80,7 @@ def _written(type_: TensorType) -> str:
 def head_notes(kind: TextKind, config: Mapping[str, Any]) -> tuple[str, ...]:
     """What the build report says where an embedder is made of a classifier."""
     saved = str(config["architectures"][0])
-    if kind != "embed" or not saved.endswith("Classification"):
+    if kind != "embed" or "For" not in saved:
         return ()
     return (f"the folder was saved as {saved[:80]}: its head is not used by `task embed`",)
 

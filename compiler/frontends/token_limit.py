@@ -81,8 +81,10 @@ def transformer_settings(folder: Path, files: list[Path], known: Known) -> tuple
     return limit, lower
 
 
-def tokenizer_limit(longest: float, config: Mapping[str, Any]) -> Limit:
-    """What transformers' model_max_length allows, no more than config.json has positions."""
+def tokenizer_limit(longest: object, config: Mapping[str, Any], folder: str) -> Limit:
+    """What transformers' model_max_length allows, no more than config.json has positions. Raises FrontendError."""
+    if isinstance(longest, bool) or not isinstance(longest, int | float) or not longest >= 1:
+        raise FrontendError(f"{folder}/{TOKENIZER_CONFIG}: model_max_length is {longest!r:.60}, and a count is needed")
     limit = Limit(int(longest), f"model_max_length of {TOKENIZER_CONFIG}") if longest < NO_LIMIT else Limit()
     table = config.get("max_position_embeddings")
     return limit.within(table if type(table) is int and table > 0 else None, "max_position_embeddings of config.json")
@@ -100,7 +102,7 @@ def folder_limit(folder: Path, kind: str) -> Limit:
         path = folder / TOKENIZER_CONFIG
         said: dict[str, Any] = read_json_file(path, dict) if path.is_file() else {}
         longest = said.get("model_max_length")
-        limit = tokenizer_limit(longest if isinstance(longest, (int, float)) and longest > 0 else NO_LIMIT, config)
+        limit = tokenizer_limit(NO_LIMIT if longest is None else longest, config, folder.name)
     table = config.get("max_position_embeddings")
     if type(table) is not int or table < 1:
         return limit.settled()

@@ -49,7 +49,10 @@ def read_rows(data: DataSet, model: Model, imported: Imported) -> Rows:
     """The first `rows` rows of data. Raises InfcError (exit 2) that names the file, the line or array, and what would fit."""
     if (task := imported.text) is not None:
         texts = read_texts(data, task.texts)
-        found = rows_of(imported, texts, task.overflow == "truncate")
+        try:
+            found = rows_of(imported, texts, task.overflow == "truncate")
+        except InfcError as error:
+            raise InfcError(f"{data.written}: {error.message}", hint=error.hint) from None
         return Rows(tuple(_as_requests(found, imported.graph)))
     if data.kind == "npz":
         return read_npz(data, imported.graph)

@@ -179,7 +179,7 @@ def test_what_does_not_fit_a_pair_is_refused_by_name(tmp_path: Path) -> None:
             ({"first": "a", "second": "b", "text": "c"}, "text: there is no such input; the model takes first, second"),
             (
                 {"first": "a " * 20, "second": "b " * 20},
-                "the text has 43 tokens, special tokens included, and the limit is 24",
+                "the pair has 43 tokens, special tokens included, and the limit is 24",
             ),
             ({"first": 5, "second": "b"}, "first: expected a string"),
         ):
@@ -282,7 +282,7 @@ def check_rerank(server: Server, want: Any, logits: Any) -> None:
             "top_n: expected a whole number of at least 1, got a bool",
         ),
         ({"query": "a", "texts": ["a"], "return_text": True, "return_documents": False}, 422, "say different things"),
-        ({"query": "a", "texts": ["a", "b " * 40], "truncate": False}, 422, "texts[1]: the text has"),
+        ({"query": "a", "texts": ["a", "b " * 40], "truncate": False}, 422, "texts[1]: the pair has"),
         ({"query": ["a"], "texts": ["a"]}, 422, "query: expected a string"),
     ):
         answer = server.post("/rerank", body)

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from infc.compiler.build import build
 from infc.compiler.compare import compare_stages
 from infc.compiler.driver import Machine, Request, check_spec, choose_machine, import_model, optimize
+from infc.compiler.errors import InfcError
 from infc.compiler.frontends import Imported
 
 MODEL = """
@@ -62,3 +64,29 @@ def test_the_first_layer_that_differs_is_named(made: Made, tmp_path: Path) -> No
     found = compare_stages(broken, optimize(broken, request).graph, machine, tmp_path)
     first = next(d for d in found if d.differs)
     assert (first.stage, first.name) == ("layer", "2")
+
+
+BRANCHES = """
+import torch
+from torch import nn
+
+
+class M(nn.Module):
+    def forward(self, x):
+        return torch.tanh(x * 2 if x.shape[0] == 1 else x + 1)
+
+
+def make():
+    return M().eval()
+"""
+
+
+def test_a_model_that_does_otherwise_for_one_row_is_not_built(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(BRANCHES, encoding="utf-8")
+    (tmp_path / "m.infer").write_text(SPEC.replace("input:", "x:"), encoding="utf-8")
+    with pytest.raises(
+        InfcError, match="something else for batch = 1 than for larger sizes: output 'output0'"
+    ) as caught:
+        build(Request(tmp_path / "m.infer", jobs=1))
+    assert caught.value.exit_code == 2
+    assert "`dim batch in 2..64`" in (caught.value.hint or "")

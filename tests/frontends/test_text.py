@@ -149,6 +149,14 @@ def test_who_says_the_limit_is_known(
     assert folder_limit(tmp_path, "embed") == Limit(limit, origin)
 
 
+@pytest.mark.parametrize("longest", [True, "7", 0, 0.5, -3])
+def test_a_length_that_is_no_count_is_refused_by_all(tmp_path: Path, longest: object) -> None:
+    folder = save(tmp_path / "m", model_max_length=longest)
+    for ask in (lambda: folder_limit(folder, "embed"), lambda: read(folder, tmp_path)):
+        with pytest.raises(FrontendError, match=f"tokenizer_config.json: model_max_length is {longest!r}, and a count"):
+            ask()
+
+
 def test_without_any_limit_there_is_none(tmp_path: Path) -> None:
     folder = save(tmp_path / "m", model_max_length=10**30)
     assert read(folder, tmp_path, config={"model_type": "bert"}).limit.tokens is None

@@ -71,6 +71,7 @@ impl How {
 pub enum TokenizeError {
     /// `more`: not the whole text was counted.
     TooLong {
+        pair: bool,
         tokens: usize,
         more: bool,
         limit: usize,
@@ -86,9 +87,9 @@ pub enum TokenizeError {
 impl fmt::Display for TokenizeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TokenizeError::TooLong { tokens, more, limit } => {
-                let more = if *more { "more than " } else { "" };
-                write!(f, "the text has {more}{tokens} tokens, special tokens included, and the limit is {limit}")
+            TokenizeError::TooLong { pair, tokens, more, limit } => {
+                let (what, more) = (if *pair { "pair" } else { "text" }, if *more { "more than " } else { "" });
+                write!(f, "the {what} has {more}{tokens} tokens, special tokens included, and the limit is {limit}")
             }
             TokenizeError::TooMuch { characters, most } => write!(
                 f,
@@ -251,7 +252,7 @@ impl TextTask {
         let mut trimmed = vec![];
         if counted > limit {
             if how.overflow == Overflow::Reject {
-                return Err(TokenizeError::TooLong { tokens: counted, more, limit });
+                return Err(TokenizeError::TooLong { pair: false, tokens: counted, more, limit });
             }
             // Cut the text's own tokens and frame the rest, as the tokenizers library does with a truncation set.
             let mut bare = self.encoding(text, false).map_err(failed)?;
@@ -299,7 +300,7 @@ impl TextTask {
         let limit = self.says.limit;
         if ids.len() > limit {
             if how.overflow == Overflow::Reject {
-                return Err(TokenizeError::TooLong { tokens: ids.len(), more: false, limit });
+                return Err(TokenizeError::TooLong { pair: false, tokens: ids.len(), more: false, limit });
             }
             let (head, tail) = &self.frame;
             match how.side {
@@ -406,7 +407,7 @@ pub mod tests {
     #[test]
     fn overlong_text_is_refused_with_both_numbers_or_cut_with_its_special_tokens() {
         let refused = task(Overflow::Reject, 4, "").encode("a b c").unwrap_err();
-        assert_eq!(refused, TokenizeError::TooLong { tokens: 5, more: false, limit: 4 });
+        assert_eq!(refused, TokenizeError::TooLong { pair: false, tokens: 5, more: false, limit: 4 });
         assert!(refused.to_string().contains("5 tokens") && refused.to_string().contains("limit is 4"));
         assert_eq!(task(Overflow::Truncate, 4, "").encode("a b c").unwrap().ids, [1, 3, 4, 2]);
     }

@@ -128,7 +128,10 @@ impl Shape {
 fn cannot_shorten(asked: usize, has: Option<&Dim>, list: &[usize]) -> String {
     let has = has.map_or_else(|| "another number of".into(), ToString::to_string);
     let only: Vec<String> = list.iter().map(ToString::to_string).collect();
-    let only = if only.is_empty() { String::new() } else { format!(", only to {}", only.join(", ")) };
+    let only = match only.is_empty() {
+        true => format!("; `task embed(dimensions = {asked})` in the spec would allow it"),
+        false => format!(", only to {}", only.join(", ")),
+    };
     format!("this model's embeddings have {has} dimensions and cannot be shortened to {asked}{only}")
 }
 

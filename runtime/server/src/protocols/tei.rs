@@ -88,8 +88,11 @@ async fn answer_predict(call: &mut Call, request: Request) -> Result<Bytes, Refu
         }
         let field = |index| if single { "inputs".into() } else { format!("inputs[{index}]") };
         if let Some(at) = texts.iter().position(|t| matches!(t, Text::Pair(..)) != (model.texts().len() > 1)) {
-            let takes =
-                if model.texts().len() > 1 { "pairs of texts: [string, string]" } else { "single texts, no pairs" };
+            let takes = if model.texts().len() > 1 {
+                "pairs of texts: [string, string]"
+            } else {
+                "single texts, no pairs: write several as [[string], [string], ...]"
+            };
             return Err(Refusal::invalid(field(at), format!("the model takes {takes}")));
         }
         let encoded = model.encode(texts, &asked, turn, field)?;
@@ -211,14 +214,19 @@ fn read_one(reader: &mut Reader, path: &str) -> Result<Text, Fault> {
         match index {
             0 => first = Some(text),
             1 => second = Some(text),
-            _ => return Err(fault(path, "expected one or two strings, got more")),
+            _ => {
+                return Err(fault(
+                    path,
+                    "expected a text or a pair, got more strings: texts are written [[string], [string], ...]",
+                ));
+            }
         }
         Ok(())
     })?;
     match (first, second) {
         (Some(first), Some(second)) => Ok(Text::Pair(first.into(), second)),
         (Some(text), None) => Ok(Text::Alone(text)),
-        _ => Err(fault(path, "expected one or two strings, got none")),
+        _ => Err(fault(path, "expected a text or a pair, got none")),
     }
 }
 

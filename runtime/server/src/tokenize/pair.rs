@@ -35,7 +35,7 @@ impl TextTask {
         let (mut one, mut other) = (first.encoding.clone(), second.encoding.clone());
         if tokens > limit {
             if how.overflow == Overflow::Reject {
-                return Err(TokenizeError::TooLong { tokens, more: first.more || second.more, limit });
+                return Err(TokenizeError::TooLong { pair: true, tokens, more: first.more || second.more, limit });
             }
             let kept = self.kept(first, &second, limit - frame)?;
             for (encoding, count) in [(&mut one, kept.0), (&mut other, kept.1)] {
@@ -204,7 +204,7 @@ mod tests {
     fn a_pair_that_is_too_long_is_refused_with_its_numbers() {
         let task = task(5, Overflow::Reject, Side::Right);
         let refused = encode(&task, "a b", "c").unwrap_err();
-        assert_eq!(refused, TokenizeError::TooLong { tokens: 6, more: false, limit: 5 });
+        assert_eq!(refused, TokenizeError::TooLong { pair: true, tokens: 6, more: false, limit: 5 });
         let refused = encode(&task, "a", &"b ".repeat(40_000)).unwrap_err();
         assert!(matches!(refused, TokenizeError::TooLong { more: true, limit: 5, .. }), "{refused}");
         let refused = encode(&task, "a", &"b".repeat(70_000)).unwrap_err();
