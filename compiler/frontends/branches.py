@@ -17,6 +17,7 @@ from typing import Any
 
 import sympy
 import torch
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from .replaced import replaced
 
@@ -45,8 +46,8 @@ class Branches:
         """Keeps a condition over sizes and whether it held."""
         expression: Any = condition.node.expr
         found: Any = expression if taken else sympy.Not(expression)
-        if found in (sympy.true, sympy.false):
-            return
+        if found in (sympy.true, sympy.false) or free_unbacked_symbols(found):
+            return  # of values, not of sizes: the exporter decides, or complains
         sign: Any = getattr(found, "rel_op", None)
         text = str(found) if sign is None else f"{found.lhs} {sign} {found.rhs}"
         self.guards[_SYMBOL.sub(lambda m: self._names.get(m[0], m[0]), text)] = None
@@ -68,6 +69,8 @@ class Branches:
                 self.keep(size != 0, taken)
             return taken
 
+        for function in (truth, nonzero):  # the exporter looks for the model's own frame behind those of no file
+            function.__code__ = function.__code__.replace(co_filename="<string>")
         with replaced([torch.SymBool], "__bool__", truth), replaced([torch.SymInt], "__bool__", nonzero):
             yield
 

@@ -10,8 +10,9 @@ LEAST = 0.85
 
 
 def test_some_classes_are_right_or_refused_with_a_hint() -> None:
-    # One traced with its own attention, an encoder with a decoder, and one that needs more than these inputs.
-    names = {"DogeModel": "right", "BartModel": "refused", "T5Model": "not run"}
+    # One traced with its own attention, one that asserts something of values, an encoder with a decoder, and one that needs more
+    # than these inputs.
+    names = {"DogeModel": "right", "XLMModel": "right", "BartModel": "refused", "T5Model": "not run"}
     classes = candidates()
     outcomes = {o.name: o for o in sweep({name: classes[name] for name in names})}
     assert {name: o.state for name, o in outcomes.items()} == names, outcomes
