@@ -114,9 +114,6 @@ def _sum(terms: list[tuple[Monomial, int]]) -> Dim:
     for monomial, coefficient in terms:
         key = tuple(sorted(monomial, key=str))
         totals[key] = totals.get(key, 0) + coefficient
-    whole = next((w for m, c in totals.items() if c and (w := _recombined(m, c, totals)) is not None), None)
-    if whole is not None:
-        return _sum(whole)
     kept = tuple(sorted(((m, c) for m, c in totals.items() if c), key=lambda t: (-len(t[0]), [str(a) for a in t[0]])))
     if not kept:
         return 0
@@ -125,19 +122,23 @@ def _sum(terms: list[tuple[Monomial, int]]) -> Dim:
     return DimExpr(kept)
 
 
-def _recombined(
-    monomial: Monomial, coefficient: int, totals: Mapping[Monomial, int]
-) -> list[tuple[Monomial, int]] | None:
-    """totals with x//k*k + x%k written as x, where `monomial` has the x%k; None where there is no such pair."""
-    for at, atom in enumerate(monomial):
-        if not isinstance(atom, Mod):
-            continue
-        rest = (*monomial[:at], *monomial[at + 1 :])
-        whole = tuple(sorted((*rest, FloorDiv(atom.numerator, atom.divisor)), key=str))
-        if totals.get(whole) == coefficient * atom.divisor:
-            left = [(m, c) for m, c in totals.items() if m not in (whole, monomial)]
-            return [*left, *(((*rest, *m), coefficient * c) for m, c in atom.numerator.terms)]
-    return None
+def recombined(value: Dim) -> Dim:
+    """value with x//k*k + x%k written as x. Sums are not by themselves: a product of such parts could not be divided by them any
+    more."""
+    if isinstance(value, int):
+        return value
+    found = dict(value.terms)
+    for monomial, coefficient in value.terms:
+        for atom in monomial:
+            if not isinstance(atom, Mod):
+                continue
+            rest = [a for a in monomial if a is not atom]
+            whole = tuple(sorted([*rest, FloorDiv(atom.numerator, atom.divisor)], key=str))
+            if found.get(whole) == coefficient * atom.divisor:
+                scale = DimExpr(((tuple(rest), coefficient),)) if rest else coefficient
+                left = {m: c for m, c in found.items() if m not in (whole, monomial)}
+                return recombined(_sum(list(left.items())) + scale * atom.numerator)
+    return value
 
 
 def product(dims: tuple[Dim, ...] | list[Dim]) -> Dim:

@@ -16,7 +16,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import gcd
 
-from ..ir.dims import Dim, DimExpr, FloorDiv, Mod, Monomial, Sym, exact_div, floordiv, mod, substitute, sym, symbols
+from ..ir.dims import (
+    Dim,
+    DimExpr,
+    FloorDiv,
+    Mod,
+    Monomial,
+    Sym,
+    exact_div,
+    floordiv,
+    mod,
+    recombined,
+    substitute,
+    sym,
+    symbols,
+)
 from ..ir.loops import Axis, Expr, Literal, Load, Prim, Reduce, Size, map_children
 
 _MOST_DIVISIONS = 32  # terms that one division may take; what is left stays a rest, which is never wrong
@@ -51,7 +65,7 @@ class Indices:
             if expr.name in ("add", "sub", "mul", "floordiv", "mod"):
                 left, right = self.polynomial(args[0]), self.polynomial(args[1])
                 if expr.name == "add":
-                    return left + right
+                    return recombined(left + right)
                 if expr.name == "sub":
                     return left - right
                 if expr.name == "mul":

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..building import load, minus, size
-from ..dims import Dim
+from ..dims import Dim, recombined
 from ..graph import Array, Env, Op, OpError
 from ..loops import Expr, Loop, axes
 from ..prims import prim
@@ -36,7 +36,7 @@ class Concat(Op):
             if not same or other.dtype != first.dtype:
                 raise OpError(f"concat: {other} does not fit {first} (only axis {self.axis} may differ)")
             total = total + other.shape[self.axis]
-        return TensorType(first.dtype, (*first.shape[: self.axis], total, *first.shape[self.axis + 1 :]))
+        return TensorType(first.dtype, (*first.shape[: self.axis], recombined(total), *first.shape[self.axis + 1 :]))
 
     def reference(self, env: Env, *operands: Array) -> Array:
         return np.concatenate(operands, axis=self.axis)
