@@ -12,6 +12,7 @@ from ...dsl.spec import LatencyTarget, Model, Spec
 from ...runtime.arguments import check_finite
 from ...runtime.errors import InferError
 from ..bounds import batch_of
+from ..cache import file_digest
 from ..codegen.describe import describe_inputs, describe_outputs
 from ..codegen.plan import arena_bytes
 from ..decisions import Decision, narrowest
@@ -195,13 +196,13 @@ def lock_sections(
     for path in sorted({*(p.resolve() for p in used), *(Path(p).resolve() for p in data)}):
         if path.is_file():
             name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-            inputs[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            inputs[name] = file_digest(path)
     server = find_server(machine.platform.arch)
     sections: dict[str, dict[str, object]] = {
         "inputs": inputs,
         "tools": {
             **tools,
-            "serve": hashlib.sha256(server.read_bytes()).hexdigest(),
+            "serve": file_digest(server),
             "tokenizers-of-serve": tokenizers_version(server),
         },
     }

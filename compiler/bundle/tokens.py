@@ -32,11 +32,12 @@ def check_tokens(imported: Imported, arch: str, folder: Path, work: Path, spare:
     task = imported.text
     if task is None:
         return
-    ours, bundled = find(machine()), find(arch)
-    if tokenizers_version(ours) != tokenizers_version(bundled):
+    ours = find(machine())
+    asked, bundled = (tokenizers_version(server) for server in (ours, find(arch)))
+    if asked != bundled:
         raise InfcError(
-            f"the server for {arch} has tokenizers {tokenizers_version(bundled)}, and the one for this machine, "
-            f"{tokenizers_version(ours)}, would be compared with the folder's library",
+            f"the server for {arch} has tokenizers {bundled}, and the one for this machine, {asked}, would be compared with the "
+            "folder's library",
             exit_code=Exit.MISSING,
             hint="build both servers of one source: make servers",
         )

@@ -50,7 +50,11 @@ class Branches:
             return  # of values, not of sizes: the exporter decides, or complains
         sign: Any = getattr(found, "rel_op", None)
         text = str(found) if sign is None else f"{found.lhs} {sign} {found.rhs}"
-        self.guards[_SYMBOL.sub(lambda m: self._names.get(m[0], m[0]), text)] = None
+        self.guards[self.named(text)] = None
+
+    def named(self, text: str) -> str:
+        """A condition of the exporter's over the names of dimensions."""
+        return _SYMBOL.sub(lambda m: self._names.get(m[0], m[0]), text)
 
     @contextlib.contextmanager
     def watched(self) -> Generator[None]:

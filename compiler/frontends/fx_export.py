@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import inspect
 import logging
-import re
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -192,7 +191,9 @@ def _export(
         program = _run(flat, fields, bounds, examples, deferred=True)
     except (UserError, GuardOnDataDependentSymNode):
         raise complaint from None
-    broken = [guard for guard in _asserted(program, fields) if not always_holds(guard, bounds)] + _broken(flat, bounds)
+    broken = [guard for guard in _asserted(program, flat.branches) if not always_holds(guard, bounds)] + _broken(
+        flat, bounds
+    )
     if broken:
         raise narrowed(broken, bounds) or complaint
     return program
@@ -247,20 +248,13 @@ def _no_dim() -> Generator[None]:
         ) from None
 
 
-def _asserted(program: ExportedProgram, fields: Sequence[Field]) -> list[str]:
+def _asserted(program: ExportedProgram, branches: Branches) -> list[str]:
     """What the program asserts of sizes, over the names of dimensions."""
-    names: dict[str, str] = {}
-    placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
-    for field, name in zip(fields, program.graph_signature.user_inputs, strict=True):
-        for size, dim in zip(placeholders[str(name)].meta["val"].shape, field.shape, strict=True):
-            if isinstance(size, torch.SymInt):
-                names[str(size.node.expr)] = str(dim)
     found: list[str] = []
     for node in program.graph.nodes:
         if node.op == "call_function" and "_assert_scalar" in str(node.target):
             value: Any = node.args[0].meta.get("val") if isinstance(node.args[0], torch.fx.Node) else node.args[0]
-            text = str(value.node.expr if isinstance(value, torch.SymBool) else value)
-            found.append(re.sub(r"\b[a-z]\d+\b", lambda m: names.get(m[0], m[0]), text))
+            found.append(branches.named(str(value.node.expr if isinstance(value, torch.SymBool) else value)))
     return found
 
 
