@@ -94,11 +94,15 @@ deps-debian: ## Debian and Ubuntu, as root: what the tests of aarch64 need
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends qemu-user libc6-arm64-cross gcc libc6-dev python3-venv
 
+.PHONY: deps-browser
+deps-browser: ## Debian, as root: what the tests of the report look at it with
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium
+
 .PHONY: clean
 clean: ## remove what was built here (not .venv, not the cache in your home)
 	rm -rf build dist *.egg-info packaging/*/build packaging/*/*.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -path ./.venv -prune -o -type d -name __pycache__ -print0 | xargs -0 rm -rf
-	rm -rf examples/*/*.bundle examples/*/*.infer.lock examples/*/models examples/*/data
+	rm -rf examples/*/*.bundle examples/*/*.failed examples/*/*.infer.lock examples/*/models examples/*/data
 
 # ── the environment ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -12,7 +12,7 @@ from .cases import FOLDER, ROOT
 from .models import LONGEST, MLP, artifacts, model_folder
 
 NOT_MET = 4
-"""`infc build`'s exit code for a bundle whose targets are measured and not proved."""
+"""`infc build`'s exit code for a bundle whose targets are not proved."""
 
 
 def bundle_folder(model: str, precision: str) -> Path:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .build import Outcome
+from .build import Missed, Outcome
 from .build import build as build_request
 from .driver import Request
 from .env import load_settings
@@ -29,11 +29,12 @@ def build(
 
     `output` defaults to the spec's stem + `.bundle` beside it; `sets` are texts such as `targets.latency["p99"]=10ms`;
     `tune` is how many seconds may go into measuring kernels, `require_sandbox` refuses to import a model where this kernel
-    cannot lock the import in (the settings of those names); `jobs` is how many compilers run at a time (all CPUs). The outcome holds the bundle's folder, its digest and each target beside its measured value.
-    Raises `infc.compiler.errors.InfcError`; its `exit_code` says whose fault it was.
+    cannot lock the import in (the settings of those names); `jobs` is how many compilers run at a time (all CPUs). The outcome holds the bundle's folder,
+    its digest and each target's verdict. Raises `infc.compiler.errors.InfcError`, whose `exit_code` says whose fault it was;
+    `infc.compiler.build.Missed`, with the outcome, where a target is missed.
     """
     settings = load_settings()
-    return build_request(
+    outcome = build_request(
         Request(
             spec=Path(spec),
             output=None if output is None else Path(output),
@@ -50,3 +51,6 @@ def build(
             cache=settings.cache,
         )
     )
+    if outcome.verdict == "missed":
+        raise Missed(outcome)
+    return outcome

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ..dsl.spec import Model, Spec
-from ..runtime import load
 from .build_key import build_key, find_build, remember_build, tuning_digest
-from .bundle.content import bundle_content, lock_sections, manifest_of
-from .bundle.golden import golden_sizes, random_inputs
+from .bundle.content import bundle_content, lock_sections, manifest_of, retarget
+from .bundle.evidence import INDEX, write_evidence
 from .bundle.lock import check_lock, lock_beside, lock_text, read_lock, write_lock
-from .bundle.manifest import Manifest, bundle_digest, is_whole
+from .bundle.manifest import Manifest, bundle_digest, is_whole, read_manifest
 from .bundle.server import find as find_server
 from .bundle.tokens import check_tokens
 from .bundle.write import check_replaceable, finish, publish, recover, temporary_beside, write_content
@@ -29,36 +28,48 @@ from .decisions import narrowest
 from .disk import disk_full, is_full
 from .driver import Compiled, Machine, Request, check_spec, choose_machine, compile_model, versions
 from .errors import Exit, InfcError
-from .measure import Measured, measure, measure_again
-from .measure.table import exit_code_of
 from .passes.pipeline import parse_passes
 from .processes import check_interrupted, run_child
-from .report.profile import profile
+from .proof.prove import Bundle, NeedsSource, Proof, prove
+from .proof.verdict import Verdict, Word, binding, exit_code, overall
+from .report.ops import machine_limits, op_rows
+from .report.page import REPORT, write_report
+from .target import Limits
 from .temporary import work_folder
-
-PROFILE_RUNS = 7
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a build came to: where the bundle is, its digest, each target with its measured value, kernels by provider."""
+    """What a build came to: where the bundle is (where a target is missed: what was built), its digest, each target's verdict,
+    kernels by provider."""
 
     bundle: Path
     digest: str
-    exit_code: Exit
-    measured: tuple[Measured, ...]
+    verdicts: tuple[Verdict, ...]
     report: Mapping[str, Any]
     reused: bool = False
 
+    @property
+    def verdict(self) -> Word:
+        """Of all targets together; "met" where nothing was promised."""
+        return overall(self.verdicts)
+
+    @property
+    def exit_code(self) -> Exit:
+        """What `infc build` ends with, nothing being allowed."""
+        return exit_code(self.verdict)
+
 
 def build(request: Request) -> Outcome:
-    """Builds request.spec. Raises InfcError: exit 2 for a bad spec, 3 where a target is missed, 6 where a tool is missing."""
+    """Builds request.spec, and proves its targets. Where one is missed, what was built is at `failed_place` and no bundle is
+    written. Raises InfcError: exit 2 for a bad spec, 3 where the model cannot be served, 6 where a tool is missing."""
     request = replace(request, notice=_first_only(request.notice))
     spec = check_spec(request)
     machine = choose_machine(spec)
     out = request.output or request.spec.parent / f"{request.spec.stem}.bundle"
-    recover(out)
-    check_replaceable(out)
+    for place in (out, failed_place(out)):
+        recover(place)
+        check_replaceable(place)
     find_server(machine.platform.arch)
     if request.passes is not None:
         parse_passes(request.passes)
@@ -70,7 +81,9 @@ def build(request: Request) -> Outcome:
     found = spare.ask(lambda cache: find_build(cache, key))
     if found is not None:
         try:
-            return _reuse(request, spec, machine, found, out)
+            return _reuse(request, spec, machine, found, out, spare)
+        except NeedsSource:
+            request.report("the model is imported once more, for its rows")
         except (OSError, ValueError, KeyError, TypeError) as error:  # removed or damaged while it was read
             if is_full(error):
                 raise disk_full(out.parent, request.spec.parent) from error
@@ -78,14 +91,30 @@ def build(request: Request) -> Outcome:
     with temporary_beside(out) as temporary:
         try:
             with work_folder() as work:
-                outcome = _build_into(request, spec, machine, temporary, work, out, spare)
+                outcome = _build_into(request, spec, machine, temporary, work, spare)
         except OSError as error:
             if error.errno != errno.EFBIG and not is_full(error):  # EFBIG: `ulimit -f`
                 raise
             raise disk_full(temporary.parent, tempfile.gettempdir(), request.spec.parent) from error
         check_interrupted()
-        publish(temporary, out)
-    return outcome
+        return _published(outcome, out)
+
+
+def failed_place(out: Path) -> Path:
+    """Where a build that misses a target leaves what it built: NAME.failed beside NAME.bundle."""
+    return out.with_name(f"{out.name.removesuffix('.bundle')}.failed")
+
+
+def _published(outcome: Outcome, out: Path) -> Outcome:
+    """Moves what was built to where it belongs: with a target missed that is not `out`, which stays as it was."""
+    failed = failed_place(out)
+    if outcome.verdict == "missed":
+        publish(outcome.bundle, failed)
+        return replace(outcome, bundle=failed)
+    publish(outcome.bundle, out)
+    if failed.exists():
+        shutil.rmtree(failed)
+    return replace(outcome, bundle=out)
 
 
 def _first_only(notice: Callable[[str], None]) -> Callable[[str], None]:
@@ -101,9 +130,7 @@ def _first_only(notice: Callable[[str], None]) -> Callable[[str], None]:
     return once
 
 
-def _build_into(
-    request: Request, spec: Spec, machine: Machine, folder: Path, work: Path, out: Path, spare: Spare
-) -> Outcome:
+def _build_into(request: Request, spec: Spec, machine: Machine, folder: Path, work: Path, spare: Spare) -> Outcome:
     model = spec.models[0]
     compiled = compile_model(request, spec, model, machine, work)
     try:
@@ -124,31 +151,54 @@ def _build_into(
         files = write_content(folder, content, executables)
         manifest = manifest_of(spec, model, compiled, machine, files)
         check_memory(machine, manifest)
+        check_items(model, manifest)
         finish(folder, manifest)
         check_tokens(compiled.imported, machine.platform.arch, folder, work, spare)
         if machine.runs_here:
             request.report("asking the bundle for its known answers")
             check_answers(compiled, machine, folder, work)
-        request.report("measuring" if machine.runs_here else "not measuring: this machine cannot run the code")
-        measured = measure(spec, model, compiled.imported, machine, folder)
+        measured = machine.runs_here and spec.promised
+        limits = machine_limits(machine, work, spare) if measured else None
+        report = build_report(compiled, model, machine, folder, sections["tools"], limits)
+        _write_evidence(folder, Proof(), report)
+        if request.cache is not None:
+            table = tuning_digest(request, spec, machine) if request.locked else compiled.tuning.table
+            tuned = request.tune > 0 and not request.locked and not compiled.tuning.missing
+            key = build_key(request, spec, machine, table, tuned=tuned)
+            spare.ask(lambda cache: remember_build(cache, key, compiled.imported.used_files, folder))
+        proof = prove(Bundle(folder, spec, model, machine, compiled.imported), work, spare, request.report)
     finally:
         compiled.imported.close()
-    report = build_report(compiled, model, machine, folder, sections["tools"])
-    (folder / "evidence").mkdir(exist_ok=True)
-    (folder / "evidence" / "build.json").write_text(
-        json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-    )
-    (folder / "evidence" / "targets.json").write_text(rows_text(measured), encoding="utf-8")
-    code = exit_code_of(measured, spec.promised)
-    if code == Exit.UNMET:
-        raise Missed(measured)
-    write_lock(lock_path, lock)
-    if request.cache is not None:
-        table = tuning_digest(request, spec, machine) if request.locked else compiled.tuning.table
-        tuned = request.tune > 0 and not request.locked and not compiled.tuning.missing
-        key = build_key(request, spec, machine, table, tuned=tuned)
-        spare.ask(lambda cache: remember_build(cache, key, compiled.imported.used_files, folder))
-    return Outcome(out, bundle_digest(folder), code, measured, report)
+    _write_evidence(folder, proof, report)
+    write_report(folder)
+    outcome = Outcome(folder, bundle_digest(folder), proof.verdicts, report)
+    if outcome.verdict != "missed":
+        write_lock(lock_path, lock)
+    return outcome
+
+
+def _write_evidence(folder: Path, proof: Proof, report: Mapping[str, Any]) -> None:
+    others = {"build.json": (json.dumps(report, indent=1, sort_keys=True) + "\n").encode()}
+    if proof.verdicts:
+        others["targets.json"] = verdicts_text(proof.verdicts).encode()
+    write_evidence(folder, proof.documents, others)
+
+
+def verdicts_text(verdicts: Sequence[Verdict]) -> str:
+    """evidence/targets.json."""
+    return json.dumps([v.as_json() for v in verdicts], indent=1, allow_nan=False) + "\n"
+
+
+def check_items(model: Model, manifest: Manifest) -> None:
+    """Raises InfcError (exit 2) where a request of the declared traffic has more rows than the server takes at once."""
+    served = manifest.models[0]
+    most = served.dims.get(served.batch_dim or "", (1, 1))[1] if served.batch_dim else 1
+    most = min(most, manifest.serve.batch.max_rows) if served.task.kind == "tensor" else manifest.serve.queue
+    if model.traffic.items[1] > most:
+        raise InfcError(
+            f"`items` says up to {model.traffic.items[1]} rows a request, and the server takes {most}",
+            hint=f"write `items {min(model.traffic.items[0], most)}..{most}`, or raise the bound of `dim batch`",
+        )
 
 
 def check_answers(compiled: Compiled, machine: Machine, folder: Path, work: Path) -> None:
@@ -170,15 +220,13 @@ def check_answers(compiled: Compiled, machine: Machine, folder: Path, work: Path
 
 
 def unused_statements(model: Model) -> list[str]:
-    """What the spec says that has no effect on a float32 build that is measured and not proved."""
+    """What the spec says that has no effect on the build."""
     notes: list[str] = []
     precision = model.search.precisions[0].kind
     if model.data.calibrate is not None and precision != "int8":
         notes.append(f"`calibrate` has no effect: {precision} needs no calibration")
     if model.data.calibrate is None and precision == "int8":
         notes.append("int8 without `data { calibrate }`: no scales are migrated and no layer is kept wider")
-    if model.targets.at("confidence") is not None and model.targets.confidence != 0.95:
-        notes.append("`confidence` has no effect: values are measured, not proved")
     return notes
 
 
@@ -206,62 +254,60 @@ def check_memory(machine: Machine, manifest: Manifest) -> None:
 
 
 class Missed(InfcError):
-    """Exit 3: the measured values, and which of them miss their target."""
+    """Exit 3: the targets that are missed, first the one that binds, and what to relax."""
 
-    def __init__(self, measured: Sequence[Measured]) -> None:
-        missed = [m for m in measured if m.met is False]
+    def __init__(self, outcome: Outcome) -> None:
+        missed = binding(outcome.verdicts)
+        relaxed = [v.relaxed for v in missed if v.relaxed]
+        others = f", and so {'are' if len(missed) > 2 else 'is'} {len(missed) - 1} more" if len(missed) > 1 else ""
         super().__init__(
-            "; ".join(f"{m.target} is missed: measured {m.shown}" for m in missed),
+            f"{missed[0].target} is missed{others}; there is no bundle, and what was built is in {outcome.bundle}",
             exit_code=Exit.UNMET,
-            hint=f"relax it: {'; '.join(m.relaxed for m in missed)}",
+            hint=f"relax it: {'; '.join(relaxed)}" if relaxed else "",
         )
-        self.measured = tuple(measured)
+        self.outcome = outcome
 
 
-def _reuse(request: Request, spec: Spec, machine: Machine, found: Path, out: Path) -> Outcome:
-    """Puts a remembered bundle at `out`, unless it stands there already."""
-    digest = bundle_digest(found)
-    here = (out / "evidence" / "targets.json").exists() and is_whole(out, digest)
-    if not here and not is_whole(found, digest):
+def _reuse(request: Request, spec: Spec, machine: Machine, found: Path, out: Path, spare: Spare) -> Outcome:
+    """Puts a remembered bundle at `out`, unless it stands there already, with this spec's targets and their verdicts."""
+    if not is_whole(found, bundle_digest(found)):
         raise ValueError("the bundle in the cache is damaged")
-    request.report("nothing changed: using the bundle built before")
-    lock = (found / "infer.lock").read_text(encoding="utf-8")
-    lock_path = lock_beside(request.spec)
-    if request.locked and (not lock_path.exists() or lock_path.read_text(encoding="utf-8") != lock):
-        raise InfcError(f"{lock_path} is not the lock of this build", hint=f"infc build {request.spec} writes it")
-    if here:
-        measured = _measure_again(request, spec, machine, out)
-    else:
-        with temporary_beside(out) as temporary:
-            shutil.copytree(found, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".entry.json"))
-            measured = _measure_again(request, spec, machine, temporary)
-            publish(temporary, out)
-    write_lock(lock_path, lock)
-    report = json.loads((found / "evidence" / "build.json").read_text(encoding="utf-8"))
-    return Outcome(out, digest, exit_code_of(measured, spec.promised), measured, report, reused=True)
+    manifest = read_manifest(found)
+    request.report("nothing to compile: using what was built before")
+    with temporary_beside(out) as temporary, work_folder() as work:
+        shutil.copytree(found, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".entry.json"))
+        report = json.loads((found / "evidence" / "build.json").read_text(encoding="utf-8"))
+        lock = retarget(temporary, spec, manifest)
+        lock_path = lock_beside(request.spec)
+        if request.locked and (not lock_path.exists() or lock_path.read_text(encoding="utf-8") != lock):
+            raise InfcError(f"{lock_path} is not the lock of this build", hint=f"infc build {request.spec} writes it")
+        digest = bundle_digest(temporary)
+        here = is_whole(out, digest)
+        folder = out if here else temporary
+        proof = prove(Bundle(folder, spec, spec.models[0], machine, None), work, spare, request.report)
+        _write_evidence(temporary, proof, report)
+        check_interrupted()
+        outcome = Outcome(temporary, digest, proof.verdicts, report, reused=True)
+        if outcome.verdict != "missed":
+            write_lock(lock_path, lock)
+        if here and outcome.verdict != "missed" and same_evidence(out, temporary):
+            return replace(outcome, bundle=out)
+        write_report(temporary)
+        return _published(outcome, out)
 
 
-def _measure_again(request: Request, spec: Spec, machine: Machine, bundle: Path) -> tuple[Measured, ...]:
-    """What the bundle's evidence says of the targets, after another look at what proved nothing."""
-    path = bundle / "evidence" / "targets.json"
-    before = tuple(Measured(**row) for row in json.loads(path.read_text()))
-    if not any(row.is_void for row in before):
-        return before
-    request.report("measuring again what was void")
-    measured = measure_again(spec, spec.models[0], machine, bundle, before)
-    path.write_text(rows_text(measured), encoding="utf-8")
-    if exit_code_of(measured, spec.promised) == Exit.UNMET:
-        raise Missed(measured)
-    return measured
-
-
-def rows_text(measured: Sequence[Measured]) -> str:
-    """evidence/targets.json."""
-    return json.dumps([m.as_json() for m in measured], indent=1) + "\n"
+def same_evidence(one: Path, other: Path) -> bool:
+    """Whether `one`, which has its report, holds the evidence of the other."""
+    try:
+        return (one / REPORT).is_file() and (one / "evidence" / INDEX).read_bytes() == (
+            other / "evidence" / INDEX
+        ).read_bytes()
+    except OSError:
+        return False
 
 
 def build_report(
-    compiled: Compiled, model: Model, machine: Machine, folder: Path, tools: Mapping[str, object]
+    compiled: Compiled, model: Model, machine: Machine, folder: Path, tools: Mapping[str, object], limits: Limits | None
 ) -> dict[str, Any]:
     """Per op: steps, provider of the kernel, share of the time; islands with their reasons; whether rows may be merged
     and cut; the tools by version."""
@@ -271,7 +317,7 @@ def build_report(
         "format": 1,
         "model": model.name,
         "tools": dict(tools),
-        "ops": op_rows(compiled, machine, folder),
+        "ops": op_rows(compiled, machine, folder, limits),
         "tail": {plan.steps[i].name: why for i, why in sorted(compiled.rendered.reasons.items())},
         "precision": model.search.precisions[0].kind,
         "layers": [asdict(d) for d in compiled.decisions],
@@ -288,14 +334,3 @@ def build_report(
         ],
         "bytes": {p.name: p.stat().st_size for p in sorted(folder.glob("models/0/variants/0/*"))},
     }
-
-
-def op_rows(compiled: Compiled, machine: Machine, folder: Path) -> list[dict[str, Any]]:
-    """For each op and provider: its steps, and their share of one request's time (None: this machine cannot run it)."""
-    if machine.runs_here:
-        graph = compiled.imported.graph
-        with load(folder, threads=machine.cores) as model:
-            kinds = profile(model, random_inputs(graph, golden_sizes(graph)[-1]), runs=PROFILE_RUNS)
-        return [{"op": k.op, "provider": k.provider, "steps": k.steps, "share": round(k.share, 3)} for k in kinds]
-    counts = Counter((step.op.name, compiled.rendered.providers[step.index]) for step in compiled.plan.steps)
-    return [{"op": op, "provider": who, "steps": n, "share": None} for (op, who), n in counts.most_common()]

@@ -11,16 +11,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from ..dsl.spec import Spec
+from ..dsl.spec import AccuracyTarget, Model, Spec, Targets, Traffic
 from .bundle.lock import locked_choices
 from .bundle.server import find as find_server
 from .cache import Cache, cache_key, file_digest
 from .driver import Machine, Request, tuning_table
 
-FORMAT = 1
+FORMAT = 2
 _LINKS = 8
 
 
@@ -30,7 +31,7 @@ def build_key(request: Request, spec: Spec, machine: Machine, tuning: str, *, tu
         FORMAT,
         compiler_digest(),
         file_digest(find_server(machine.platform.arch)),
-        spec.resolved,
+        _decisive(spec),
         spec.folder or "",
         machine.variant,
         machine.cores,
@@ -43,6 +44,31 @@ def build_key(request: Request, spec: Spec, machine: Machine, tuning: str, *, tu
         dict(machine.target.caches()),
         _data_digests(spec),
     )
+
+
+def _decisive(spec: Spec) -> str:
+    """What of a spec decides a build's bytes: not what is promised and proved under which load. An accuracy target's metric is
+    checked against the model, and with reduced precision its bound decides how wide layers stay."""
+    models: list[Model] = []
+    for model in spec.models:
+        wide = all(p.kind == "float32" for p in model.search.precisions)
+        kept = [t for t in model.targets.items if isinstance(t, AccuracyTarget)]
+        items = tuple(replace(t, bound=0.0) if wide else t for t in kept)
+        search = replace(model.search, budget_s=0.0, seed=0)
+        models.append(replace(model, targets=Targets(items=items), traffic=Traffic(), search=search))
+    hardware = tuple(replace(h, price_usd_per_h=None, written=True) for h in spec.hardware)
+    plain = replace(
+        spec,
+        models=tuple(models),
+        hardware=hardware,
+        accepts=(),
+        bundle_targets=Targets(),
+        profile=None,
+        file="",
+        files=(),
+        resolved="",
+    )
+    return repr(plain)
 
 
 def tuning_digest(request: Request, spec: Spec, machine: Machine) -> str:

@@ -72,7 +72,8 @@ EXTRA_OF: dict[str, str] = {
     "openvino": "bench",
     "iree": "bench",
     "onnx": "bench",
-    "matplotlib": "bench",
+    "matplotlib": "build",
+    "markupsafe": "build",
     "sentence_transformers": "bench",
 }
 """Top-level module → the extra of `infc` that brings it."""

@@ -315,6 +315,17 @@ CODES: dict[str, Code] = {
         "`check` accepts the whole language; `build` refuses by name what it would have to ignore. `infc "
         "check --explain` shows what is honoured.",
     ),
+    "E0901": Code(
+        "target missed",
+        "The evidence says, at the declared confidence and on fresh load once more, that the target does not hold. There is no "
+        "bundle; what was built, its evidence and its report are in NAME.failed/. Relax the target as the help says, or make "
+        "the model, the machine or the load lighter.",
+    ),
+    "W0901": Code(
+        "target not proved",
+        "The evidence leaves both possible: too few requests or rows, a machine that was not quiet or is not the declared one. "
+        "The note says what would decide it. `infc build` ends with 4; --allow-unproved makes that 0.",
+    ),
     "W0101": Code(
         "cost without a price",
         "A cost target needs the price of each machine: `price 0.08 USD/h`. The catalogue has a price only "

@@ -103,25 +103,25 @@ KEYWORDS: tuple[Keyword, ...] = (
     # ── traffic ──────────────────────────────────────────────────────────────────────────────────────────────────────
     Keyword("rate", ("traffic",), "rate:rate",
         ("arrival:poisson|steady", "burst factor:factor for duration:time every every:time"),
-        default="one request at a time", honoured="rate and arrival",
+        default="one request at a time", honoured="req/s and items/s",
         help="the rate of requests, how they arrive (poisson unless steady), bursts"),
-    Keyword("items", ("traffic",), "range:count..", default="1", honoured=False, help="rows in a request"),
-    Keyword("offline", ("traffic",), default="off", honoured=False, help="batch work: no rate, as fast as it goes"),
+    Keyword("items", ("traffic",), "range:count..", default="1", help="rows in a request"),
+    Keyword("offline", ("traffic",), default="off", help="batch work: no rate, as fast as it goes (64 requests at a time)"),
     # ── targets ──────────────────────────────────────────────────────────────────────────────────────────────────────
     Keyword("latency", ("targets",), "stat:stat <= bound:time [at rate:rate]", ("arrival:poisson|steady",),
-        key=("stat",), honoured="without `at`", help="intended send time to last byte, tokenization included"),
+        key=("stat",), help="intended send time to last byte, tokenization included"),
     Keyword("ttft", ("targets",), "stat:stat <= bound:time [at rate:rate]", ("arrival:poisson|steady",), key=("stat",),
         honoured=False, help="to the first token (`generate`)"),
     Keyword("itl", ("targets",), "stat:stat <= bound:time [at rate:rate]", ("arrival:poisson|steady",), key=("stat",),
         honoured=False, help="between tokens (`generate`)"),
     Keyword("throughput", ("targets",), ">= bound:rate", help="completed a second while every latency target holds"),
     Keyword("accuracy", ("targets",), "metric:metric [rise:rise] op:compare bound:ratio [vs versus:float32|labels]",
-        key=("metric", "versus"), honoured="cosine, top1, max_abs_error and mse vs float32",
+        key=("metric", "versus"), honoured="all but perplexity",
         help="agreement with the reference, quality against labels, or a metric of your own"),
     Keyword("cost", ("targets",), "<= bound:money per count:events", help="price times machines, over the rate"),
     Keyword("memory", ("targets",), "[place:host|device] <= bound:size", key=("place",), honoured="host",
         help="peak resident set (or `device` allocation) under load"),
-    Keyword("cold_start", ("targets",), "[cold:cold] <= bound:time", key=("cold",), honoured="with the page cache warm",
+    Keyword("cold_start", ("targets",), "[cold:cold] <= bound:time", key=("cold",),
         help="exec to first correct answer, page cache warm (`cold`: dropped)"),
     Keyword("bundle_size", ("targets",), "<= bound:size", help="bytes on disk without evidence and report"),
     Keyword("confidence", ("targets",), "bound:confidence", default="95 %",
@@ -129,7 +129,7 @@ KEYWORDS: tuple[Keyword, ...] = (
     # ── hardware ─────────────────────────────────────────────────────────────────────────────────────────────────────
     Keyword("use", ("hardware",), "[kind:cpu|cuda|rocm|tpu] [name:string]", opens="use", needs_block=False,
         key=("#",), whole=True, honoured="one CPU", help="one alternative: a kind, a catalogue name, properties"),
-    Keyword("accept", ("hardware",), "kind:cpu|cuda|rocm|tpu name:string", key=("kind", "name"), honoured=False,
+    Keyword("accept", ("hardware",), "kind:cpu|cuda|rocm|tpu name:string", key=("kind", "name"),
         help="a measurement on this other machine counts as proof"),
     Keyword("isa", ("use", "machine"), "isa:isa", default="native", help="the instruction set of a CPU"),
     Keyword("cores", ("use", "machine"), "cores:count", default="all", help="physical cores"),
@@ -171,8 +171,8 @@ KEYWORDS: tuple[Keyword, ...] = (
     Keyword("objective", ("search",), "[sense:minimize|maximize] quantity:quantity [stat:stat]",
         ("then [sense:minimize|maximize] quantity:quantity [stat:stat]",),
         default="minimize latency", honoured=False, help="what to improve once every target holds, in order"),
-    Keyword("budget", ("search",), "budget:time", default="5 min", honoured=False, help="how long the search may take"),
-    Keyword("seed", ("search",), "seed:index", default="0", honoured=False, help="of the search's own choices"),
+    Keyword("budget", ("search",), "budget:time", default="5 min", help="how long the proof may take"),
+    Keyword("seed", ("search",), "seed:index", default="0", help="of the load that proves targets"),
     # ── serve ────────────────────────────────────────────────────────────────────────────────────────────────────────
     Keyword("protocols", ("serve",), "protocol:kserve|openai", each=True, whole=True, default="kserve, openai",
         help="beside the native /infer, health and metrics, which are always on"),
@@ -261,11 +261,11 @@ CALLS: dict[str, tuple[CallForm, ...]] = {
         CallForm("folder", _ROWS, help="images, one folder a class"),
     ),
     "metric": (
-        *(CallForm(name, bare=True, honoured=name in ("cosine", "top1", "max_abs_error", "mse"))
+        *(CallForm(name, bare=True, honoured=name != "perplexity")
           for name in ("cosine", "top1", "top5", "max_abs_error", "mse", "auc", "f1", "precision", "recall",
                        "perplexity")),
         CallForm("metric", (Option("function", "entry", required=True, positional=True, help="file.py:function"),),
-            honoured=False, help="fn(outputs, labels) -> float"),
+            help="fn(outputs, labels) -> float"),
     ),
     "precision": (
         CallForm("float32", bare=True, help="the reference"),
@@ -278,7 +278,7 @@ CALLS: dict[str, tuple[CallForm, ...]] = {
 }  # fmt: skip
 """The types that are written as calls."""
 
-AGREEMENT_METRICS = ("cosine", "top1", "max_abs_error", "mse", "perplexity")
+AGREEMENT_METRICS = ("cosine", "top1", "top5", "max_abs_error", "mse", "perplexity")
 """Metrics that may be taken against the reference model (`vs float32`)."""
 
 LABEL_METRICS = ("top1", "top5", "auc", "f1", "precision", "recall", "mse", "max_abs_error", "perplexity")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 from ...dsl.spec import LatencyTarget, Model, Spec
 from ...runtime.arguments import check_finite
@@ -20,12 +21,14 @@ from ..driver import Compiled, Machine
 from ..errors import InfcError
 from ..ir.graph import Array
 from ..ir.interpret import run
+from ..proof.loads import per_second
 from . import manifest as m
 from .golden import golden, settled
+from .lock import lock_text, read_lock
 from .memory import largest_body, serving_ceiling
 from .server import find as find_server
 from .server import tokenizers_version
-from .write import Content
+from .write import Content, finish, write_content
 
 HEADER = Path(__file__).resolve().parent.parent.parent / "runtime" / "abi"
 VARIANT = "models/0/variants/0"
@@ -121,7 +124,6 @@ def manifest_of(spec: Spec, model: Model, compiled: Compiled, machine: Machine, 
         ],
         golden="models/0/golden.json",
     )
-    rate = model.traffic.rate
     return m.Manifest(
         format=m.FORMAT,
         infc=version("infc"),
@@ -136,8 +138,8 @@ def manifest_of(spec: Spec, model: Model, compiled: Compiled, machine: Machine, 
             batch=batch,
             max_body_bytes=body,
         ),
-        traffic=m.Traffic(rate=rate.value, arrival=model.traffic.arrival) if rate is not None else None,
-        targets=[_target(t) for t in (*model.targets.items, *spec.bundle_targets.items)],
+        traffic=_traffic(model),
+        targets=_targets(spec),
         memory=m.Memory(serving_bytes=serving, swapping_bytes=2 * serving),
         files=files,
     )
@@ -166,6 +168,47 @@ def _task(compiled: Compiled) -> m.Task:
         top=text.top if text.kind == "classify" else None,
         aggregation=text.aggregation if text.kind == "tag" else None,
         unknown=text.unknown,
+    )
+
+
+def retarget(folder: Path, spec: Spec, manifest: m.Manifest) -> str:
+    """Makes the bundle in `folder`, whose manifest is given, that of `spec`, which differs from the one it was built from in
+    what is promised and under which load alone: spec.infer, infer.lock and the manifest. The lock's text."""
+    sections = {key: value for key, value in read_lock(folder / "infer.lock", "infc build").items() if key != "format"}
+    inputs = dict(cast(dict[str, object], sections["inputs"]))
+    inputs["spec"] = hashlib.sha256(spec.resolved.encode()).hexdigest()
+    lock = lock_text(_dotted({**sections, "inputs": inputs}))
+    changed = write_content(folder, {"spec.infer": spec.resolved, "infer.lock": lock}, ())
+    files = {file.path: file for file in (*manifest.files, *changed)}
+    promised = {"targets": _targets(spec), "traffic": _traffic(spec.models[0])}
+    finish(folder, manifest.model_copy(update={**promised, "files": [files[path] for path in sorted(files)]}))
+    return lock
+
+
+def _dotted(table: Mapping[str, object], prefix: str = "") -> dict[str, dict[str, object]]:
+    """A TOML document's tables by their dotted names, as `lock_text` takes them."""
+    found: dict[str, dict[str, object]] = {}
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        inner = cast(dict[str, object], value)
+        deeper: dict[str, object] = {k: v for k, v in inner.items() if isinstance(v, dict)}
+        plain = {k: v for k, v in inner.items() if k not in deeper}
+        if plain or not inner:
+            found[name] = plain
+        found |= _dotted(deeper, f"{name}.")
+    return found
+
+
+def _targets(spec: Spec) -> list[m.Target]:
+    return [_target(t) for t in (*spec.models[0].targets.items, *spec.bundle_targets.items)]
+
+
+def _traffic(model: Model) -> m.Traffic | None:
+    rate = model.traffic.rate
+    return (
+        m.Traffic(rate=per_second(rate, model.traffic.items), arrival=model.traffic.arrival)
+        if rate is not None
+        else None
     )
 
 

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import Exit, InfcError
 from .options import add_sandbox, command_parser, settings_of
-from .output import Ui, format_bytes, format_table, print_json, render
+from .output import Ui, format_bytes, format_table, print_failure, print_json, render
+
+if TYPE_CHECKING:
+    from ..build import Outcome
+    from ..driver import Request
+    from ..proof.verdict import Verdict
 
 MOST_NAMES = 3
 """Layers of one kind that are named."""
 
-DESCRIPTION = """Compile a spec into a bundle, measure its targets on this machine, and write it.
-Measured values are not proved: the exit code is 4 where targets are declared (0 with --allow-unproved), 3 where one is
-missed (and then there is no bundle)."""
+DESCRIPTION = """Compile a spec into a bundle, prove its targets on this machine, and write it.
+The exit code is 0 where every target is met, 3 where one is missed (there is no bundle then; what was built is in
+NAME.failed), and 4 where one is not proved: the bundle is whole, and the answer says what would prove it."""
+
+FORMATS = ("text", "github", "sarif")
+ALLOW = "--allow-unproved"
+KINDS = ("latency", "throughput", "accuracy", "cost", "memory", "cold_start", "bundle_size")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -32,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--allow-path", action="append", default=[], metavar="DIR", help="paths may lead there too")
     parser.add_argument("--locked", action="store_true", help="refuse other inputs or tools than the lock's")
     parser.add_argument(
-        "--allow-unproved", action="store_true", help="exit 0 where targets are measured but not proved"
+        ALLOW, metavar="KINDS", help="exit 0 where nothing else than targets (of these kinds) is not proved"
     )
     parser.add_argument("--emit", metavar="STAGE", help="print a stage and end: ast, spec, mlir, graph, plan, source")
     parser.add_argument(
@@ -41,10 +52,19 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--tune", metavar="SECONDS", help="measure kernels that no table has, at most so long; kept in the cache"
     )
+    parser.add_argument(
+        "--summary", type=Path, metavar="FILE", help="write the verdicts as Markdown, for a pull request"
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, default="text", help="targets that are not met as annotations at the spec's lines"
+    )
     add_sandbox(parser)
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="compilers at a time")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(joined(argv))
+    allowed = allowed_kinds(args.allow_unproved)
     settings, ui = settings_of(args), Ui.from_args(args)
+    if args.json and args.format != "text":
+        raise InfcError("--json and --format each print one document", hint="give one of them")
     if args.locked and args.tune is not None and settings.tune > 0:
         raise InfcError("--locked takes the lock's choices, and --tune measures new ones", hint="give one of them")
     from ..cache import Cache
@@ -72,37 +92,134 @@ def run(argv: Sequence[str]) -> int:
     if args.emit is not None:
         print(emit(request, args.emit), end="")
         return Exit.OK
-    from dataclasses import replace
-
     from ..build import Missed, build
+    from ..proof.verdict import exit_code, overall
 
-    try:
-        with ui.progress("build") as step:
-            outcome = build(replace(request, report=step))
-    except Missed as missed:
-        if not args.json:
-            print_targets(missed.measured)
-        raise
-    code = Exit.OK if args.allow_unproved and outcome.exit_code == Exit.UNPROVED else outcome.exit_code
-    if args.json:
-        document = {
-            "bundle": str(outcome.bundle),
-            "digest": outcome.digest,
-            "reused": outcome.reused,
-            "targets": [m.as_json() for m in outcome.measured],
-            "report": outcome.report,
-        }
-        print_json("infc.build/1", code, document)
-        return code
-    print_targets(outcome.measured)
-    size = sum(outcome.report["bytes"].values())
-    print(f"{outcome.bundle}  model and weights {format_bytes(size)}  digest {outcome.digest[:12]}")
-    tuned = tuned_line(outcome.report, reused=outcome.reused, asked=settings.tune > 0)
-    for line in [*summary(outcome.report), *tuned]:
-        print(line)
-    if not outcome.measured:
-        ui.status("nothing was promised: the spec has no targets")
+    with ui.progress("build") as step:
+        outcome = build(replace(request, report=step))
+    code = exit_code(overall(outcome.verdicts, allowed))
+    if args.summary is not None:
+        write_summary(args.summary, args.spec, outcome, allowed)
+    if args.format != "text":
+        print_annotations(request, outcome, args.format)
+    elif args.json:
+        print_json("infc.build/2", code, json_document(outcome, allowed))
+    else:
+        print_outcome(outcome, allowed)
+        size = sum(outcome.report["bytes"].values())
+        print(f"{outcome.bundle}  model and weights {format_bytes(size)}  digest {outcome.digest[:12]}")
+        tuned = tuned_line(outcome.report, reused=outcome.reused, asked=settings.tune > 0)
+        for line in [*summary(outcome.report), *tuned]:
+            print(line)
+        if not outcome.verdicts:
+            ui.status("nothing was promised: the spec has no targets")
+    if code == Exit.UNMET:
+        print_failure(Missed(outcome), json=False, color=settings.color, file=sys.stderr)
     return code
+
+
+def write_summary(path: Path, spec: Path, outcome: Outcome, allowed: frozenset[str]) -> None:
+    """--summary FILE. Raises InfcError (exit 6) where the disk refuses."""
+    from ..bundle.write import cannot_write
+    from ..report.summary import summary_markdown
+
+    text = summary_markdown(spec.name, outcome.digest, outcome.verdicts, outcome.report, allowed)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def print_annotations(request: Request, outcome: Outcome, form: str) -> None:
+    """--format github or sarif: what is missed or not proved, at the lines of the spec."""
+    from importlib import import_module
+
+    from ...dsl.machine import to_github, to_sarif
+    from ..driver import check_spec
+    from ..proof.annotate import diagnostics_of
+
+    found = diagnostics_of(check_spec(replace(request, warn=_unsaid)), outcome.verdicts)
+    if form == "github":
+        print(to_github(found), end="")
+    else:
+        print(json.dumps(to_sarif(found, import_module("infc").__version__), indent=1, ensure_ascii=False))
+
+
+def _unsaid(_: object) -> None:
+    """A warning that was said before."""
+
+
+def joined(argv: Sequence[str]) -> list[str]:
+    """argv with the kinds of `--allow-unproved` behind an equals sign; without kinds it allows all."""
+    out: list[str] = []
+    for arg in argv:
+        kinds = arg.split(",")
+        if out and out[-1] == ALLOW:
+            named = all(kind in KINDS for kind in kinds)
+            out[-1] = f"{ALLOW}={arg if named else 'all'}"
+            if named:
+                continue
+        out.append(arg)
+    return [f"{ALLOW}=all" if arg == ALLOW else arg for arg in out]
+
+
+def allowed_kinds(given: str | None) -> frozenset[str]:
+    """The kinds of targets that need not be proved. Raises InfcError (exit 2) for one that does not exist."""
+    if given is None:
+        return frozenset()
+    if given == "all":
+        return frozenset(KINDS)
+    for kind in given.split(","):
+        if kind not in KINDS:
+            raise InfcError(f"{ALLOW} does not know {kind!r}", hint=f"kinds are {', '.join(KINDS)}")
+    return frozenset(given.split(","))
+
+
+def json_document(outcome: Outcome, allowed: frozenset[str]) -> dict[str, object]:
+    """What --json prints beside the schema and the exit code."""
+    from ..proof.verdict import binding
+
+    missed = binding(outcome.verdicts)
+    return {
+        "bundle": str(outcome.bundle),
+        "digest": outcome.digest,
+        "reused": outcome.reused,
+        "verdict": outcome.verdict,
+        "allowed": sorted(allowed),
+        "targets": [v.as_json() for v in outcome.verdicts],
+        "binding": [v.target for v in missed],
+        "relax": [v.relaxed for v in missed if v.relaxed],
+        "report": outcome.report,
+    }
+
+
+def print_outcome(outcome: Outcome, allowed: frozenset[str]) -> None:
+    """The verdict in one line, and the table of targets."""
+    if outcome.verdicts:
+        print(headline(outcome.verdicts, allowed))
+        print(targets_table(outcome.verdicts))
+
+
+def headline(verdicts: Sequence[Verdict], allowed: frozenset[str]) -> str:
+    """`not proved: 1 of 5 targets (latency p99 <= 20 ms)`; what is allowed all the same is said."""
+    from ..proof.verdict import binding, overall
+
+    word = overall(verdicts)
+    count = f"{len(verdicts)} target{'s' * (len(verdicts) > 1)}"
+    if word == "met":
+        return f"met: {count}" if len(verdicts) == 1 else f"met: all {count}"
+    found = binding(verdicts) if word == "missed" else [v for v in verdicts if v.verdict == word]
+    waived = word == "not proved" and overall(verdicts, allowed) == "met"
+    names = ", ".join(v.target for v in found)
+    return f"{word.upper()}: {len(found)} of {count} ({names}){', which was allowed' if waived else ''}"
+
+
+def targets_table(verdicts: Sequence[Verdict]) -> str:
+    """Target, estimate and interval, verdict, how."""
+    from ..proof.verdict import interval
+
+    rows = [(v.target, interval(v), v.verdict if v.verdict != "missed" else "MISSED", v.note) for v in verdicts]
+    return format_table(rows, header=("target", "measured", "verdict", "how"))
 
 
 def print_warning(diagnostic: object, ui: Ui) -> None:
@@ -111,17 +228,6 @@ def print_warning(diagnostic: object, ui: Ui) -> None:
 
     assert isinstance(diagnostic, Diagnostic)
     print(render([diagnostic], color=ui.color), file=sys.stderr)
-
-
-def print_targets(measured: Sequence[object]) -> None:
-    """The table of targets on stdout."""
-    from ..measure.result import Measured
-    from ..measure.table import table
-
-    rows = table([m for m in measured if isinstance(m, Measured)])
-    if rows:
-        print(format_table(rows, header=("target", "measured", "", "how")))
-        print("measured on this machine, not proved")
 
 
 def layer_lines(layers: Sequence[Mapping[str, str]], wanted: str) -> list[str]:

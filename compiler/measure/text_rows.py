@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ...dsl.spec import DataSet
 from ...runtime.texts import TooLong, token_rows
@@ -52,6 +56,30 @@ def read_texts(data: DataSet, names: tuple[str, ...]) -> list[tuple[str, ...]]:
     if not found:
         raise InfcError(f"{data.written} has no rows", hint=form)
     return found
+
+
+def read_labels(data: DataSet, names: Sequence[str]) -> NDArray[np.float64] | None:
+    """The label of each line of jsonl data under "label", [rows]: a number, or one of the model's `names`. None where the
+    first line has none. Raises InfcError naming file and line."""
+    places = {name: index for index, name in enumerate(names)}
+    found: list[float] = []
+    for number, raw in lines(data):
+        if data.rows is not None and len(found) >= data.rows:
+            break
+        if not raw.strip():
+            continue
+        item = parse_json(raw, f"{data.written}:{number}")
+        label = cast(dict[str, object], item).get("label") if isinstance(item, dict) else None
+        if label is None and not found:
+            return None
+        if isinstance(label, str) and label in places:
+            found.append(places[label])
+        elif isinstance(label, int | float) and not isinstance(label, bool) and math.isfinite(label):
+            found.append(float(label))
+        else:
+            known = f", which is none of {', '.join(names)[:80]}" if isinstance(label, str) and names else ""
+            raise InfcError(f'{data.written}:{number}: "label" is {json.dumps(label)[:40]}{known or ", and no number"}')
+    return np.asarray(found)
 
 
 def _line(keys: Sequence[str]) -> str:

@@ -51,6 +51,22 @@ def level_of(weights: int, limits: Limits, caches: Mapping[str, int]) -> str:
     return next((name for name in limits.read if caches.get(name, 0) >= weights), list(limits.read)[-1])
 
 
+def kinds_at_limit(steps: Sequence[StepTime], bounds: Sequence[Bound]) -> dict[tuple[str, str], tuple[float, str]]:
+    """By op and provider: the least time of its steps over the time that they took, and what bounds most of that least time."""
+    members: dict[tuple[str, str], list[tuple[StepTime, Bound]]] = {}
+    for step, bound in zip(steps, bounds, strict=True):
+        members.setdefault((step.op, step.provider), []).append((step, bound))
+    found: dict[tuple[str, str], tuple[float, str]] = {}
+    for kind, pairs in members.items():
+        by: dict[str, float] = {}
+        for _, bound in pairs:
+            by[bound.by] = by.get(bound.by, 0.0) + bound.seconds
+        taken = sum(step.seconds for step, _ in pairs)
+        if taken:
+            found[kind] = (sum(by.values()) / taken, max(by, key=lambda name: by[name]))
+    return found
+
+
 def share_of_products(steps: Sequence[StepTime], bounds: Sequence[Bound], limits: Limits, op: str = "linear") -> float:
     """Of the steps of an op that are bound by arithmetic: their least time over their time; 0 where there are none."""
     pairs = [(s.seconds, b.seconds) for s, b in zip(steps, bounds, strict=True) if s.op == op and b.by in limits.ops]

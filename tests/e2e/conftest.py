@@ -20,7 +20,7 @@ BundleOf = Callable[[str], Path]
 
 def plain_spec(text: str) -> str:
     """An example's spec without targets, so that nothing is measured, and with a deadline that a busy machine keeps."""
-    text = re.sub(r"^(targets|serve|traffic) \{\n.*?^\}\n", "", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^(targets|serve|traffic|hardware) \{\n.*?^\}\n", "", text, flags=re.MULTILINE | re.DOTALL)
     return text + "serve { protocols kserve, openai; queue 512 requests, deadline 60 s }\n"
 
 

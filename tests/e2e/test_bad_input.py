@@ -163,9 +163,9 @@ def test_a_factory_that_raises(tmp_path: Path, capfd: Capture) -> None:
 
 def test_statements_that_build_does_not_honour_are_refused_by_name(bundle_of: BundleOf) -> None:
     spec = bundle_of("fraud").parent / "more.infer"
-    text = (spec.parent / "fraud.infer").read_text().replace("precision float32", "precision int4\n  budget 5 min")
+    text = (spec.parent / "fraud.infer").read_text().replace("precision float32", "precision int4\n  fusion auto")
     spec.write_text(text.replace("serve {", "serve { cache exact, 64 MiB;"))
-    refused(infc("build", spec), Exit.USAGE, "more.infer:", "int4", "budget", "cache")
+    refused(infc("build", spec), Exit.USAGE, "more.infer:", "int4", "fusion", "cache")
     assert not (spec.parent / "more.bundle").exists()
     done = infc("build", spec, "--json")
     assert json.loads(done.stdout)["exit_code"] == Exit.USAGE

@@ -20,6 +20,7 @@ from infc.compiler.build import build
 from infc.compiler.cache import Cache
 from infc.compiler.driver import Request
 from infc.compiler.errors import Exit, InfcError
+from infc.compiler.proof.verdict import binding
 from infc.runtime import InferError, load
 from infc.runtime.document import manifest_sum
 from tests.server.serving import environment
@@ -435,10 +436,10 @@ def test_of_an_older_bundle_what_no_build_wrote_is_kept(fraud: Path, tmp_path: P
 def test_a_missed_target_leaves_no_bundle(examples: Path, tmp_path: Path) -> None:
     spec = copy_example(examples, "fraud", tmp_path / "fraud")
     spec.write_text(spec.read_text() + "targets { accuracy max_abs_error <= 1e-30 vs float32 }\n")
-    with pytest.raises(InfcError) as caught:
-        build(Request(spec))
-    assert caught.value.exit_code == Exit.UNMET
-    assert "max_abs_error" in str(caught.value)
+    outcome = build(Request(spec))
+    assert (outcome.exit_code, outcome.bundle) == (Exit.UNMET, tmp_path / "fraud" / "fraud.failed")
+    assert [v.statistic for v in binding(outcome.verdicts)] == ["max_abs_error"]
+    assert (outcome.bundle / "evidence" / "001.json").exists()
     assert not (tmp_path / "fraud" / "fraud.bundle").exists()
     assert not list((tmp_path / "fraud").glob(".fraud*"))
 

@@ -377,9 +377,9 @@ def test_data_of_pairs_and_the_tokens_of_the_server(tmp_path: Path) -> None:
     data = 'data { evaluate jsonl("pairs.jsonl") }\ntargets { accuracy max_abs_error <= 1e-3 vs float32 }\n'
     spec.write_text(spec.read_text() + data, encoding="utf-8")
     outcome = build(Request(spec, jobs=2))
-    (measured,) = outcome.measured
-    assert measured.met is True
-    assert f"{len(PAIRS)} rows" in measured.note, measured
+    (found,) = outcome.verdicts
+    assert found.verdict == "met"
+    assert f"{len(PAIRS)} rows" in found.note, found
     checked = check_file(spec).spec
     assert checked is not None
     imported = load(checked.model, tmp_path, Options())

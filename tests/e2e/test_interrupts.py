@@ -24,7 +24,7 @@ MOMENTS = 50
 BUILD_S = 12.0
 """About as long as the build takes on two cores: random moments are drawn from it."""
 DONE = (0, 4)
-"""Exit codes of a build that ended well: its target is measured, and proved or not."""
+"""Exit codes of a build that ended well: its target is met, or not proved."""
 MAKE = """import sys, torch
 
 class M(torch.nn.Module):

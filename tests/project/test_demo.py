@@ -8,7 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from infc.compiler.measure.result import Measured
+from infc.compiler.proof.verdict import verdict_of
+from infc.dsl.spec import ColdStartTarget, LatencyTarget, MemoryTarget
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,17 +25,20 @@ def demo() -> ModuleType:
 
 
 def test_a_missed_target_is_shown(demo: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    latency = LatencyTarget(statistic="p99", quantile=0.99, bound=0.02)
     rows = [
-        Measured("latency p99 <= 20 ms", 0.02, 0.0073, "7.3 ms", True, ""),
-        Measured("memory <= 1 MiB", 1.0, 2.0, "2 MiB", False, "peak resident set"),
-        Measured("cold_start <= 1 s", 1.0, None, "", None, "no server for this machine"),
+        verdict_of(
+            latency, "met", confidence=0.95, value=0.0073, low=0.007, high=0.0081, samples=900, note="at 40 req/s"
+        ),
+        verdict_of(MemoryTarget(bound=1 << 20), "missed", confidence=0.95, value=2 << 20, low=2 << 20, high=2 << 20),
+        verdict_of(ColdStartTarget(bound=1.0), "not proved", confidence=0.95, note="no server for this machine"),
     ]
     demo.print_targets([m.as_json() for m in rows])
     lines = capsys.readouterr().out.splitlines()
     assert [" ".join(line.split()) for line in lines] == [
-        "latency p99 <= 20 ms 7.3 ms met",
-        "memory <= 1 MiB 2 MiB MISSED (peak resident set)",
-        "cold_start <= 1 s - not measured (no server for this machine)",
+        "latency p99 <= 20 ms 7.3 (7..8.1) ms met (at 40 req/s)",
+        "memory <= 1 MiB 2 MiB MISSED",
+        "cold_start <= 1 s - not proved (no server for this machine)",
     ]
 
 

@@ -7,6 +7,8 @@
  *   -DDELAY_MS=n       each batch takes n milliseconds
  *   -DREFUSE_CPU       infc_open says that the CPU lacks a feature
  *   -DLOSE_DEVICE_AT=n the n-th batch and all later ones fail as if the device were lost
+ *   -DEXIT_AT=n        the process ends at the n-th batch
+ *   -DPER_PROCESS      answers after the first batch are another process's alone
  *   -DDRIFT            answers differ from the right ones
  *   -DREPEAT=n         score is float32[batch, n], the same value n times
  * A row of features that begins with 998 has NaN as its score, with 997 infinity, with -997 minus infinity; a row of ids
@@ -20,6 +22,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define WIDTH 8
 #ifndef REPEAT
@@ -164,7 +167,8 @@ EXPORT int infc_output_shapes(const infc_model *model, const infc_tensor *inputs
 }
 
 #ifdef KIND_EMBED
-static void run_one(const float *weights, const infc_tensor *in, infc_tensor *out, int64_t rows, int64_t length) {
+static void run_one(const float *weights, const infc_tensor *in, infc_tensor *out, int64_t rows, int64_t length, unsigned batches) {
+    (void)batches;
     const int64_t *ids = in[0].data, *mask = in[1].data, *types = in[2].data;
     float *to = out[0].data;
     for (int64_t r = 0; r < rows; r++) {
@@ -184,7 +188,8 @@ static void run_one(const float *weights, const infc_tensor *in, infc_tensor *ou
     }
 }
 #else
-static void run_one(const float *weights, const infc_tensor *in, infc_tensor *out, int64_t rows, int64_t length) {
+static void run_one(const float *weights, const infc_tensor *in, infc_tensor *out, int64_t rows, int64_t length, unsigned batches) {
+    (void)batches;
     const float *x = in[0].data, *bias = in[1].data;
     float *score = out[0].data;
     int64_t *label = out[1].data;
@@ -193,6 +198,9 @@ static void run_one(const float *weights, const infc_tensor *in, infc_tensor *ou
         for (int64_t i = 0; i < length; i++) sum += (double)weights[i] * x[r * length + i];
 #ifdef DRIFT
         sum += 0.5;
+#endif
+#ifdef PER_PROCESS
+        if (batches > 1) sum += getpid();
 #endif
         float value = (float)sum;
         if (length > 0 && x[r * length] == 998.0f) value = NAN;
@@ -205,6 +213,9 @@ static void run_one(const float *weights, const infc_tensor *in, infc_tensor *ou
 
 EXPORT int infc_run(infc_context *context, const infc_batch *batch, infc_error *error) {
     context->batches++;
+#ifdef EXIT_AT
+    if (context->batches >= EXIT_AT) _exit(9);
+#endif
 #ifdef LOSE_DEVICE_AT
     if (context->batches >= LOSE_DEVICE_AT) return fail(error, INFC_DEVICE_LOST, INFC_CODE_NONE, -1, "the device is gone");
 #endif
@@ -229,7 +240,7 @@ EXPORT int infc_run(infc_context *context, const infc_batch *batch, infc_error *
         }
 #endif
         output_shapes(rows, out);
-        run_one(context->model->weights, in, out, rows, length);
+        run_one(context->model->weights, in, out, rows, length, context->batches);
     }
     return INFC_OK;
 }

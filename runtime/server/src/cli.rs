@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use toml::Value;
 
+use crate::commands::prove::load::{Arrival, Burst, Items};
 use crate::config::Layer;
 
 /// Builds read the second version from the program's bytes.
@@ -69,7 +70,7 @@ pub enum Command {
         file: PathBuf,
     },
     /// Measure this bundle's own server under load and write the evidence
-    Prove(ProveArguments),
+    Prove(Box<ProveArguments>),
 }
 
 #[derive(Args)]
@@ -87,46 +88,70 @@ pub struct RunArguments {
 
 #[derive(Args)]
 pub struct ProveArguments {
-    /// Requests a second; by default what the bundle declares, or half the measured throughput
-    #[arg(long)]
+    /// Requests a second (open loop); by default what the bundle declares
+    #[arg(long, value_name = "R", conflicts_with = "closed")]
     pub rate: Option<f64>,
-    /// Seconds of measurement under load
-    #[arg(long, default_value_t = 10.0)]
-    pub duration: f64,
-    /// Seconds of load before it
-    #[arg(long, default_value_t = 1.0)]
-    pub warmup: f64,
+    /// So many connections, each sending its next request when the last is answered
+    #[arg(long, value_name = "N")]
+    pub closed: Option<usize>,
     /// poisson or steady; by default what the bundle declares, or poisson
     #[arg(long)]
-    pub arrival: Option<crate::commands::prove::load::Arrival>,
-    #[arg(long, default_value_t = 1)]
+    pub arrival: Option<Arrival>,
+    /// F times the rate for the first D of each block's E seconds
+    #[arg(long, value_name = "F:D:E", allow_hyphen_values = true)]
+    pub burst: Option<Burst>,
+    /// Rows of a request, each number equally likely
+    #[arg(long, value_name = "LO..HI", default_value = "1..1", allow_hyphen_values = true)]
+    pub items: Items,
+    /// Blocks of load; each is a start of the server
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub blocks: usize,
+    /// Measured seconds of a block; by default 3, or a burst's E
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
+    pub block_seconds: Option<f64>,
+    /// Seconds of load before them
+    #[arg(long, value_name = "S", default_value_t = 0.5, allow_hyphen_values = true)]
+    pub warmup: f64,
+    #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Connections of the open-loop load
-    #[arg(long, default_value_t = 64)]
-    pub connections: usize,
+    /// The first block's number: blocks of other numbers have other arrivals
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub first_block: u64,
     /// Texts, one or a pair a line: an object of them by the model's names, or with `--field`; of one text, a JSON string too
     #[arg(long, value_name = "FILE")]
     pub text_file: Option<PathBuf>,
     /// The field of --text-file's objects
-    #[arg(long)]
+    #[arg(long, value_name = "NAME", requires = "text_file")]
     pub field: Option<String>,
-    /// Native requests, one JSON object a line
+    /// Native requests of one row, one JSON object a line
     #[arg(long, value_name = "FILE", conflicts_with = "text_file")]
     pub requests: Option<PathBuf>,
-    /// Rows of each generated request
-    #[arg(long, default_value_t = 1)]
-    pub rows: usize,
-    #[arg(long)]
-    pub model: Option<String>,
-    /// Seconds of each step of the throughput measurement; 0 leaves it out
-    #[arg(long, default_value_t = 1.0)]
-    pub throughput: f64,
-    /// Starts that are timed
-    #[arg(long, default_value_t = 5)]
+    /// Cores that the server is confined to; by default as many as the settings give it threads
+    #[arg(long, value_name = "N")]
+    pub cores: Option<usize>,
+    /// Most connections at a time
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub connections: usize,
+    /// Further starts that are timed
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub starts: usize,
+    /// Drop the page cache of the bundle's files before each of those starts
+    #[arg(long)]
+    pub cold: bool,
+    /// One more start: peak memory with the queue full of the largest requests
+    #[arg(long)]
+    pub fill: bool,
+    /// Print what would be measured (subject, load, fingerprint) and end
+    #[arg(long)]
+    pub subject: bool,
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
     /// Where the evidence goes; by default stdout
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// The server's program, where it is not this one (`--cold` runs a copy of itself)
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub program: Option<PathBuf>,
 }
 
 impl Arguments {

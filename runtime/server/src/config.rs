@@ -186,6 +186,16 @@ impl Settings {
         self.values.get(key).is_some_and(|(_, origin)| origin != "default")
     }
 
+    /// Every setting's value, seconds always as floats: equal settings are equal JSON, however they were written.
+    pub fn plain(&self) -> serde_json::Map<String, serde_json::Value> {
+        let seconds = |key: &str| table().iter().any(|(k, kind, _)| *k == key && matches!(kind, Kind::Seconds));
+        let value = |key: &str, value: &Value| match float(value).filter(|_| seconds(key)) {
+            Some(seconds) => seconds.into(),
+            None => serde_json::to_value(value).unwrap_or_default(),
+        };
+        self.values.iter().map(|(key, (v, _))| ((*key).to_owned(), value(key, v))).collect()
+    }
+
     /// All settings as JSON: value and origin of each.
     pub fn to_json(&self) -> serde_json::Value {
         let entry = |(value, origin): &(Value, String)| serde_json::json!({"value": serde_json::to_value(value).unwrap_or_default(), "origin": origin});
@@ -310,6 +320,9 @@ mod tests {
         assert_eq!(json["deadline_s"]["origin"], "manifest.json");
         assert_eq!(json["port"]["origin"], "flags");
         assert!(!settings.is_set("host"));
+        let whole = Layer { origin: "serve.toml".into(), values: vec![("deadline_s".into(), Value::Integer(2))] };
+        let plain = Settings::new(vec![whole]).unwrap().plain();
+        assert_eq!((plain["deadline_s"].to_string(), plain["queue"].to_string()), ("2.0".into(), "256".into()));
     }
 
     #[test]

@@ -132,7 +132,7 @@ fn check_platform(manifest: &Manifest) -> Result<(), Damage> {
 }
 
 /// The first variant that this CPU can run.
-fn choose_variant(model: &ModelSpec) -> Result<&Variant, Damage> {
+pub fn choose_variant(model: &ModelSpec) -> Result<&Variant, Damage> {
     let fits = |v: &&Variant| cores::missing_feature(&v.cpu_features).is_none();
     model.variants.iter().find(fits).ok_or_else(|| {
         let lacks = model.variants.iter().filter_map(|v| {

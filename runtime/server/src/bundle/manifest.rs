@@ -46,8 +46,8 @@ pub struct Manifest {
     pub traffic: Option<Traffic>,
     #[serde(default)]
     pub targets: Vec<Target>,
-    #[serde(default, rename = "memory")]
-    _memory: Memory,
+    #[serde(default)]
+    pub memory: Memory,
     pub files: Vec<FileEntry>,
     /// sha256 of the manifest's bytes: the bundle's digest.
     #[serde(skip)]
@@ -141,20 +141,19 @@ pub struct Traffic {
 #[serde(deny_unknown_fields)]
 pub struct Target {
     pub kind: String,
-    #[serde(default)]
-    pub statistic: Option<String>,
+    #[serde(default, rename = "statistic")]
+    _statistic: Option<String>,
     pub op: String,
     pub bound: f64,
-    #[serde(default)]
-    pub unit: Option<String>,
+    #[serde(default, rename = "unit")]
+    _unit: Option<String>,
 }
 
 /// Ceilings of host memory in bytes, as the compiler computed them for the settings above; the server computes its own.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
-    #[serde(rename = "serving_bytes")]
-    _serving: Option<u64>,
+    pub serving_bytes: Option<u64>,
     #[serde(rename = "swapping_bytes")]
     _swapping: Option<u64>,
 }
@@ -178,6 +177,13 @@ pub fn read_manifest(folder: &Folder) -> Result<Manifest, Damage> {
     let digest = hex(&Sha256::digest(&bytes));
     check_sum(folder, &digest, &bytes)?;
     parse_manifest(&bytes)
+}
+
+/// The manifest as it is written, for what is digested of it.
+pub fn manifest_json(folder: &Folder) -> Result<serde_json::Value, Damage> {
+    let damaged = |e: String| Damage::Damaged(format!("manifest.json: {e}"));
+    let bytes = folder.read("manifest.json", MOST_BYTES).map_err(damaged)?;
+    read_json(&bytes).map_err(damaged)
 }
 
 /// Finds rot, not tampering: who changes the manifest on purpose changes its digest as well.

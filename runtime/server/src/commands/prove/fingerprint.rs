@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
+use super::placement::physical_cores;
 use crate::cores;
 
-/// CPU, cores, memory and kernel of this machine, and the server's version.
-pub fn fingerprint() -> Value {
+/// CPU, cores, memory and kernel of this machine, and the server's version. `usable`: cores that this process may keep busy.
+pub fn fingerprint(usable: usize) -> Value {
     let cpuinfo = |key| cores::cpuinfo(key);
     let wanted = ["avx", "fma", "f16c", "bmi", "amx", "sse4", "asimd", "sve", "i8mm", "bf16", "fphp", "neon"];
     let mut isa = cores::cpu_flags();
@@ -20,7 +21,8 @@ pub fn fingerprint() -> Value {
         "model": cpuinfo("model").or_else(|| cpuinfo("CPU part")),
         "model_name": cpuinfo("model name"),
         "isa": isa,
-        "cores": cores::usable_cores(),
+        "cores": usable,
+        "physical_cores": physical_cores(),
         "memory_bytes": memory_bytes(),
         "device": null,
         "serve": env!("CARGO_PKG_VERSION"),
@@ -69,7 +71,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_cores_and_memory() {
-        let print = fingerprint();
+        let print = fingerprint(cores::usable_cores());
         assert!(print["cores"].as_u64().unwrap() > 0 && print["memory_bytes"].as_u64().unwrap() > 1 << 20);
     }
 }

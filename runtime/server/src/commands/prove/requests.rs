@@ -1,16 +1,19 @@
-//! What the load sends: given rows, or requests made from a seed.
+//! The rows that the load sends: given ones, or made from a seed. Each is a native request of one row.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::merge;
 use super::random::Random;
 use crate::bundle::manifest::Model;
 use crate::bundle::task::{Task, TextSpec};
 use crate::tensor::{DType, Dim, InputSpec};
 
 /// How many different requests are made; the load goes round them.
-const DIFFERENT: usize = 256;
+const DIFFERENT: usize = 512;
 
 /// Common words: one or two tokens each with any tokenizer.
 const WORDS: [&str; 48] = [
@@ -19,26 +22,32 @@ const WORDS: [&str; 48] = [
     "one", "all", "we", "can", "her", "has", "there", "been", "if", "more", "when", "will", "would", "who", "so", "no",
 ];
 
-/// Native requests for `model`, random within its ranges: the same for the same seed.
-pub fn generate(model: &Model, rows: usize, seed: u64) -> Vec<Value> {
+/// One-row requests for `model`, random within its ranges: the same for the same seed. `alike`: all of the same sizes, so that
+/// any of them make one request.
+pub fn generate(model: &Model, seed: u64, alike: bool) -> Vec<Value> {
     let mut random = Random::new(seed ^ 0x5eed);
+    let mut sizes = Sizes::new();
     (0..DIFFERENT)
         .map(|_| match &model.task {
             Task::Text(says) => {
                 let mut request = json!({});
                 for name in &says.texts {
-                    let limit = says.limit / says.texts.len();
-                    let texts: Vec<String> = (0..rows).map(|_| sentence(&mut random, limit)).collect();
-                    request[name] = if rows == 1 { json!(texts[0]) } else { json!(texts) };
+                    request[name] = sentence(&mut random, says.limit / says.texts.len()).into();
                 }
                 named(model, request)
             }
-            Task::Tensor => named(model, tensors(model, rows, &mut random)),
+            Task::Tensor => {
+                if sizes.is_empty() || !alike {
+                    sizes = random_sizes(model, &mut random);
+                }
+                named(model, tensors(model, &sizes, |spec| element(spec, &mut random)))
+            }
         })
         .collect()
 }
 
-fn named(model: &Model, mut request: Value) -> Value {
+/// The request with the model's name, unless that is the name of an input.
+pub fn named(model: &Model, mut request: Value) -> Value {
     let texts = if let Task::Text(says) = &model.task { says.texts.as_slice() } else { &[] };
     if model.inputs.iter().map(|i| &i.name).chain(texts).all(|name| name != "model") {
         request["model"] = model.name.clone().into();
@@ -54,32 +63,39 @@ fn sentence(random: &mut Random, limit: usize) -> String {
     words.join(" ")
 }
 
-fn tensors(model: &Model, rows: usize, random: &mut Random) -> Value {
-    let mut sizes = Map::new();
-    for (symbol, (low, high)) in &model.dims {
+/// The size of each symbolic dimension.
+pub type Sizes = BTreeMap<String, usize>;
+
+fn random_sizes(model: &Model, random: &mut Random) -> Sizes {
+    let size = |(symbol, (low, high)): (&String, &(usize, usize))| {
         let size = if model.batch_dim.as_ref() == Some(symbol) {
-            rows.clamp(*low, *high)
+            1.clamp(*low, *high)
         } else {
             random.between(*low as i64, *high as i64) as usize
         };
-        sizes.insert(symbol.clone(), size.into());
-    }
+        (symbol.clone(), size)
+    };
+    model.dims.iter().map(size).collect()
+}
+
+/// A request that has every input without a default.
+pub fn tensors(model: &Model, sizes: &Sizes, mut element: impl FnMut(&InputSpec) -> Value) -> Value {
     let size_of = |dim: &Dim| match dim {
         Dim::Fixed(n) => *n,
-        Dim::Symbol(s) => sizes.get(s).and_then(Value::as_u64).unwrap_or(1) as usize,
+        Dim::Symbol(s) => sizes.get(s).copied().unwrap_or(1),
     };
     let mut request = Map::new();
     for spec in model.inputs.iter().filter(|spec| spec.default.as_ref().is_none_or(Value::is_null)) {
         let shape: Vec<usize> = spec.shape.iter().map(size_of).collect();
-        request.insert(spec.name.clone(), nested(spec, &shape, random));
+        request.insert(spec.name.clone(), nested(spec, &shape, &mut element));
     }
     request.into()
 }
 
-fn nested(spec: &InputSpec, shape: &[usize], random: &mut Random) -> Value {
+fn nested(spec: &InputSpec, shape: &[usize], element: &mut impl FnMut(&InputSpec) -> Value) -> Value {
     match shape {
-        [] => element(spec, random),
-        [size, rest @ ..] => (0..*size).map(|_| nested(spec, rest, random)).collect(),
+        [] => element(spec),
+        [size, rest @ ..] => (0..*size).map(|_| nested(spec, rest, element)).collect(),
     }
 }
 
@@ -128,9 +144,21 @@ pub fn read_texts(path: &Path, field: Option<&str>, model: &Model) -> Result<Vec
     })
 }
 
-/// Native requests from a file, one object a line.
-pub fn read_requests(path: &Path, model: &Model) -> Result<Vec<Value>, String> {
-    lines(path, |value| if value.is_object() { Ok(named(model, value)) } else { Err("expected an object".into()) })
+/// Native requests of one row from a file, one object a line. `together`: several of them make one request, so they must
+/// have all but their rows in common.
+pub fn read_requests(path: &Path, model: &Model, together: bool) -> Result<Vec<Value>, String> {
+    let first = RefCell::new(None);
+    lines(path, |value| {
+        if !value.is_object() {
+            return Err("expected an object".into());
+        }
+        let request = named(model, value);
+        merge::check_row(model, &request)?;
+        if together {
+            merge::check_alike(model, first.borrow_mut().get_or_insert_with(|| request.clone()), &request)?;
+        }
+        Ok(request)
+    })
 }
 
 fn lines(path: &Path, each: impl Fn(Value) -> Result<Value, String>) -> Result<Vec<Value>, String> {
@@ -166,15 +194,20 @@ mod tests {
     #[test]
     fn generated_tensors_are_within_bounds_and_ranges_and_repeat() {
         let model = model(r#"{"kind": "tensor"}"#);
-        let requests = generate(&model, 3, 7);
-        assert_eq!(requests, generate(&model, 3, 7));
+        let requests = generate(&model, 7, false);
+        assert_eq!(requests, generate(&model, 7, false));
+        let mut lengths = std::collections::BTreeSet::new();
         for request in &requests {
             let rows = request["ids"].as_array().unwrap();
-            assert_eq!(rows.len(), 3);
+            assert_eq!(rows.len(), 1);
             assert!((2..=8).contains(&rows[0].as_array().unwrap().len()));
+            lengths.insert(rows[0].as_array().unwrap().len());
             assert!(rows[0].as_array().unwrap().iter().all(|v| (5..=9).contains(&v.as_i64().unwrap())));
             assert!(request.get("mask").is_none() && request["model"] == "m");
         }
+        assert_eq!(lengths.len(), 7);
+        let alike = generate(&model, 7, true);
+        assert!(alike.iter().all(|r| merge::check_alike(&model, &alike[0], r).is_ok()));
     }
 
     #[test]
@@ -200,7 +233,25 @@ mod tests {
     fn generated_texts_stay_below_the_limit() {
         let model = model(r#"{"kind": "embed", "texts": ["text"], "tokenizer": "t", "limit": 20}"#);
         let longest = |r: &Value| r["text"].as_str().unwrap().split(' ').count();
-        assert!(generate(&model, 1, 7).iter().all(|r| longest(r) <= 6));
-        assert!(generate(&model, 2, 7)[0]["text"].is_array());
+        assert!(generate(&model, 7, false).iter().all(|r| longest(r) <= 6));
+    }
+
+    #[test]
+    fn requests_of_a_file_have_one_row_and_what_makes_one_request_is_alike() {
+        let file = std::env::temp_dir().join(format!("infc-requests-{}.jsonl", std::process::id()));
+        let model = model(r#"{"kind": "tensor"}"#);
+        let fault = |text: &str, together| {
+            std::fs::write(&file, text).unwrap();
+            read_requests(&file, &model, together).err().unwrap_or_default()
+        };
+        let (short, long) = (r#"{"ids": [[5, 5]], "x": [[0, 1]]}"#, r#"{"ids": [[5, 5, 5]], "x": [[0, 1]]}"#);
+        assert_eq!(fault(&format!("{short}\n{long}\n"), false), "");
+        assert!(fault(&format!("{short}\n\n{long}\n"), true).contains("line 3: ids has the shape [1, 3], and that of"));
+        let two = r#"{"ids": [[5, 5], [6, 6]], "x": [[0, 1], [0, 1]]}"#;
+        assert!(fault(two, false).contains("line 1: ids has 2 rows, and a line is one row"));
+        let other = r#"{"ids": [[5, 5]], "x": [[0, 1]], "id": "a"}"#;
+        assert!(fault(&format!("{short}\n{other}\n"), true).contains("line 2: \"id\" is not the first line's"));
+        assert!(fault("[1]", false).contains("line 1: expected an object"));
+        std::fs::remove_file(file).unwrap();
     }
 }

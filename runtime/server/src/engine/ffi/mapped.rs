@@ -50,6 +50,18 @@ impl Mapped {
         Ok(bytes)
     }
 
+    /// How many of its pages the kernel holds in memory; all of them where it does not tell, of a file of somebody else's.
+    pub fn pages_in_memory(&self) -> io::Result<usize> {
+        let Some(map) = &self.map else { return Ok(0) };
+        let mut pages = vec![0u8; map.len().div_ceil(rustix::param::page_size())];
+        // SAFETY: the mapping is as long as is said, and there is a byte for each of its pages.
+        let result = unsafe { libc::mincore(map.as_ptr().cast_mut().cast(), map.len(), pages.as_mut_ptr()) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(pages.iter().filter(|page| **page & 1 == 1).count())
+    }
+
     /// Bytes that the file has now.
     pub fn bytes_now(&self) -> io::Result<u64> {
         self.file.metadata().map(|m| m.len())

@@ -1,0 +1,1 @@
+"""Confidence intervals: exact values, and level and power over simulated runs."""
