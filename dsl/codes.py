@@ -333,7 +333,7 @@ CODES: dict[str, Code] = {
     ),
     "W0102": Code(
         "percentile that cannot be proved",
-        "With no miss seen, p99 at 95 % takes 299 requests and p99.9 takes 2,995. Rate times budget gives "
+        "With no miss seen, p99 at 95 % takes 375 requests and p99.9 takes 3,763. Rate times budget gives "
         "fewer: raise `budget`, or promise a lower percentile.",
     ),
     "W0103": Code(

@@ -11,13 +11,24 @@ ROUNDING = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "floa
 """Relative rounding error of one number in each float format (half a unit in the last place)."""
 
 
-def requests_to_prove(quantile: float, confidence: float) -> int:
-    """How many requests, none of them late, prove a quantile at a confidence: the least n with q**n <= 1 - c.
+FIRST_LOOK, FREEDOM = 0.7, 19
+"""The first look's share of the level, and the degrees of freedom of its twenty blocks (the compiler's statistics)."""
 
-    p99 at 95 % takes 299, p99.9 takes 2,995. (Order statistics: with no miss among n, the true share of misses is
-    below 1 - q with confidence 1 - q**n.)
+
+def requests_to_prove(quantile: float, confidence: float) -> int:
+    """How many requests, none of them late, prove a quantile at a confidence at the first look: the n with
+    q**(n (z/t)**2) <= 0.7 (1 - c), z and t the normal's and Student's quantiles at that level.
+
+    p99 at 95 % takes 375, p99.9 takes 3,763. t is Cornish and Fisher's expansion, within a few per mille.
     """
-    return math.ceil(math.log(1.0 - confidence) / math.log(quantile) - 1e-9)
+    from statistics import NormalDist
+
+    alpha = (1.0 - confidence) * FIRST_LOOK
+    z = NormalDist().inv_cdf(1.0 - alpha)
+    n = FREEDOM
+    t = z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+    t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
+    return math.ceil(math.log(alpha) / math.log(quantile) * (t / z) ** 2 - 1e-9)
 
 
 def warn_spec(making: Making, spec: Spec, used_lets: set[str]) -> None:

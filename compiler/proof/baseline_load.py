@@ -105,7 +105,7 @@ def take_turns(turn: Turns, measure: Measure, alpha: float, margin: float, secon
 
 
 def _void(run: Run, bound: float | None) -> str:
-    return clean(run, bound).void if run.blocks else void_starts(run)
+    return clean(run, bound).void.removeprefix("1 of 1 blocks are void: ") if run.blocks else void_starts(run)
 
 
 def _settled(turn: Turns, planned: int, alpha: float, margin: float) -> bool:
@@ -139,7 +139,7 @@ def _memory(target: MemoryTarget, turn: Turns) -> Claim:
 
 def _pairs(target: Target, turn: Turns) -> Pairs:
     """A target's figures in each pair, such that less is better."""
-    why = f"{turn.dropped} pairs are void: {turn.void}" if turn.dropped else ""
+    why = f"{len(turn.pairs)} pairs, and {turn.dropped} void: {turn.void}" if turn.dropped else ""
     if isinstance(target, ColdStartTarget):
         new, old = ([run.starts[0].s for run in part] for part in _parts(turn))
         note = "starts, page cache warm" if target.cold else "starts"

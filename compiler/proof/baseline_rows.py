@@ -31,10 +31,12 @@ from ..statistics.metrics import (
 )
 from ..statistics.paired import (
     GROUPS,
+    border_test,
     differences_without,
     half_width,
     left_out_test,
     log_probabilities,
+    margins,
     mean_test,
     sign_test,
 )
@@ -129,7 +131,7 @@ def _sub_rows(answers: Answers, name: str, by_token: bool) -> list[Array]:
 def against_reference(
     target: AccuracyTarget, what: str, new: Sequence[Array], old: Sequence[Array], want: Sequence[Array]
 ) -> Change:
-    """Agreement with the source, [tokens, columns] a row, or one. Of a best class also how far the model's certainty in it
+    """Agreement with the source, [tokens, columns] a row, or one. Of a best class also how far all classes' probabilities
     moved, which says more than the few rows in which another one came out best."""
     each = AGREEMENT[target.metric]
     over = np.max if target.metric == "max_abs_error" else np.mean
@@ -144,7 +146,7 @@ def against_reference(
     tests = [mean_test(b - a if share else a - b)]
     if target.metric in ("top1", "top5") and all(len(part) == 1 for part in want):
         ours, theirs, wanted = (np.concatenate(list(side)).astype(np.float64) for side in (new, old, want))
-        tests = _of_hits(a, b, _divergence(wanted, ours), _divergence(wanted, theirs))
+        tests = [_of_hits(a, b), _moved(_divergence(wanted, ours), _divergence(wanted, theirs))]
     note = f"{len(a):,} rows"
     if target.metric == "max_abs_error":
         note = f"the mean of {len(a):,} rows' largest errors"
@@ -152,13 +154,15 @@ def against_reference(
 
 
 def against_labels(target: AccuracyTarget, new: Array, old: Array, labels: Array) -> Change:
-    """Quality, of scores [rows, columns]. Of a best class also the certainty of the right one (the logarithm of its
-    probability), which says more than the few rows in which it is no longer the best."""
+    """Quality, of scores [rows, columns]. Of a best class also how near rows are to the border, which says more
+    than the few that crossed it."""
     what, metric = _what(target), target.metric
     try:
         if metric in ("top1", "top5"):
             a, b = (label_top_k_rows(side, labels, int(metric[3:])).astype(np.float64) for side in (new, old))
-            tests = _of_hits(a, b, _log_loss(new, labels), _log_loss(old, labels))
+            classes = class_labels(labels, new.shape[1])
+            ours, theirs = (margins(side.astype(np.float64), classes, int(metric[3:])) for side in (new, old))
+            tests = [_of_hits(a, b), border_test(ours, theirs)]
             return change(what, a, b, True, ROUNDING, tests, f"{len(new):,} rows")
         if metric in ("mse", "max_abs_error"):
             each = mse_rows if metric == "mse" else max_abs_error_rows
@@ -229,18 +233,14 @@ def change(what: str, new: Floats, old: Floats, share: bool, floor: float, tests
     )  # fmt: skip
 
 
-def _of_hits(new: Floats, old: Floats, losses_new: Floats, losses_old: Floats) -> list[float]:
-    """The test of rows lost and gained, and that of the models' certainty, where it moved by more than rounding."""
-    lost, gained = int(np.count_nonzero(old > new)), int(np.count_nonzero(new > old))
-    rise = losses_new - losses_old
-    moved = float(np.mean(rise)) > ROUNDING
-    return [sign_test(lost, gained), mean_test(rise) if moved else 1.0]
+def _of_hits(new: Floats, old: Floats) -> float:
+    return sign_test(int(np.count_nonzero(old > new)), int(np.count_nonzero(new > old)))
 
 
-def _log_loss(scores: Array, labels: Array) -> Floats:
-    """Minus the logarithm of the right class's probability, [rows]. Raises ValueError where labels are no classes."""
-    classes = class_labels(labels, scores.shape[1])
-    return -log_probabilities(scores.astype(np.float64))[np.arange(len(scores)), classes]
+def _moved(new: Floats, old: Floats) -> float:
+    """The test of divergences [rows], where they rose by more than rounding: they go with the square of what scores moved by."""
+    rise = new - old
+    return mean_test(rise) if float(np.mean(rise)) > ROUNDING**2 else 1.0
 
 
 def _divergence(want: Floats, got: Floats) -> Floats:

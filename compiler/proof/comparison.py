@@ -122,7 +122,7 @@ def _of_pairs(claim: Pairs, alpha: float, margin: float) -> Comparison:
     elif word == "cannot tell":
         needed = pairs_for(alpha)
         few = f"{found.samples} pairs, and it takes {needed}" if found.samples < needed else "the pairs differ too much"
-        note = "; ".join(filter(None, (note, claim.unmeasured or few)))
+        note = "; ".join(filter(None, (note if found.samples else "", claim.unmeasured or few)))
     new, old = _middle(claim.new), _middle(claim.old)
     if claim.rates:
         new, old = _over(1, new), _over(1, old)
@@ -212,11 +212,15 @@ def over_text(found: Comparison) -> str:
     """`1.1 (1.07..1.12)`; of accuracy and rates too it is how much worse the new one is."""
     if found.ratio is None:
         return "?"
-    value = f"{found.ratio:.3f}"
+    value = _factor(found.ratio)
     if found.low is None and found.high is None or found.low == found.high:
         return value
-    low, high = ("?" if x is None else f"{x:.3f}" for x in (found.low, found.high))
+    low, high = ("?" if x is None else _factor(x) for x in (found.low, found.high))
     return f"{value} ({low}..{high})"
+
+
+def _factor(value: float) -> str:
+    return f"{value:.3f}" if value < 100 else f"{value:.3g}"
 
 
 def show(unit: str, value: float | None) -> str:

@@ -218,6 +218,12 @@ def cold_start(target: ColdStartTarget, runs: Sequence[Run], terms: Terms) -> Ve
     """The p95 of starts."""
     quiet = [run for run in runs if not void_starts(run)]
     void = next((void_starts(run) for run in reversed(runs) if void_starts(run)), "")
+    least = min((start.s for run in runs for start in run.starts), default=math.inf)
+    if target.bound < least < math.inf:
+        return verdict_of(
+            target, "missed", confidence=terms.confidence, value=least, low=least,
+            samples=sum(len(run.starts) for run in runs), note=f"no start was within {show(target, least)}",
+        )  # fmt: skip
     starts = [start for run in quiet for start in run.starts]
     stayed = [start for start in starts if target.cold and start.pages_left != 0]
     if stayed:
@@ -236,8 +242,8 @@ def cold_start(target: ColdStartTarget, runs: Sequence[Run], terms: Terms) -> Ve
         note += "; missed once more" if word == "missed" else "; missed, and not missed once more"
         return _verdict(target, word, bounds, terms, note)
     if word == "not proved":
-        least = requests_to_prove(COLD_START_QUANTILE, terms.confidence)
-        wanted = f"{void}: a quieter machine" if void and not starts else f"{least} starts, none of them late,"
+        many = requests_to_prove(COLD_START_QUANTILE, terms.confidence)
+        wanted = f"{void}: a quieter machine" if void and not starts else f"{many} starts, none of them late,"
         note += f"; {wanted} would decide it"
     return _verdict(target, word, bounds, terms, note)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -105,12 +106,13 @@ def _measure(
 ) -> tuple[Evidence, Store]:
     store = Store(spare)
     search = bundle.model.search
+    cores = min(bundle.machine.cores, len(os.sched_getaffinity(0)))
     prover = Prover(
         bundle.folder,
         work,
         targets,
         terms,
-        bundle.machine.cores,
+        cores,
         _requests(bundle, work, spare),
         store,
         report,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +58,7 @@ def machine_limits(machine: Machine, work: Path, spare: Spare) -> Limits:
     if found is not None:
         told: dict[str, dict[str, float]] = json.loads(found)
         return Limits(told["ops"], told["read"])
-    limits = machine.target.limits(machine.variant, machine.cores, work)
+    limits = machine.target.limits(machine.variant, min(machine.cores, len(os.sched_getaffinity(0))), work)
     spare.ask(
         lambda cache: cache.put_bytes(key, json.dumps({"ops": dict(limits.ops), "read": dict(limits.read)}).encode())
     )

@@ -16,7 +16,7 @@ from infc.compiler.driver import Request
 from infc.compiler.target import Rendered
 from infc.targets.cpu.target import TARGET
 
-MODEL = '''
+MODEL = """
 import numpy as np
 import torch
 from pathlib import Path
@@ -38,7 +38,7 @@ def make():
     with np.load(Path(__file__).with_name("weights.npz")) as found:
         net.load_state_dict({name: torch.from_numpy(found[name]) for name in found.files})
     return net.eval()
-'''
+"""
 ROWS = 2000
 
 

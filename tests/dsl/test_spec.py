@@ -207,8 +207,8 @@ def test_percentiles_are_exact_decimals(statistic: str, quantile: float) -> None
 
 
 def test_the_requests_that_a_percentile_takes_are_those_of_the_design() -> None:
-    assert requests_to_prove(0.99, 0.95) == 299
-    assert requests_to_prove(0.999, 0.95) == 2995
+    assert requests_to_prove(0.99, 0.95) == 375
+    assert requests_to_prove(0.999, 0.95) == 3763
 
 
 def test_files_are_looked_for_beside_the_spec_and_only_when_wanted(tmp_path: Path) -> None:

@@ -240,9 +240,12 @@ def test_cold_start_is_the_p95_of_starts() -> None:
     few = judge(target, Evidence(starts={False: [starts_of(starts[:20])], True: []}), terms_of(model))
     assert few.verdict == "not proved"
     assert "74 starts, none of them late, would decide it" in few.note
-    slow = [starts_of([4 * s for s in starts])]
+    slow = [starts_of([*([4 * s for s in starts]), 0.05])]
     assert judge(target, Evidence(starts={False: slow, True: []}), terms_of(model)).verdict == "not proved"
     assert judge(target, Evidence(starts={False: slow * 2, True: []}), terms_of(model)).verdict == "missed"
+    never = [starts_of([0.2] * 3)]
+    found = judge(target, Evidence(starts={False: never, True: []}), terms_of(model))
+    assert (found.verdict, found.note) == ("missed", "no start was within 200 ms")
 
 
 def test_a_cold_start_with_pages_in_the_cache_is_not_proved() -> None:
