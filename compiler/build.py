@@ -28,8 +28,10 @@ from .decisions import narrowest
 from .disk import disk_full, is_full
 from .driver import Compiled, Machine, Request, check_spec, choose_machine, compile_model, versions
 from .errors import Exit, InfcError
+from .frontends import Imported
 from .passes.pipeline import parse_passes
 from .processes import check_interrupted, run_child
+from .proof.baseline import Comparison, check_baseline, compare
 from .proof.prove import Bundle, NeedsSource, Proof, prove
 from .proof.verdict import Verdict, Word, binding, exit_code, overall
 from .report.ops import machine_limits, op_rows
@@ -48,6 +50,8 @@ class Outcome:
     verdicts: tuple[Verdict, ...]
     report: Mapping[str, Any]
     reused: bool = False
+    comparisons: tuple[Comparison, ...] = ()
+    """With the baseline, where one was given."""
 
     @property
     def verdict(self) -> Word:
@@ -55,9 +59,19 @@ class Outcome:
         return overall(self.verdicts)
 
     @property
+    def worse(self) -> bool:
+        """Whether it is worse than the baseline."""
+        return any(comparison.worse for comparison in self.comparisons)
+
+    @property
     def exit_code(self) -> Exit:
         """What `infc build` ends with, nothing being allowed."""
-        return exit_code(self.verdict)
+        return self.ends_with(frozenset())
+
+    def ends_with(self, allowed: frozenset[str]) -> Exit:
+        """What it ends with where targets of the kinds `allowed` need not be proved."""
+        code = exit_code(overall(self.verdicts, allowed))
+        return Exit.WORSE if self.worse and code != Exit.UNMET else code
 
 
 def build(request: Request) -> Outcome:
@@ -71,6 +85,8 @@ def build(request: Request) -> Outcome:
         recover(place)
         check_replaceable(place)
     find_server(machine.platform.arch)
+    if request.baseline is not None:
+        check_baseline(request.baseline)
     if request.passes is not None:
         parse_passes(request.passes)
     if request.locked:
@@ -97,7 +113,7 @@ def build(request: Request) -> Outcome:
                 raise
             raise disk_full(temporary.parent, tempfile.gettempdir(), request.spec.parent) from error
         check_interrupted()
-        return _published(outcome, out)
+        return _published(outcome, out, request.baseline)
 
 
 def failed_place(out: Path) -> Path:
@@ -105,10 +121,12 @@ def failed_place(out: Path) -> Path:
     return out.with_name(f"{out.name.removesuffix('.bundle')}.failed")
 
 
-def _published(outcome: Outcome, out: Path) -> Outcome:
-    """Moves what was built to where it belongs: with a target missed that is not `out`, which stays as it was."""
+def _published(outcome: Outcome, out: Path, baseline: Path | None) -> Outcome:
+    """Moves what was built to where it belongs: with a target missed that is not `out`, which stays as it was; nor is it where
+    `out` is the baseline that it is worse than."""
     failed = failed_place(out)
-    if outcome.verdict == "missed":
+    lost = outcome.worse and baseline is not None and baseline.resolve() == out.resolve()
+    if outcome.verdict == "missed" or lost:
         publish(outcome.bundle, failed)
         return replace(outcome, bundle=failed)
     publish(outcome.bundle, out)
@@ -167,14 +185,25 @@ def _build_into(request: Request, spec: Spec, machine: Machine, folder: Path, wo
             key = build_key(request, spec, machine, table, tuned=tuned)
             spare.ask(lambda cache: remember_build(cache, key, compiled.imported.used_files, folder))
         proof = prove(Bundle(folder, spec, model, machine, compiled.imported), work, spare, request.report)
+        compared = _compare(request, spec, machine, folder, compiled.imported, work)
     finally:
         compiled.imported.close()
     _write_evidence(folder, proof, report)
     write_report(folder)
-    outcome = Outcome(folder, bundle_digest(folder), proof.verdicts, report)
+    outcome = Outcome(folder, bundle_digest(folder), proof.verdicts, report, comparisons=compared)
     if outcome.verdict != "missed":
         write_lock(lock_path, lock)
     return outcome
+
+
+def _compare(
+    request: Request, spec: Spec, machine: Machine, folder: Path, imported: Imported | None, work: Path
+) -> tuple[Comparison, ...]:
+    if request.baseline is None:
+        return ()
+    return compare(
+        folder, request.baseline, spec, spec.models[0], machine, imported, work, request.margin, request.report
+    )
 
 
 def _write_evidence(folder: Path, proof: Proof, report: Mapping[str, Any]) -> None:
@@ -285,15 +314,16 @@ def _reuse(request: Request, spec: Spec, machine: Machine, found: Path, out: Pat
         here = is_whole(out, digest)
         folder = out if here else temporary
         proof = prove(Bundle(folder, spec, spec.models[0], machine, None), work, spare, request.report)
+        compared = _compare(request, spec, machine, folder, None, work)
         _write_evidence(temporary, proof, report)
         check_interrupted()
-        outcome = Outcome(temporary, digest, proof.verdicts, report, reused=True)
+        outcome = Outcome(temporary, digest, proof.verdicts, report, True, compared)
         if outcome.verdict != "missed":
             write_lock(lock_path, lock)
         if here and outcome.verdict != "missed" and same_evidence(out, temporary):
             return replace(outcome, bundle=out)
         write_report(temporary)
-        return _published(outcome, out)
+        return _published(outcome, out, request.baseline)
 
 
 def same_evidence(one: Path, other: Path) -> bool:

@@ -37,7 +37,7 @@ Report = Callable[[str], None]
 @dataclass(frozen=True)
 class Request:
     """What `infc build` was asked. `jobs`: compilers at a time; `tune`: seconds that may go into measuring
-    kernels; `require_sandbox`, `import_memory` (bytes) and `import_seconds` are the settings of those names; `report`
+    kernels; `baseline`: a bundle that the new one is held against, `margin`: the share by which it may be worse; `require_sandbox`, `import_memory` (bytes) and `import_seconds` are the settings of those names; `report`
     hears what begins, `notice` what a user should know and no place in the spec is about."""
 
     spec: Path
@@ -53,6 +53,8 @@ class Request:
     jobs: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     cache: Cache | None = None
     dump: Path | None = None
+    baseline: Path | None = None
+    margin: float = 0.02
     require_sandbox: bool = False
     import_memory: int = 0
     import_seconds: float = 0.0

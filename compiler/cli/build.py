@@ -22,7 +22,7 @@ MOST_NAMES = 3
 """Layers of one kind that are named."""
 
 DESCRIPTION = """Compile a spec into a bundle, prove its targets on this machine, and write it.
-The exit code is 0 where every target is met, 3 where one is missed (there is no bundle then; what was built is in
+The exit code is 0 where every target is met, 5 where it is worse than --baseline, 3 where one is missed (there is no bundle then; what was built is in
 NAME.failed), and 4 where one is not proved: the bundle is whole, and the answer says what would prove it."""
 
 FORMATS = ("text", "github", "sarif")
@@ -58,6 +58,13 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--format", choices=FORMATS, default="text", help="targets that are not met as annotations at the spec's lines"
     )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="BUNDLE",
+        help="compare with another bundle on this machine; exit 5 where it is better",
+    )
+    parser.add_argument("--margin", metavar="SHARE", help="by how much it may be better: 2%% unless given")
     add_sandbox(parser)
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="compilers at a time")
     args = parser.parse_args(joined(argv))
@@ -67,8 +74,11 @@ def run(argv: Sequence[str]) -> int:
         raise InfcError("--json and --format each print one document", hint="give one of them")
     if args.locked and args.tune is not None and settings.tune > 0:
         raise InfcError("--locked takes the lock's choices, and --tune measures new ones", hint="give one of them")
+    if args.margin is not None and args.baseline is None:
+        raise InfcError("--margin is of a comparison", hint="give --baseline BUNDLE too")
     from ..cache import Cache
     from ..driver import Request, emit
+    from ..proof.comparison import MARGIN, margin_of
 
     request = Request(
         spec=args.spec,
@@ -82,6 +92,8 @@ def run(argv: Sequence[str]) -> int:
         passes=args.passes,
         cache=Cache(settings.cache_dir, settings.cache_limit),
         dump=settings.dump,
+        baseline=args.baseline,
+        margin=MARGIN if args.margin is None else margin_of(args.margin),
         require_sandbox=settings.require_sandbox,
         import_memory=settings.import_memory,
         import_seconds=settings.import_seconds,
@@ -93,19 +105,19 @@ def run(argv: Sequence[str]) -> int:
         print(emit(request, args.emit), end="")
         return Exit.OK
     from ..build import Missed, build
-    from ..proof.verdict import exit_code, overall
 
     with ui.progress("build") as step:
         outcome = build(replace(request, report=step))
-    code = exit_code(overall(outcome.verdicts, allowed))
+    code = outcome.ends_with(allowed)
     if args.summary is not None:
         write_summary(args.summary, args.spec, outcome, allowed)
     if args.format != "text":
         print_annotations(request, outcome, args.format)
     elif args.json:
-        print_json("infc.build/2", code, json_document(outcome, allowed))
+        print_json("infc.build/2", code, {**json_document(outcome, allowed), **baseline_document(request, outcome)})
     else:
         print_outcome(outcome, allowed)
+        print_comparisons(outcome)
         size = sum(outcome.report["bytes"].values())
         print(f"{outcome.bundle}  model and weights {format_bytes(size)}  digest {outcome.digest[:12]}")
         tuned = tuned_line(outcome.report, reused=outcome.reused, asked=settings.tune > 0)
@@ -121,9 +133,12 @@ def run(argv: Sequence[str]) -> int:
 def write_summary(path: Path, spec: Path, outcome: Outcome, allowed: frozenset[str]) -> None:
     """--summary FILE. Raises InfcError (exit 6) where the disk refuses."""
     from ..bundle.write import cannot_write
+    from ..proof.comparison import markdown
     from ..report.summary import summary_markdown
 
     text = summary_markdown(spec.name, outcome.digest, outcome.verdicts, outcome.report, allowed)
+    if outcome.comparisons:
+        text += f"\n{markdown(outcome.comparisons)}"
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -198,6 +213,26 @@ def print_outcome(outcome: Outcome, allowed: frozenset[str]) -> None:
     if outcome.verdicts:
         print(headline(outcome.verdicts, allowed))
         print(targets_table(outcome.verdicts))
+
+
+def print_comparisons(outcome: Outcome) -> None:
+    """How it compares with the baseline, where one was given."""
+    if not outcome.comparisons:
+        return
+    from ..proof import comparison
+
+    print(comparison.headline(outcome.comparisons))
+    print(format_table(comparison.rows(outcome.comparisons), header=comparison.HEADER))
+
+
+def baseline_document(request: Request, outcome: Outcome) -> dict[str, object]:
+    """What --json says of the baseline; nothing where there is none."""
+    if request.baseline is None:
+        return {}
+    from ..proof.baseline import digest_of
+    from ..proof.comparison import as_json
+
+    return {"baseline": as_json(outcome.comparisons, str(request.baseline), digest_of(request.baseline), request.margin)}
 
 
 def headline(verdicts: Sequence[Verdict], allowed: frozenset[str]) -> str:

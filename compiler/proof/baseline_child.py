@@ -100,19 +100,19 @@ def measure(task: Task) -> dict[str, Any]:
 
 
 def _round(models: Mapping[str, Model], inputs: Inputs, order: tuple[str, ...], task: Task) -> dict[str, Times]:
-    """The least time of each op, and of all, over a side's two blocks."""
-    found: dict[str, Times] = {"new": {}, "old": {}}
+    """The time of each op, and of all: sums over steps of the least time over a side's two blocks. A step is short, so that
+    others rarely come between all of its runs."""
+    found: dict[str, list[float]] = {}
     for side in order:
         time.sleep(task.pause_s)
-        for op, seconds in block(models[side], inputs, task.block_s).items():
-            found[side][op] = min(found[side].get(op, seconds), seconds)
-    return found
+        now = block(models[side], inputs, task.block_s)
+        found[side] = [min(a, b) for a, b in zip(found.get(side, now), now, strict=True)]
+    return {side: _by_op(models[side], found[side]) for side in found}
 
 
-def block(model: Model, inputs: Inputs, seconds: float) -> Times:
-    """Runs for so long, at least twice: the least time of the steps of each op, and of all steps (of a model that tells no
-    steps, of a run)."""
-    found: Times = {}
+def block(model: Model, inputs: Inputs, seconds: float) -> list[float]:
+    """Runs for so long, at least twice: the least time of each step; of a model that tells no steps, of a run."""
+    found: list[float] = []
     model.profile()
     begin, runs = time.perf_counter(), 0
     while runs < 2 or time.perf_counter() - begin < seconds:
@@ -120,12 +120,15 @@ def block(model: Model, inputs: Inputs, seconds: float) -> Times:
         model.run(inputs)
         took = time.perf_counter() - start
         runs += 1
-        now: Times = {}
-        for step in model.step_times():
-            now[step.op] = now.get(step.op, 0.0) + step.seconds
-        now[WHOLE] = sum(now.values()) if now else took
-        for op, value in now.items():
-            found[op] = min(found.get(op, value), value)
+        now = [step.seconds for step in model.step_times()] or [took]
+        found = [min(a, b) for a, b in zip(found or now, now, strict=True)]
+    return found
+
+
+def _by_op(model: Model, seconds: list[float]) -> Times:
+    found: Times = {WHOLE: sum(seconds)}
+    for step, value in zip(model.description["steps"], seconds, strict=False):
+        found[step["op"]] = found.get(step["op"], 0.0) + value
     return found
 
 

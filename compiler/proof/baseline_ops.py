@@ -27,7 +27,7 @@ BLOCK_S, PAUSE_S, SECONDS = 0.02, 0.01, 90.0
 COPIED_BYTES = 4 << 30
 """Most bytes that are copied for all rounds; larger models share copies."""
 LEAST_SHARE, LEAST_S = 0.02, 2e-6
-"""What an op must take, of all and at all, to be a claim of its own: a clock says less of shorter ones."""
+"""What an op must take, of all and at all, to be a claim of its own (and all, to be one): a clock says less of shorter ones."""
 CPU_CODE = 10
 """INFC_CODE_CPU: the CPU lacks a feature."""
 
@@ -96,9 +96,10 @@ def pairs_of(
     if not rounds:
         return [Pairs("compute time", "s", (), (), how, unmeasured="a round takes too long")]
     new, old = [r["new"] for r in rounds], [r["old"] for r in rounds]
-    found = [_pairs("compute time", WHOLE, new, old, how, judged=True)]
-    ops = dict.fromkeys(op for side in (new[0], old[0]) for op in side if op != WHOLE)
     whole = min(_least(new, WHOLE), _least(old, WHOLE))
+    long = max(_least(new, WHOLE), _least(old, WHOLE)) >= least_s
+    found = [_pairs("compute time", WHOLE, new, old, how + ("" if long else ": too short to judge"), judged=long)]
+    ops = dict.fromkeys(op for side in (new[0], old[0]) for op in side if op != WHOLE)
     for op in sorted(ops, key=lambda op: -max(_least(new, op), _least(old, op))):
         counts = [steps.get(side, {}).get(op, 0) for side in ("new", "old")]
         note = f"{counts[0]} step{'s' * (counts[0] != 1)}"

@@ -77,7 +77,7 @@ def accuracy(sides: Sides, model: Model, imported: Imported, targets: Sequence[A
     found: list[Change] = []
     for target in distinct:
         if target.metric_path is not None:
-            found.append(_custom(target, new, old, rows))
+            found.append(custom(target, new, old, rows))
         elif target.versus == "labels":
             if rows.labels is None:
                 raise InfcError(f"accuracy {target.metric} vs labels needs labels in {data.written}")
@@ -189,7 +189,7 @@ def _of_set(metric: str, scores: Array, labels: Array) -> Callable[[NDArray[np.i
     return lambda rows: of(found[rows], classes[rows], scores.shape[1])
 
 
-def _custom(target: AccuracyTarget, new: Answers, old: Answers, rows: Rows) -> Change:
+def custom(target: AccuracyTarget, new: Answers, old: Answers, rows: Rows) -> Change:
     """The user's metric: of all rows, and without each group of them, in the order in which its process asks for them."""
     replies = [ask_metric(target, side, rows.labels, RESAMPLES_ALPHA) for side in (new, old)]
     share = target.op == ">="
@@ -225,7 +225,8 @@ def change(what: str, new: Floats, old: Floats, share: bool, floor: float, tests
     unknown = too_few(len(new)) or ("" if np.all(np.isfinite(rise)) else "it is undefined on these rows")
     lost, gained = int(np.count_nonzero(rise > 0)), int(np.count_nonzero(rise < 0))
     if set(np.unique(np.concatenate([new, old]))) <= {0.0, 1.0}:
-        note += f", {lost} lost and {gained} gained"
+        note += f", {lost} lost and {gained} gained (p = {tests[0]:.2g}"
+        note += f", of all rows' scores {tests[1]:.2g})" if len(tests) > 1 else ")"
         unknown = ""
     half = half_width(rise, HALF_ALPHA)
     return Change(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ..errors import InfcError
 from ..statistics.paired import LEAST_ROWS, pairs_for, ratio
 from .verdict import digits
 
@@ -262,3 +263,15 @@ def _cell(text: str) -> str:
 def too_few(rows_seen: int) -> str:
     """Why a mean of so few rows says nothing; "" where they are enough."""
     return "" if rows_seen >= LEAST_ROWS else f"{rows_seen} rows, and it takes {LEAST_ROWS}"
+
+
+def margin_of(text: str) -> float:
+    """`2%`, `2 %` or `0.02` as a share. Raises InfcError (exit 2)."""
+    number = text.strip().removesuffix("%")
+    try:
+        value = float(number) / (100 if number != text.strip() else 1)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise InfcError(f"--margin is a share from 0 to 100 %, not {text!r}", hint="write --margin 2%")
+    return value

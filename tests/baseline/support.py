@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from infc.compiler.build import build
 from infc.compiler.codegen.plan import Plan
@@ -41,6 +43,47 @@ def make():
 """
 ROWS = 2000
 
+CLASSIFIER = """
+import numpy as np
+import torch
+from pathlib import Path
+
+def make():
+    net = torch.nn.Linear(64, 10)
+    with np.load(Path(__file__).with_name("weights.npz")) as found:
+        net.load_state_dict({name: torch.from_numpy(found[name]) for name in found.files})
+    return net.eval()
+"""
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Clouds:
+    """Rows [rows, 64] of ten normal clouds with their labels, the weights [10, 64] and bias of the best classifier, and the
+    same weights with noise."""
+
+    x: Array
+    labels: Array
+    weights: Array
+    damaged: Array
+    bias: Array
+
+    def write(self, place: Path, *, damaged: bool) -> None:
+        """The classifier's weights."""
+        weights = self.damaged if damaged else self.weights
+        np.savez(place / "weights.npz", weight=weights.astype(np.float32), bias=self.bias.astype(np.float32))
+
+
+def clouds(seed: int, apart: float, noise: float, rows: int = ROWS) -> Clouds:
+    """`apart`: from the middle, in spreads of a cloud; `noise`: in shares of the weights' spread."""
+    draw = np.random.default_rng(seed)
+    means: Array = draw.normal(size=(10, 64))
+    means *= apart / np.linalg.norm(means, axis=1, keepdims=True)
+    labels = draw.integers(0, 10, rows)
+    x: Array = means[labels] + draw.normal(size=(rows, 64))
+    damaged: Array = means + noise * means.std() * draw.normal(size=means.shape)
+    return Clouds(x.astype(np.float32), labels, means, damaged, -0.5 * (means**2).sum(1))
+
 
 def spec_text(targets: str = "", data: str = "", traffic: str = "items 8") -> str:
     """The spec of the model above."""
@@ -60,8 +103,8 @@ serve {{ protocols kserve }}
 """
 
 
-def write_weights(folder: Path, noise: float = 0.0, seed: int = 1) -> None:
-    """Weights of the model, with `noise` in those of the last layer, in shares of their spread."""
+def write_weights(folder: Path) -> None:
+    """Weights of the model."""
     draw = np.random.default_rng(0)
     shapes = {
         "first.weight": (256, 64), "first.bias": (256,), "norm.weight": (256,), "norm.bias": (256,),
@@ -69,16 +112,14 @@ def write_weights(folder: Path, noise: float = 0.0, seed: int = 1) -> None:
     }  # fmt: skip
     weights = {name: draw.normal(0, shape[-1] ** -0.5, shape).astype(np.float32) for name, shape in shapes.items()}
     weights["norm.weight"] += 1
-    last = weights["last.weight"]
-    weights["last.weight"] = last + noise * last.std() * np.random.default_rng(seed).normal(size=last.shape).astype("f")
     np.savez(folder / "weights.npz", **weights)  # pyright: ignore[reportArgumentType]
 
 
-def write_model(folder: Path, text: str, noise: float = 0.0, seed: int = 1) -> Path:
+def write_model(folder: Path, text: str) -> Path:
     """The spec's path."""
     folder.mkdir(exist_ok=True)
     (folder / "model.py").write_text(MODEL)
-    write_weights(folder, noise, seed)
+    write_weights(folder)
     spec = folder / "net.infer"
     spec.write_text(text)
     return spec

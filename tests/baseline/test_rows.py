@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from infc.compiler.proof.baseline_rows import against_labels, against_reference, change, equal
+from infc.compiler.measure.rows import Rows
+from infc.compiler.proof.baseline_rows import against_labels, against_reference, change, custom, equal
 from infc.compiler.proof.comparison import CONFIDENCE, MARGIN, Change, Comparison, judge
 from infc.compiler.statistics.paired import border_test, margins
 from infc.dsl.spec import AccuracyTarget
 
+from .support import ROWS, clouds
+
 Array = NDArray[Any]
 ALPHA = (1 - CONFIDENCE) / 10
-ROWS = 2000
 
 
 def target(metric: str, versus: Any = "labels") -> AccuracyTarget:
@@ -27,14 +30,12 @@ def target(metric: str, versus: Any = "labels") -> AccuracyTarget:
 def classifier(seed: int, apart: float, noise: float, rows: int = ROWS) -> tuple[Array, Array, Array]:
     """The best classifier of ten normal clouds, the same with noise in its weights (shares of their spread), and the labels:
     new and old logits [rows, 10], labels [rows]."""
-    draw = np.random.default_rng(seed)
-    means: Array = draw.normal(size=(10, 64))
-    means *= apart / np.linalg.norm(means, axis=1, keepdims=True)
-    labels = draw.integers(0, 10, rows)
-    x: Array = means[labels] + draw.normal(size=(rows, 64))
-    damaged: Array = means + noise * means.std() * draw.normal(size=means.shape)
-    bias = 0.5 * (means**2).sum(1)
-    return (x @ damaged.T - bias).astype(np.float32), (x @ means.T - bias).astype(np.float32), labels
+    found = clouds(seed, apart, noise, rows)
+    new, old = (
+        found.x @ weights.T.astype(np.float32) + found.bias.astype(np.float32)
+        for weights in (found.damaged, found.weights)
+    )
+    return new, old, found.labels
 
 
 def softmax(logits: Array) -> Array:
@@ -187,3 +188,17 @@ def test_equal_bits_are_equal() -> None:
     rows = [{"a": np.array([[1.0, math.nan]])}, {"a": np.array([[0.0, 2.0]])}]
     assert equal(rows, [dict(row) for row in rows])
     assert not equal(rows, [rows[0], {"a": np.array([[-0.0, 2.0]])}])
+
+
+def test_a_metric_of_the_users_own(tmp_path: Path) -> None:
+    """Share of right answers, by a function in a process of its own."""
+    file = tmp_path / "metric.py"
+    file.write_text("import numpy as np\ndef hits(o, l): return float(np.mean(o['y'].argmax(1) == l['label']))\n")
+    new, old, labels = classifier(3, 4, 1.0, 600)
+    own = AccuracyTarget(metric="metric", op=">=", bound=0.5, metric_path=str(file), metric_entry="hits")
+    answers = [[{"y": row[None]} for row in side] for side in (new, old)]
+    rows = Rows(tuple({} for _ in labels), labels)
+    found = judged(custom(own, answers[0], answers[1], rows))
+    assert found.worse, found
+    assert found.what == "accuracy metric.py:hits"
+    assert judged(custom(own, answers[1], answers[0], rows)).word == "not worse"

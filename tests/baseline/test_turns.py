@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from infc.compiler.errors import InfcError
 from infc.compiler.proof.baseline_load import (
     FEWEST,
     SPARE,
@@ -21,7 +22,17 @@ from infc.compiler.proof.baseline_load import (
     turns_of,
 )
 from infc.compiler.proof.baseline_ops import pairs_of
-from infc.compiler.proof.comparison import CONFIDENCE, MARGIN, Comparison, as_json, headline, judge, markdown, rows
+from infc.compiler.proof.comparison import (
+    CONFIDENCE,
+    MARGIN,
+    Comparison,
+    as_json,
+    headline,
+    judge,
+    margin_of,
+    markdown,
+    rows,
+)
 from infc.compiler.proof.document import Run
 from infc.compiler.proof.loads import Load
 from infc.compiler.statistics.paired import pairs_for
@@ -253,3 +264,14 @@ def test_what_is_said() -> None:
     assert document["worse"] == ["compute time", "linear ops"]
     assert {c["word"] for c in document["comparisons"]} == {"worse", "not worse", "shown"}
     assert headline([judge(p, ALPHA, MARGIN) for p in pairs_of([], {}, "")]).endswith("1 cannot be told")
+
+
+@pytest.mark.parametrize(("text", "share"), [("2%", 0.02), ("2 %", 0.02), ("0.02", 0.02), ("0", 0.0), ("100%", 1.0)])
+def test_a_margin_is_a_share(text: str, share: float) -> None:
+    assert margin_of(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "%", "two", "-1%", "200%", "nan"])
+def test_what_is_no_margin(text: str) -> None:
+    with pytest.raises(InfcError, match="--margin"):
+        margin_of(text)

@@ -33,6 +33,7 @@ IN_BUILD_FOLDER: dict[str, str] = {
     "compiler/frontends/confined.py": "the tokenizer out of the worker's answer",
     "compiler/frontends/text.py": "the tokenizer that the library made, in the worker",
     "compiler/frontends/wire.py": "what goes to and comes from a worker",
+    "compiler/proof/baseline_child.py": "copies of the models that it times, and what it is asked",
     "compiler/proof/custom_metric.py": "answers and labels for the user's metric",
     "compiler/proof/metric_child.py": "what the user's metric gave",
     "compiler/proof/prove.py": "requests of a measurement",
