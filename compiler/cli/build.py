@@ -232,7 +232,9 @@ def baseline_document(request: Request, outcome: Outcome) -> dict[str, object]:
     from ..proof.baseline import digest_of
     from ..proof.comparison import as_json
 
-    return {"baseline": as_json(outcome.comparisons, str(request.baseline), digest_of(request.baseline), request.margin)}
+    return {
+        "baseline": as_json(outcome.comparisons, str(request.baseline), digest_of(request.baseline), request.margin)
+    }
 
 
 def headline(verdicts: Sequence[Verdict], allowed: frozenset[str]) -> str:

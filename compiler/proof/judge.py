@@ -138,13 +138,11 @@ def at_rate(target: ThroughputTarget | CostTarget, rate: float, evidence: Eviden
     word: Word = "missed" if "missed" in words else "not proved" if "not proved" in words else "met"
     binds = found[words.index(word)]
     blocks = [block for run in ledger.cleaned() for block in run.blocks]
-    seconds = sum(block.elapsed_s for block in blocks)
+    sent = sum(block.sent for block in blocks)
     rows = isinstance(target, ThroughputTarget) and target.unit == "items/s"
-    answered = sum(block.rows if rows else block.ok for block in blocks) / seconds if seconds else None
+    answered = rate * sum(block.rows if rows else block.ok for block in blocks) / sent if sent else None
     note = f"at {rate:g} req/s {binds.target} is {word}: {binds.note}"
-    return verdict_of(
-        target, word, confidence=terms.confidence, value=answered, samples=sum(b.sent for b in blocks), note=note
-    )
+    return verdict_of(target, word, confidence=terms.confidence, value=answered, samples=sent, note=note)
 
 
 def cost(target: CostTarget, evidence: Evidence, terms: Terms) -> Verdict:

@@ -14,8 +14,8 @@ from .loads import Load, affordable_rate, bare_latencies, declared_load, load_of
 
 FASTEST = 20_000.0
 """Requests a second that the generator is not asked to send: it is one thread."""
-ANY = 0.99
-"""The quantile by which a run is planned that is asked for none: memory, cost, the longest latency."""
+LONGEST, ANY = 0.99, 0.5
+"""The quantiles by which runs are planned that are asked for none: the longest latency; memory and cost."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _for_latency(target: LatencyTarget, load: Load, evidence: Evidence, terms: T
     ledger = evidence.loads.get(load, Ledger(None))
     if target.quantile >= 1:
         longest, count = ledger.largest()
-        return Need("load", load, repeat=bool(count) and longest > target.bound)
+        return Need("load", load, bool(count) and longest > target.bound, LONGEST)
     bounds = ledger.quantile(target.quantile, terms.confidence, terms.claims)
     return Need("load", load, _missed(bounds, target.bound, "<="), target.quantile)
 

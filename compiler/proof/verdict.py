@@ -144,7 +144,7 @@ def quantity(verdict: Verdict, value: float, up: bool | None = None) -> str:
 
 def _show(kind: str, statistic: str, unit: str, value: float, up: bool | None) -> str:
     scales = _TIMES if kind in ("latency", "cold_start") else _SIZES if kind in ("memory", "bundle_size") else ()
-    whole = next((f"{value // u:.0f} {w}" for u, w in _WHOLE if value >= u and value % u == 0), "")
+    whole = next((f"{value // u:.0f} {w}" for u, w in _WHOLE if u <= value < 10_000 * u and value % u == 0), "")
     if scales is _SIZES and whole:
         return whole
     if scales:
@@ -159,10 +159,10 @@ def digits(value: float, up: bool | None = None, *, tends_to_one: bool = False) 
         return f"{value:g}"
     size = abs(1 - value) if tends_to_one and 0.9 < value < 1 else abs(value)
     places = DIGITS - 1 - math.floor(math.log10(size)) if size > 0 else DIGITS
-    places = min(places, 300)
+    places = min(places, 12 if tends_to_one else 300)
     scaled = value * 10.0**places
     near = round(scaled)
-    if up is not None and abs(scaled - near) > 1e-9 * max(abs(scaled), 1):
+    if up is not None and abs(scaled - near) > 4e-15 * max(abs(scaled), 1):
         near = math.ceil(scaled) if up else math.floor(scaled)
     text = f"{near / 10.0**places:.{max(places, 0)}f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text

@@ -84,6 +84,8 @@ def test_an_interval_is_rounded_outwards() -> None:
     assert interval(found) == "3.124 ms (3.012 ms..3.913 ms)"
     assert interval(verdict_of(P99, "not proved", confidence=0.95)) == "not measured"
     assert interval(verdict_of(P99, "not proved", confidence=0.95, value=math.inf, samples=3)) == "no answer"
+    one = verdict_of(TARGETS[5], "met", confidence=0.95, value=1 - 1e-14, low=1 - 3e-14, high=1.0, samples=9)
+    assert interval(one) == "1 (0.999999999999..1)"
     open_end = verdict_of(P99, "not proved", confidence=0.95, value=0.003, low=0.002, high=math.inf, samples=9)
     assert (interval(open_end), open_end.high, open_end.relaxed) == ("3 ms (2 ms..)", None, "")
 
