@@ -50,6 +50,9 @@ traffic {
 targets {
   latency p50 <= 10 s
 }
+search {
+  budget 10 s
+}
 """
 
 
