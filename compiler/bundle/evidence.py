@@ -12,6 +12,9 @@ from ..errors import Exit, InfcError
 
 INDEX = "index.json"
 INDEX_SCHEMA = "infc.evidence.index/1"
+RULES = 1
+"""By which rules verdicts follow from evidence: raised with every change that gives another value or verdict for the same
+documents, so that a bundle that was judged by others is told from one whose verdicts were changed."""
 MOST_BYTES = 512 << 20
 """Of one file."""
 
@@ -29,7 +32,8 @@ def write_evidence(folder: Path, documents: Sequence[tuple[str, bytes]], others:
     for name, data in others.items():
         entries[name] = {"kind": "", "sha256": hashlib.sha256(data).hexdigest()}
         (place / name).write_bytes(data)
-    text = json.dumps({"schema": INDEX_SCHEMA, "files": entries}, indent=1, sort_keys=True) + "\n"
+    index = {"schema": INDEX_SCHEMA, "rules": RULES, "files": entries}
+    text = json.dumps(index, indent=1, sort_keys=True) + "\n"
     (place / INDEX).write_text(text, encoding="utf-8")
 
 
@@ -59,6 +63,12 @@ def read_evidence(folder: Path) -> dict[str, tuple[str, bytes]]:
             raise _damaged(path, "has changed since it was written")
         found[name] = (kind, data)
     return found
+
+
+def rules_of(folder: Path) -> int | None:
+    """By which rules the bundle's verdicts were made; None where it does not say. The index was read before."""
+    found: Any = json.loads((folder / "evidence" / INDEX).read_bytes()[:MOST_BYTES]).get("rules")
+    return found if isinstance(found, int) else None
 
 
 def _damaged(path: Path, what: str) -> InfcError:

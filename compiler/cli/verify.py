@@ -48,7 +48,9 @@ def run(argv: Sequence[str]) -> int:
     bundled = open_bundle(bundle)
     verify_files(bundle, bundled.manifest, [file.path for file in bundled.manifest.files])
     verdicts = judge_again(bundled, bundled.documents)
-    check_evidence(bundled, verdicts)
+    other = check_evidence(bundled, verdicts)
+    if other:
+        ui.warn(other)
     found = None if args.quick else _replay(bundled, verdicts, args, settings, ui)
     code = Exit.OK
     if found is not None:
@@ -89,8 +91,10 @@ def signature_of(bundle: Path) -> str:
     return "not signed"
 
 
-def check_evidence(bundled: Bundled, verdicts: Sequence[Verdict]) -> None:
-    """Raises InfcError (exit 7) where a document is of another bundle, or targets.json is not what the evidence gives."""
+def check_evidence(bundled: Bundled, verdicts: Sequence[Verdict]) -> str:
+    """Raises InfcError (exit 7) where a document is of another bundle, or targets.json is not what the evidence gives. Where
+    another infc judged it by other rules that is no damage: what differs is said, else ""."""
+    from ..bundle.evidence import RULES, rules_of
     from ..proof.admit import answers_subject, subject_fault
     from ..proof.document import Run
     from ..proof.rejudge import differences
@@ -109,23 +113,17 @@ def check_evidence(bundled: Bundled, verdicts: Sequence[Verdict]) -> None:
                 hint="build it again, or copy it again",
             )
     if not place.is_dir():
-        return
+        return ""
     wrong = differences(bundled.stored, verdicts)
-    if wrong:
-        raise InfcError(
-            f"the evidence in {place} does not give its verdicts: {'; '.join(wrong)}",
-            exit_code=Exit.DAMAGED,
-            hint=_judged_by(bundled),
-        )
-
-
-def _judged_by(bundled: Bundled) -> str:
-    from importlib import import_module
-
-    now = str(import_module("infc").__version__)
-    if bundled.manifest.infc != now:
-        return f"infc {bundled.manifest.infc} judged it, and this is infc {now}: verify it with that one, or build it again"
-    return "build it again, or copy it again"
+    if not wrong:
+        return ""
+    if rules_of(bundled.folder) != RULES:
+        return f"infc {bundled.manifest.infc} judged it by other rules; by those of this one {'; '.join(wrong)}"
+    raise InfcError(
+        f"the evidence in {place} does not give its verdicts: {'; '.join(wrong)}",
+        exit_code=Exit.DAMAGED,
+        hint="build it again, or copy it again",
+    )
 
 
 def _replay(

@@ -200,6 +200,23 @@ def test_verdicts_that_the_evidence_does_not_give_are_exit_7(
     assert "targets.json is no list of verdicts" in damaged(folder, capsys)
 
 
+def test_verdicts_by_other_rules_are_judged_again_and_said(
+    easy: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy(easy, tmp_path)
+
+    def embellish(_: object, others: dict[str, bytes]) -> None:
+        others["targets.json"] = others["targets.json"].replace(b'"value": 0.00', b'"value": 0.0000')
+
+    reindexed(folder, embellish)
+    index = folder / "evidence" / "index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "rules": 0}))
+    assert main(["verify", str(folder), "--quick", "--json"]) == 0
+    told = capsys.readouterr()
+    assert "judged it by other rules; by those of this one latency p50 <= 10 s: value is" in told.err
+    assert json.loads(told.out)["targets"][0]["value"] > 1e-3, "what is shown is what the evidence gives"
+
+
 def test_evidence_of_another_bundle_is_exit_7(easy: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = copy(easy, tmp_path)
     other = easy.document(Load(), even(0.004), subject=easy.subject(model="0" * 64))
