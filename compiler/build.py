@@ -130,9 +130,18 @@ def _published(outcome: Outcome, out: Path, baseline: Path | None) -> Outcome:
         publish(outcome.bundle, failed)
         return replace(outcome, bundle=failed)
     publish(outcome.bundle, out)
-    if failed.exists():
-        shutil.rmtree(failed)
+    _remove_failed(failed)
     return replace(outcome, bundle=out)
+
+
+def _remove_failed(place: Path) -> None:
+    """Removes what an earlier miss left; a bundle that somebody built to there stays."""
+    try:
+        missed = any(v["verdict"] == "missed" for v in json.loads((place / "evidence" / "targets.json").read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if missed:
+        shutil.rmtree(place)
 
 
 def _first_only(notice: Callable[[str], None]) -> Callable[[str], None]:
@@ -312,15 +321,15 @@ def _reuse(request: Request, spec: Spec, machine: Machine, found: Path, out: Pat
             raise InfcError(f"{lock_path} is not the lock of this build", hint=f"infc build {request.spec} writes it")
         digest = bundle_digest(temporary)
         here = is_whole(out, digest)
-        folder = out if here else temporary
-        proof = prove(Bundle(folder, spec, spec.models[0], machine, None), work, spare, request.report)
-        compared = _compare(request, spec, machine, folder, None, work)
+        proof = prove(Bundle(temporary, spec, spec.models[0], machine, None), work, spare, request.report)
+        compared = _compare(request, spec, machine, temporary, None, work)
         _write_evidence(temporary, proof, report)
         check_interrupted()
         outcome = Outcome(temporary, digest, proof.verdicts, report, True, compared)
         if outcome.verdict != "missed":
             write_lock(lock_path, lock)
         if here and outcome.verdict != "missed" and same_evidence(out, temporary):
+            _remove_failed(failed_place(out))
             return replace(outcome, bundle=out)
         write_report(temporary)
         return _published(outcome, out, request.baseline)

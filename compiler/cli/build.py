@@ -62,9 +62,9 @@ def run(argv: Sequence[str]) -> int:
         "--baseline",
         type=Path,
         metavar="BUNDLE",
-        help="compare with another bundle on this machine; exit 5 where it is better",
+        help="compare with another bundle on this machine; exit 5 where the new one is worse",
     )
-    parser.add_argument("--margin", metavar="SHARE", help="by how much it may be better: 2%% unless given")
+    parser.add_argument("--margin", metavar="SHARE", help="by how much it may be worse: 2%% unless given")
     add_sandbox(parser)
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="compilers at a time")
     args = parser.parse_args(joined(argv))
@@ -170,7 +170,7 @@ def joined(argv: Sequence[str]) -> list[str]:
     for arg in argv:
         kinds = arg.split(",")
         if out and out[-1] == ALLOW:
-            named = all(kind in KINDS for kind in kinds)
+            named = len(kinds) > 1 or arg in KINDS
             out[-1] = f"{ALLOW}={arg if named else 'all'}"
             if named:
                 continue

@@ -74,6 +74,8 @@ def accuracy(target: AccuracyTarget, answers: Answers | None, confidence: float,
 
 def interval_of(scores: Scores, answers: Answers, sides: Sides, op: str) -> Interval:
     """The metric and its bounds. Raises ValueError where it is undefined on all rows."""
+    if scores.kind == "classes" and scores.problem:
+        raise ValueError(scores.problem)
     rng = np.random.default_rng(SEED)
     if scores.kind == "replies":
         return _replayed(scores, answers.rows, sides)

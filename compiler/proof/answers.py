@@ -165,7 +165,10 @@ def _against_reference(
     pairs = [(_sub_rows(a[name], by_token), _sub_rows(b[name], by_token)) for a, b in zip(got, want, strict=True)]
     each = [np.asarray(rows(a, b), np.float64) for a, b in pairs]
     over = np.max if target.metric == "max_abs_error" else np.mean
-    values = np.array([float(over(part)) if len(part) else 1.0 for part in each])
+    nothing = 0.0 if target.metric in ("mse", "max_abs_error") else 1.0
+    values = np.array([float(over(part)) if len(part) else nothing for part in each])
+    undefined = [bool(np.isnan(a).any() or np.isnan(b).any()) for a, b in pairs]
+    values[undefined] = 0.0 if nothing else np.inf  # as wrong as a row can be
     return _scores(target, name, "rows", values[:, None], all(len(part) == 1 for part in each))
 
 
@@ -186,16 +189,23 @@ def _against_labels(
     if len(shapes) != 1:
         raise InfcError(f"accuracy vs labels: rows of output {name!r} have different shapes")
     stacked = np.concatenate([answer[name].reshape(1, -1) for answer in got])
+    undefined = np.isnan(stacked).any(axis=1)
+    if target.metric == "top5" and stacked.shape[1] <= 5:
+        raise InfcError(
+            f"accuracy top5 vs labels says nothing of output {name!r}, which has {stacked.shape[1]} values a row"
+        )
     try:
         if target.metric in ("top1", "top5"):
-            hits = label_top_k_rows(stacked, rows.labels, int(target.metric[3:]))
+            hits = label_top_k_rows(stacked, rows.labels, int(target.metric[3:])) & ~undefined
             return _scores(target, name, "rows", hits.astype(np.float64)[:, None], single=True)
         if target.metric in ("mse", "max_abs_error"):
             each = mse_rows if target.metric == "mse" else max_abs_error_rows
-            return _scores(target, name, "rows", each(stacked, rows.labels)[:, None], single=True)
+            errors = np.where(undefined, np.inf, each(stacked, rows.labels))
+            return _scores(target, name, "rows", errors[:, None], single=True)
     except ValueError as error:
         raise InfcError(f"accuracy {target.metric} vs labels of {written}: {error}") from None
-    return _scores(target, name, "classes", stacked.astype(np.float64), single=True)
+    problem = f"{undefined.sum()} rows have NaN in their answers" if undefined.any() else ""
+    return _scores(target, name, "classes", stacked.astype(np.float64), single=True, problem=problem)
 
 
 def _custom(target: AccuracyTarget, got: Sequence[Mapping[str, Array]], rows: Rows, alpha: float) -> Scores:

@@ -19,6 +19,8 @@ from .noise import void_starts
 from .verdict import Verdict, Word, noted, show, verdict_of
 
 COLD_START_QUANTILE = 0.95
+KEEPS_UP = 0.95
+"""The share of an open load's rate that is answered while it lasts where the queue is stable."""
 
 
 @dataclass
@@ -75,6 +77,9 @@ def latency(target: LatencyTarget, ledger: Ledger, load: Load, terms: Terms) -> 
         else:
             note = "" if word == "met" else enough(target.quantile, bounds, load, ledger, terms)
         found = _verdict(target, word, bounds, terms, _note(f"{bounds.samples:,} requests at {load}", note))
+    behind = falls_behind(ledger, load)
+    if found.verdict == "met" and behind:
+        found = noted(replace(found, verdict="not proved"), behind)
     if found.verdict == "not proved" and target.bound < ledger.least() < math.inf:
         least = show(target, ledger.least())
         return verdict_of(
@@ -82,6 +87,14 @@ def latency(target: LatencyTarget, ledger: Ledger, load: Load, terms: Terms) -> 
             high=found.high, samples=found.samples, note=f"no request was answered within {least}",
         )  # fmt: skip
     return found
+
+
+def falls_behind(ledger: Ledger, load: Load) -> str:
+    """Why the server does not keep up with an open load, so that latencies grow for as long as it lasts; "" where it does."""
+    rate, answered = load.mean_rate, ledger.answered()
+    if rate is None or answered >= KEEPS_UP * rate:
+        return ""
+    return f"the server does not keep up: of {rate:.4g} requests a second it answers {answered:.4g}; a lower rate would be decided"
 
 
 def _longest(target: LatencyTarget, ledger: Ledger, terms: Terms) -> Verdict:
@@ -172,6 +185,9 @@ def cost(target: CostTarget, evidence: Evidence, terms: Terms) -> Verdict:
     answered = share(ok, sent, alpha / terms.claims, alpha)
     high = least if ok == sent else least / answered.low if answered.low > 0 else math.inf
     bounds = Bounds(least / answered.value if ok else math.inf, least, high, sent)
+    behind = falls_behind(evidence.loads[load], load)
+    if behind:
+        return _elsewhere(_verdict(target, "not proved", bounds, terms, _note(note, behind)), evidence)
     word = decide(bounds.low if ok == sent else least / answered.high, bounds.high, target.bound, target.op)
     return _elsewhere(_verdict(target, word, bounds, terms, f"{note}, {ok:,} of {sent:,} answered"), evidence)
 
@@ -223,7 +239,7 @@ def cold_start(target: ColdStartTarget, runs: Sequence[Run], terms: Terms) -> Ve
             samples=sum(len(run.starts) for run in runs), note=f"no start was within {show(target, least)}",
         )  # fmt: skip
     starts = [start for run in quiet for start in run.starts]
-    stayed = [start for start in starts if target.cold and start.pages_left != 0]
+    stayed = [start for run in quiet[-1:] for start in run.starts if target.cold and start.pages_left != 0]
     if stayed:
         return _unknown(
             target, terms,
@@ -257,7 +273,9 @@ def start_bounds(runs: Sequence[Run], terms: Terms) -> Bounds:
 def enough(q: float, bounds: Bounds, load: Load, ledger: Ledger, terms: Terms) -> str:
     """What would decide a percentile that is not proved."""
     if ledger.void:
-        return f"{ledger.void}: a quieter machine would decide it"
+        return (
+            f"{ledger.void}: {'a lower rate' if 'connection' in ledger.void else 'a quieter machine'} would decide it"
+        )
     least = requests_to_prove(q, terms.confidence)
     wanted = least if bounds.samples < least else 4 * bounds.samples
     rate = load.mean_rate

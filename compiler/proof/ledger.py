@@ -88,6 +88,13 @@ class Ledger:
             claims,
         )
 
+    def answered(self) -> float:
+        """Requests a second that were answered while they were sent, over the runs that count; inf without any. A queue that is
+        stable has answered all but the last ones, which are given their usual latency, when a block ends."""
+        found = [block for run in self.cleaned() for block in run.blocks if block.ok]
+        spent = sum(b.elapsed_s - float(np.median(b.latencies)) for b in found if math.isfinite(np.median(b.latencies)))
+        return sum(b.ok for b in found) / spent if spent > 0 else math.inf
+
     def largest(self, *, repeat: bool = False) -> tuple[float, int]:
         """The longest latency in seconds of the runs that count, and of how many requests."""
         found = [block.latencies for run in self.cleaned(repeat=repeat) for block in run.blocks if block.sent]
@@ -106,6 +113,8 @@ def over_looks(looks: Sequence[Iterable[Any]], judge: Judge, confidence: float, 
         alpha = (1 - confidence) * share_of_alpha(number)
         last = judge(pooled, alpha / claims, alpha)
         low, high = max(low, last.low), min(high, last.high)
+    if low > high:  # looks contradict each other: what they measured is not one thing
+        return Bounds(last.value, -math.inf, math.inf, last.samples)
     return Bounds(last.value, low, high, last.samples)
 
 

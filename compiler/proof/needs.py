@@ -8,12 +8,14 @@ from typing import Literal
 
 from ...dsl.spec import ColdStartTarget, CostTarget, LatencyTarget, MemoryTarget, Target, ThroughputTarget
 from ..statistics.decide import decide
-from .judge import COLD_START_QUANTILE, Evidence, Terms, judge
+from .judge import COLD_START_QUANTILE, Evidence, Terms, falls_behind, judge
 from .ledger import Bounds, Ledger
 from .loads import Load, affordable_rate, bare_latencies, declared_load, load_of, saturating
 
 FASTEST = 20_000.0
 """Requests a second that the generator is not asked to send: it is one thread."""
+ENOUGH = 2
+"""Looks at a load with which the server does not keep up: more of them decide nothing."""
 LONGEST, ANY = 0.99, 0.5
 """The quantiles by which runs are planned that are asked for none: the longest latency; memory and cost."""
 
@@ -49,6 +51,9 @@ def _needs(target: Target, evidence: Evidence, terms: Terms) -> list[Need]:
     if isinstance(target, LatencyTarget):
         load = load_of(target, terms.model, terms.price)
         assert load is not None
+        ledger = evidence.loads.get(load, Ledger(None))
+        if len(ledger.cleaned()) >= ENOUGH and falls_behind(ledger, load):
+            return []
         return [_for_latency(target, load, evidence, terms)]
     if isinstance(target, ThroughputTarget):
         return _for_rate(target, target.bound, target.unit == "items/s", evidence, terms)
@@ -56,7 +61,8 @@ def _needs(target: Target, evidence: Evidence, terms: Terms) -> list[Need]:
         if terms.price is None or target.per == "tokens":
             return []
         if terms.model.traffic.rate is not None:
-            return [Need("load", declared)]
+            seen = evidence.loads.get(declared, Ledger(None))
+            return [] if len(seen.cleaned()) >= ENOUGH else [Need("load", declared)]
         rate = affordable_rate(target, terms.price)
         return [] if rate is None else _for_rate(target, rate, False, evidence, terms)
     if isinstance(target, MemoryTarget):
@@ -65,7 +71,7 @@ def _needs(target: Target, evidence: Evidence, terms: Terms) -> list[Need]:
         return [*([] if loaded else [Need("load", declared)]), *([] if evidence.fills else [Need("fill")])]
     assert isinstance(target, ColdStartTarget)
     runs = evidence.starts[target.cold]
-    if target.cold and any(start.pages_left != 0 for run in runs for start in run.starts):
+    if target.cold and any(start.pages_left != 0 for run in runs[-1:] for start in run.starts):
         return []
     return [Need("cold starts" if target.cold else "warm starts", quantile=COLD_START_QUANTILE)]
 
@@ -93,7 +99,7 @@ def _for_rate(
     load = load_of(target, terms.model, terms.price)
     assert load is not None
     too_fast = load.rate is not None and load.rate > FASTEST
-    late = load in evidence.loads and bool(evidence.loads[load].void)
+    late = load in evidence.loads and bool(evidence.loads[load].void or falls_behind(evidence.loads[load], load))
     if not latencies or ((too_fast or late) and not most.cleaned()):
         return [Need("load", busy)]
     if too_fast:

@@ -200,7 +200,8 @@ class Prover:
         given = ["--bundle", str(folder), "--cores", str(self.cores), *arguments]
         if self.requests is not None:
             given += ["--requests", str(self.requests)]
-        return ask_serve(folder, read_manifest(folder), given)
+        env = {key: value for key, value in os.environ.items() if not key.startswith("INFC__")}  # settings of others
+        return ask_serve(folder, read_manifest(folder), given, env)
 
 
 def kind_of(need: Need) -> str:

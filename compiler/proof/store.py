@@ -44,11 +44,13 @@ class Store:
         return found
 
     def add(self, kind: str, about: Described, data: bytes, run: Run) -> None:
-        """Keeps a new run behind those of its kind."""
+        """Keeps a new run behind those of its kind; in the cache only where it says something of another time: pages that
+        stayed in memory may be gone then."""
         loaded = kind in ("look", "repeat")
         number = sum(k == kind and (not loaded or r.load.digest == run.load.digest) for k, _, r in self.kept.runs)
         self.kept.runs.append((kind, data, run))
-        self._spare.ask(lambda cache: cache.put_bytes(_key(kind, about, number), data))
+        if not any(start.cold and start.pages_left for start in run.starts):
+            self._spare.ask(lambda cache: cache.put_bytes(_key(kind, about, number), data))
 
 
 def _key(kind: str, about: Described, number: int) -> str:

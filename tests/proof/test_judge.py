@@ -113,7 +113,7 @@ def test_void_blocks_decide_nothing_in_either_direction(wrong: dict[str, object]
         assert found.verdict == "not proved" if bound.endswith("40 ms") or "late" not in why else True
         if found.verdict == "not proved":
             assert why in found.note, found.note
-            assert "quieter machine" in found.note
+            assert ("a lower rate" if why == "connection" else "a quieter machine") in found.note
     few = run_of(LOAD, [block([1e-3] * 500, i, **(wrong if i == 0 else {})) for i in range(10)])
     assert judged("latency p99 <= 40 ms", few).verdict == "met", "a void block is left out"
 
@@ -143,6 +143,37 @@ def test_looks_are_paid_for() -> None:
     first = ledger_of(model, LOAD)
     first.looks.append(parts[0])
     assert many.high <= first.quantile(0.99, 0.95, 1).high
+
+
+def test_an_overload_is_never_met() -> None:
+    """A queue that grows while requests are sent: short blocks end before it shows in a percentile."""
+    growing = np.linspace(0.001, 0.17, 100)
+    run = run_of(Load(rate=500.0), [block(growing, i, elapsed_s=0.37) for i in range(20)])
+    for text in ("latency p50 <= 1 s", "latency max <= 1 s"):
+        model, target = one(text, "traffic { rate 500 req/s }")
+        load = Load(rate=500.0)
+        evidence = Evidence({load: ledger_of(model, load)})
+        evidence.loads[load].looks += [run]
+        found = judge(target, evidence, terms_of(model))
+        assert found.verdict == "not proved"
+        assert "does not keep up: of 500 requests a second it answers" in found.note
+        evidence.loads[load].looks += [run]
+        assert needs(target, evidence, terms_of(model)) == [], "more of the same decides nothing"
+    model, target = one("cost <= 1 USD per 1M requests", "traffic { rate 500 req/s }")
+    assert judge(target, Evidence({load: evidence.loads[load]}), terms_of(model)).verdict == "not proved"
+    model, target = one("throughput >= 500 req/s; latency p50 <= 1 s")
+    again = Evidence({load: ledger_of(model, load)})
+    again.loads[load].looks += [run]
+    assert judge(target, again, terms_of(model)).verdict == "not proved"
+    assert needs(target, again, terms_of(model)) == [Need("load", saturating(model))], "what it can do at most decides"
+
+
+def test_looks_that_contradict_each_other_leave_nothing() -> None:
+    model, _ = one("latency p99 <= 1 s")
+    ledger = ledger_of(model, LOAD)
+    ledger.looks += [exponential(LOAD, 1e-4), exponential(LOAD, 1.0, 40_000, seed=1, first=8)]
+    bounds = ledger.quantile(0.99, 0.95, 1)
+    assert (bounds.low, bounds.high) == (-math.inf, math.inf)
 
 
 def test_max_is_of_the_requests_seen() -> None:

@@ -52,7 +52,8 @@ class Server:
         first, count = int(given["--first-block"]), int(given["--blocks"])
         size = round((load.rate or 100) * float(given["--block-seconds"]))
         draw = np.random.default_rng(first)
-        blocks = [block(draw.exponential(self.mean_s, size), first + i, **self.noise) for i in range(count)]
+        around = {"elapsed_s": float(given["--block-seconds"]), **self.noise}
+        blocks = [block(draw.exponential(self.mean_s, size), first + i, **around) for i in range(count)]
         return document(load, blocks, block_s=float(given["--block-seconds"]), warmup_s=float(given["--warmup"]))
 
 

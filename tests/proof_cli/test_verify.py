@@ -304,10 +304,10 @@ def test_texts_are_replayed_from_the_rows_without_an_import(
     seen: list[str] = []
     real = prover.ask_serve
 
-    def spy(folder: Path, manifest: Manifest, arguments: list[str]) -> str:
+    def spy(folder: Path, manifest: Manifest, arguments: list[str], env: dict[str, str]) -> str:
         if "--requests" in arguments:
             seen.append(Path(arguments[arguments.index("--requests") + 1]).read_text())
-        return real(folder, manifest, arguments)
+        return real(folder, manifest, arguments, env)
 
     monkeypatch.setattr(prover, "ask_serve", spy)
     assert main(["verify", str(made.folder), "--data", str(tmp_path / "s.infer")]) == 0
