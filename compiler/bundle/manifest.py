@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ...runtime.document import FORMAT, open_regular, read_document, strict_json
+from ...runtime.document import FORMAT, SUM, open_regular, read_document, strict_json
 from ..errors import Exit, InfcError
 
 CHUNK_BYTES = 4 << 20
@@ -201,6 +201,12 @@ def manifest_bytes(manifest: Manifest) -> bytes:
 def bundle_digest(folder: Path) -> str:
     """sha256 of manifest.json."""
     return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+
+
+def content_size(folder: Path, manifest: Manifest) -> int:
+    """Bytes of what a build writes into a bundle: its content and its manifest, without evidence and report."""
+    listed = (*(file.path for file in manifest.files), "manifest.json", SUM)
+    return sum((folder / path).stat().st_size for path in listed)
 
 
 def has_manifest(folder: Path, digest: str) -> bool:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Exit, InfcError
-from .options import command_parser
+from .options import SECONDS, command_parser, positive
 from .output import Ui, format_bytes, format_table, plain, print_json
 from .plot import drawable, histogram, plot_width
-from .verify import seconds
 
 if TYPE_CHECKING:
     from ..bundle.manifest import Manifest
@@ -26,6 +25,7 @@ BLOCKS = 10
 WARMUP_S, START_S = 0.3, 0.3
 """What comes on top of a block's measured seconds: load that is not recorded, and a start and a stop, about."""
 LEAST_BLOCK_S = 0.1
+RATE = positive(1e6, "requests a second, above 0 and up to a million")
 
 DESCRIPTION = """Load on a bundle's own server, on this machine: latencies with intervals at 95 %, what was answered a second, errors,
 memory, what disturbed the measurement, and the distribution. Nothing is judged or kept; `infc verify` holds the claims of a
@@ -37,12 +37,12 @@ def run(argv: Sequence[str]) -> int:
     parser = command_parser("bench", DESCRIPTION)
     parser.add_argument("bundle", type=Path, help="the bundle's folder")
     load = parser.add_mutually_exclusive_group()
-    load.add_argument("--rate", type=rate, metavar="R", help="requests a second, sent whether answers come or not")
+    load.add_argument("--rate", type=RATE, metavar="R", help="requests a second, sent whether answers come or not")
     load.add_argument(
         "--closed", type=connections, metavar="N", help="N connections, each sends when its last answer came"
     )
     parser.add_argument("--items", type=items, metavar="LO..HI", help="rows of a request, evenly (default 1..1)")
-    parser.add_argument("--duration", type=seconds, default=10.0, metavar="S", help="seconds in all (default 10)")
+    parser.add_argument("--duration", type=SECONDS, default=10.0, metavar="S", help="seconds in all (default 10)")
     args = parser.parse_args(argv)
     ui = Ui.from_args(args)
     from ..bundle.manifest import read_manifest
@@ -58,17 +58,6 @@ def run(argv: Sequence[str]) -> int:
     else:
         _print(found, document)
     return Exit.OK
-
-
-def rate(text: str) -> float:
-    """Requests a second, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= 1e6:
-        raise ArgumentTypeError(f"expected requests a second, above 0 and up to a million, not {text!r}")
-    return value
 
 
 def connections(text: str) -> int:

@@ -9,8 +9,9 @@ settings, ui = settings_of(args), Ui.from_args(args)
 from __future__ import annotations
 
 import argparse
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, NoReturn
 
@@ -51,6 +52,24 @@ def command_parser(name: str, description: str, *, json: bool = True, epilog: st
     common.add_argument("-q", "--quiet", action="store_true", help="no progress, no notes")
     common.add_argument("-v", "--verbose", action="count", default=0, help="more notes; twice for even more")
     return parser
+
+
+def positive(most: float, expected: str) -> Callable[[str], float]:
+    """For argparse: a number above 0 and up to `most`, else an error that says what was `expected`."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not 0 < value <= most:
+            raise argparse.ArgumentTypeError(f"expected {expected}, not {text!r}")
+        return value
+
+    return number
+
+
+SECONDS = positive(86400, "seconds, 0 to 86400")
 
 
 def add_sandbox(parser: argparse.ArgumentParser) -> None:

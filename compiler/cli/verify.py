@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import Exit, InfcError
-from .options import add_sandbox, command_parser, settings_of
+from .options import SECONDS, add_sandbox, command_parser, settings_of
 from .output import Ui, format_table, plain, print_json
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def run(argv: Sequence[str]) -> int:
         "--data", type=Path, metavar="SPEC", help="a spec whose `evaluate` rows are sent, and its model the reference"
     )
     parser.add_argument(
-        "--budget", type=seconds, metavar="S", help="seconds that measuring may take; default: the spec's `budget`"
+        "--budget", type=SECONDS, metavar="S", help="seconds that measuring may take; default: the spec's `budget`"
     )
     add_sandbox(parser)
     args = parser.parse_args(argv)
@@ -73,17 +72,6 @@ def run(argv: Sequence[str]) -> int:
     return code
 
 
-def seconds(text: str) -> float:
-    """A number of seconds above 0, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= 86400:
-        raise ArgumentTypeError(f"expected seconds, 0 to 86400, not {text!r}")
-    return value
-
-
 def signature_of(bundle: Path) -> str:
     """What is known of who made the bundle."""
     if (bundle / "signature").exists():
@@ -95,7 +83,8 @@ def check_evidence(bundled: Bundled, verdicts: Sequence[Verdict]) -> str:
     """Raises InfcError (exit 7) where a document is of another bundle, or targets.json is not what the evidence gives. Where
     another infc judged it by other rules that is no damage: what differs is said, else ""."""
     from ..bundle.evidence import RULES, rules_of
-    from ..proof.admit import answers_subject, subject_fault
+    from ..proof.admit import subject_fault
+    from ..proof.answers import answers_subject
     from ..proof.document import Run
     from ..proof.rejudge import differences
 

@@ -11,7 +11,7 @@ from typing import Any
 from ...runtime.document import strict_json
 from ..bundle.manifest import Manifest
 from ..errors import InfcError
-from .answers import Answers
+from .answers import Answers, answers_subject
 from .document import Run, Subject, machine_key
 from .loads import Load, declared_load, load_of, price_of, saturating
 from .needs import needs
@@ -185,12 +185,6 @@ def digest_of(value: Any) -> str:
     """sha256 of a JSON value's canonical text."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def answers_subject(manifest: Manifest) -> str:
-    """What evidence of accuracy is of: everything that answers are computed from."""
-    parts = {f.path: f.sha256 for f in manifest.files if f.path.startswith("models/")}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def loads_spoken_of(bundled: Bundled) -> dict[Load, str]:

@@ -18,7 +18,7 @@ from ..statistics.interval import Interval
 from ..statistics.metrics import auc, class_labels, f1, precision, predicted, ranking_scores, recall
 from .answers import Answers, Scores, metric_of
 from .metric_child import SEED
-from .verdict import Verdict, Word, verdict_of
+from .verdict import Verdict, Word, verdict_of, worst
 
 ENDS: dict[str, tuple[float | None, float | None]] = {
     "cosine": (-1.0, 1.0),
@@ -58,16 +58,16 @@ def accuracy(target: AccuracyTarget, answers: Answers | None, confidence: float,
             problem = str(error)
             each.append(Interval(math.nan, -math.inf, math.inf, answers.rows))
     words: list[Word] = [decide(i.low, i.high, target.bound, target.op) for i in each]
-    word: Word = "missed" if "missed" in words else "not proved" if "not proved" in words else "met"
-    worst = max if target.op == "<=" else min
-    value = worst(i.value for i in each)
+    word = worst(words)
+    end = max if target.op == "<=" else min
+    value = end(i.value for i in each)
     note = f"{answers.rows:,} rows"
     if target.metric == "max_abs_error":
         note = f"the largest of {answers.rows:,} rows; fewer than {share_excluded(answers.rows, confidence):.2%} are larger"
     elif word == "not proved":
         note += f"; {problem or would_do(target, found, each, words, sides)}"
     return verdict_of(
-        target, word, confidence=confidence, value=value, low=worst(i.low for i in each), high=worst(i.high for i in each),
+        target, word, confidence=confidence, value=value, low=end(i.low for i in each), high=end(i.high for i in each),
         samples=answers.rows, note=note,
     )  # fmt: skip
 
@@ -132,7 +132,7 @@ def would_do(
         return f"at least {LEAST_ROWS} rows are needed"
     else:
         rows = bootstrap.rows_to_decide(interval, target.bound)
-        worst = sides.least if interval.value > target.bound else sides.most
-        if rows is None and worst is not None:
-            rows = bootstrap.equal_rows_to_decide(interval.value, target.bound, worst, sides.alpha_low)
+        end = sides.least if interval.value > target.bound else sides.most
+        if rows is None and end is not None:
+            rows = bootstrap.equal_rows_to_decide(interval.value, target.bound, end, sides.alpha_low)
     return f"some {rows:,} rows would decide it" if rows is not None else "no number of such rows would decide it"

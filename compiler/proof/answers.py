@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -15,6 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ...dsl.spec import AccuracyTarget, Model
 from ...runtime import load
+from ..bundle.manifest import Manifest
 from ..errors import Exit, InfcError
 from ..frontends import Imported
 from ..measure.accuracy import AGREEMENT, per_token
@@ -94,6 +97,12 @@ def read_answers(data: bytes, where: str | Path) -> Answers:
     except (ValidationError, ValueError, zlib.error, RecursionError) as error:
         said = str(error).splitlines()[0]
         raise InfcError(f"{where} is no evidence of accuracy: {said}", exit_code=Exit.DAMAGED) from None
+
+
+def answers_subject(manifest: Manifest) -> str:
+    """What evidence of accuracy is of: everything that answers are computed from."""
+    parts = {f.path: f.sha256 for f in manifest.files if f.path.startswith("models/")}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def wanted_of(targets: Sequence[AccuracyTarget]) -> list[tuple[str, str]]:

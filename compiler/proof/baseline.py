@@ -16,8 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...dsl.spec import AccuracyTarget, BundleSizeTarget, Model, Spec, Target
-from ...runtime.document import SUM
-from ..bundle.manifest import Manifest, bundle_digest, read_manifest, verify_files
+from ..bundle.manifest import Manifest, bundle_digest, content_size, read_manifest, verify_files
 from ..bundle.manifest import Model as Served
 from ..driver import Machine
 from ..errors import Exit, InfcError
@@ -155,7 +154,7 @@ def _requests(model: Model, imported: Imported | None, work: Path) -> Path | Non
 def _size(sides: Sides, *, judged: bool) -> Claim:
     """Bytes of what a build writes, without evidence and report."""
     new, old = (
-        float(sum((folder / path).stat().st_size for path in (*(f.path for f in said.files), "manifest.json", SUM)))
+        float(content_size(folder, said))
         for folder, said in ((sides.new, sides.new_manifest), (sides.old, sides.old_manifest))
     )
     return Size("bundle_size", new, old, "arithmetic" if judged else "no target says how large it may be", judged)

@@ -16,7 +16,7 @@ from .document import Run
 from .ledger import Bounds, Ledger, over_looks, quantile_of
 from .loads import Load, affordable_rate, bare_latencies, declared_load, load_of, saturating, target_rate
 from .noise import void_starts
-from .verdict import Verdict, Word, noted, show, verdict_of
+from .verdict import Verdict, Word, noted, show, verdict_of, worst
 
 COLD_START_QUANTILE = 0.95
 KEEPS_UP = 0.95
@@ -32,6 +32,10 @@ class Evidence:
     starts: dict[bool, list[Run]] = field(default_factory=lambda: {False: [], True: []})
     fills: list[Run] = field(default_factory=list[Run])
     misfit: str = ""
+
+    def ledger(self, load: Load) -> Ledger:
+        """What was measured under a load; an empty one where nothing was."""
+        return self.loads.get(load, Ledger(None))
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def judge(target: Target, evidence: Evidence, terms: Terms) -> Verdict:
     if isinstance(target, LatencyTarget):
         load = load_of(target, terms.model, terms.price)
         assert load is not None
-        return _elsewhere(latency(target, evidence.loads.get(load, Ledger(None)), load, terms), evidence)
+        return _elsewhere(latency(target, evidence.ledger(load), load, terms), evidence)
     if isinstance(target, ThroughputTarget):
         declared = declared_load(terms.model.traffic)
         rate = target_rate(target, declared)
@@ -127,7 +131,7 @@ def throughput(target: ThroughputTarget, rate: float, evidence: Evidence, terms:
     """A rate: the latency targets that have no rate of their own hold at it; without any, what a closed loop is answered."""
     rows = target.unit == "items/s"
     busy = saturating(terms.model)
-    most = evidence.loads.get(busy, Ledger(None))
+    most = evidence.ledger(busy)
     bounds = most.capacity(terms.confidence, terms.claims, rows=rows)
     latencies = bare_latencies(terms.model)
     word = decide(bounds.low, bounds.high, target.bound, target.op)
@@ -145,10 +149,10 @@ def at_rate(target: ThroughputTarget | CostTarget, rate: float, evidence: Eviden
     """Whether each latency target without a rate of its own holds at `rate` requests a second."""
     load = load_of(target, terms.model, terms.price)
     assert load is not None
-    ledger = evidence.loads.get(load, Ledger(None))
+    ledger = evidence.ledger(load)
     found = [latency(t, ledger, load, terms) for t in bare_latencies(terms.model)]
-    words = [v.verdict for v in found]
-    word: Word = "missed" if "missed" in words else "not proved" if "not proved" in words else "met"
+    words: list[Word] = [v.verdict for v in found]
+    word = worst(words)
     binds = found[words.index(word)]
     blocks = [block for run in ledger.cleaned() for block in run.blocks]
     sent = sum(block.sent for block in blocks)
@@ -177,7 +181,7 @@ def cost(target: CostTarget, evidence: Evidence, terms: Terms) -> Verdict:
     note = f"{terms.price:g} USD/h at {rate:g} req/s"
     if least > target.bound:
         return verdict_of(target, "missed", confidence=1.0, value=least, low=least, high=None, note=note)
-    blocks = evidence.loads[load].blocks() if load in evidence.loads else []
+    blocks = evidence.ledger(load).blocks()
     sent, ok = sum(block.sent for block in blocks), sum(block.ok for block in blocks)
     if not sent:
         return _elsewhere(_unknown(target, terms, "the declared load was not run"), evidence)
@@ -185,7 +189,7 @@ def cost(target: CostTarget, evidence: Evidence, terms: Terms) -> Verdict:
     answered = share(ok, sent, alpha / terms.claims, alpha)
     high = least if ok == sent else least / answered.low if answered.low > 0 else math.inf
     bounds = Bounds(least / answered.value if ok else math.inf, least, high, sent)
-    behind = falls_behind(evidence.loads[load], load)
+    behind = falls_behind(evidence.ledger(load), load)
     if behind:
         return _elsewhere(_verdict(target, "not proved", bounds, terms, _note(note, behind)), evidence)
     word = decide(bounds.low if ok == sent else least / answered.high, bounds.high, target.bound, target.op)
@@ -209,7 +213,7 @@ def _cost_of_most(target: CostTarget, rate: float, hourly: float, evidence: Evid
 
 def memory(target: MemoryTarget, evidence: Evidence, terms: Terms) -> Verdict:
     """The larger of the peak under the declared load and that with the queue full of the largest requests."""
-    ledger = evidence.loads.get(declared_load(terms.model.traffic), Ledger(None))
+    ledger = evidence.ledger(declared_load(terms.model.traffic))
     loaded = [block.peak_rss_bytes for block in ledger.blocks() if block.peak_rss_bytes is not None]
     fills = [run.fill for run in evidence.fills if run.fill is not None]
     filled = [fill.peak_rss_bytes for fill in fills if fill.peak_rss_bytes is not None]
@@ -230,8 +234,9 @@ def memory(target: MemoryTarget, evidence: Evidence, terms: Terms) -> Verdict:
 
 def cold_start(target: ColdStartTarget, runs: Sequence[Run], terms: Terms) -> Verdict:
     """The p95 of starts."""
-    quiet = [run for run in runs if not void_starts(run)]
-    void = next((void_starts(run) for run in reversed(runs) if void_starts(run)), "")
+    faults = [void_starts(run) for run in runs]
+    quiet = [run for run, fault in zip(runs, faults, strict=True) if not fault]
+    void = next((fault for fault in reversed(faults) if fault), "")
     least = min((start.s for run in runs for start in run.starts), default=math.inf)
     if target.bound < least < math.inf:
         return verdict_of(

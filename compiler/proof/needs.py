@@ -9,7 +9,7 @@ from typing import Literal
 from ...dsl.spec import ColdStartTarget, CostTarget, LatencyTarget, MemoryTarget, Target, ThroughputTarget
 from ..statistics.decide import decide
 from .judge import COLD_START_QUANTILE, Evidence, Terms, falls_behind, judge
-from .ledger import Bounds, Ledger
+from .ledger import Bounds
 from .loads import Load, affordable_rate, bare_latencies, declared_load, load_of, saturating
 
 FASTEST = 20_000.0
@@ -42,7 +42,7 @@ def needs(target: Target, evidence: Evidence, terms: Terms) -> list[Need]:
 def _seen(need: Need, evidence: Evidence) -> bool:
     """Whether there is a value already: on a machine that is not the declared one, one run shows it."""
     if need.what == "load":
-        return need.load in evidence.loads and bool(evidence.loads[need.load].looks)
+        return need.load is not None and bool(evidence.ledger(need.load).looks)
     return bool(evidence.fills) if need.what == "fill" else bool(evidence.starts[need.what == "cold starts"])
 
 
@@ -51,7 +51,7 @@ def _needs(target: Target, evidence: Evidence, terms: Terms) -> list[Need]:
     if isinstance(target, LatencyTarget):
         load = load_of(target, terms.model, terms.price)
         assert load is not None
-        ledger = evidence.loads.get(load, Ledger(None))
+        ledger = evidence.ledger(load)
         if len(ledger.cleaned()) >= ENOUGH and falls_behind(ledger, load):
             return []
         return [_for_latency(target, load, evidence, terms)]
@@ -61,12 +61,12 @@ def _needs(target: Target, evidence: Evidence, terms: Terms) -> list[Need]:
         if terms.price is None or target.per == "tokens":
             return []
         if terms.model.traffic.rate is not None:
-            seen = evidence.loads.get(declared, Ledger(None))
+            seen = evidence.ledger(declared)
             return [] if len(seen.cleaned()) >= ENOUGH else [Need("load", declared)]
         rate = affordable_rate(target, terms.price)
         return [] if rate is None else _for_rate(target, rate, False, evidence, terms)
     if isinstance(target, MemoryTarget):
-        blocks = evidence.loads[declared].blocks() if declared in evidence.loads else []
+        blocks = evidence.ledger(declared).blocks()
         loaded = any(block.peak_rss_bytes is not None for block in blocks)
         return [*([] if loaded else [Need("load", declared)]), *([] if evidence.fills else [Need("fill")])]
     assert isinstance(target, ColdStartTarget)
@@ -77,7 +77,7 @@ def _needs(target: Target, evidence: Evidence, terms: Terms) -> list[Need]:
 
 
 def _for_latency(target: LatencyTarget, load: Load, evidence: Evidence, terms: Terms) -> Need:
-    ledger = evidence.loads.get(load, Ledger(None))
+    ledger = evidence.ledger(load)
     if target.quantile >= 1:
         longest, count = ledger.largest()
         return Need("load", load, bool(count) and longest > target.bound, LONGEST)
@@ -91,7 +91,7 @@ def _for_rate(
     """Where latency targets must hold, the rate itself; without any, and where the rate is more than can be sent, what a
     closed loop is answered at most."""
     busy = saturating(terms.model)
-    most = evidence.loads.get(busy, Ledger(None))
+    most = evidence.ledger(busy)
     bounds = most.capacity(terms.confidence, terms.claims, rows=rows)
     if _missed(bounds, bound, ">="):
         return [Need("load", busy, repeat=True)]
@@ -99,7 +99,7 @@ def _for_rate(
     load = load_of(target, terms.model, terms.price)
     assert load is not None
     too_fast = load.rate is not None and load.rate > FASTEST
-    late = load in evidence.loads and bool(evidence.loads[load].void or falls_behind(evidence.loads[load], load))
+    late = bool(evidence.ledger(load).void or falls_behind(evidence.ledger(load), load))
     if not latencies or ((too_fast or late) and not most.cleaned()):
         return [Need("load", busy)]
     if too_fast:

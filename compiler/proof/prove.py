@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -11,14 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...dsl.spec import AccuracyTarget, BundleSizeTarget, Model, Spec, Target
-from ...runtime.document import SUM
-from ..bundle.manifest import Manifest, bundle_digest, read_manifest
+from ..bundle.manifest import Manifest, bundle_digest, content_size, read_manifest
 from ..cache import Spare, cache_key, file_digest
 from ..driver import Machine
 from ..errors import InfcError
 from ..frontends import Imported
 from .agreement import accuracy, scores_for
-from .answers import measure_answers, read_answers, wanted_of
+from .answers import answers_subject, measure_answers, read_answers, wanted_of
 from .judge import Evidence, Terms, judge, statistical
 from .loads import price_of
 from .machine import misfit
@@ -128,8 +125,7 @@ def _measure(
 
 def size(target: BundleSizeTarget, folder: Path) -> Verdict:
     """Bytes of what a build writes, without evidence and report."""
-    listed = [file.path for file in read_manifest(folder).files]
-    value = float(sum((folder / path).stat().st_size for path in (*listed, "manifest.json", SUM)))
+    value = float(content_size(folder, read_manifest(folder)))
     word = "met" if value <= target.bound else "missed"
     return verdict_of(target, word, confidence=1.0, value=value, low=value, high=value, note="arithmetic")
 
@@ -159,8 +155,7 @@ def _answers(
     data = bundle.model.data.evaluate
     if data is None:
         raise InfcError("an accuracy target needs `data { evaluate ... }`")
-    parts = {f.path: f.sha256 for f in manifest.files if f.path.startswith("models/")}
-    subject = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    subject = answers_subject(manifest)
     digest = cache_key(file_digest(Path(data.path)), repr(data))
     own = any(t.metric_path is not None for t in targets)  # what such a function imports is not known: asked each time
     key = cache_key("accuracy", 2, subject, digest, wanted_of(targets))

@@ -15,9 +15,8 @@ from ...runtime import InferError
 from ..cache import Spare, file_digest
 from ..errors import Exit, InfcError
 from ..frontends import Imported
-from .admit import answers_subject
 from .agreement import accuracy
-from .answers import measure_answers
+from .answers import answers_subject, measure_answers
 from .ask import describe
 from .judge import Evidence, judge
 from .prove import size

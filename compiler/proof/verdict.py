@@ -198,12 +198,15 @@ def binding(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return sorted((v for v in verdicts if v.verdict == "missed"), key=factor, reverse=True)
 
 
+def worst(words: Sequence[Word]) -> Word:
+    """Of statements that must all hold: missed where one is, else not proved where one is."""
+    return "missed" if "missed" in words else "not proved" if "not proved" in words else "met"
+
+
 def overall(verdicts: Sequence[Verdict], allowed: frozenset[str] = frozenset()) -> Word:
     """What a build as a whole is: missed where one target is, not proved where one is whose kind is not `allowed`, else
     met (nothing promised is met)."""
-    if any(v.verdict == "missed" for v in verdicts):
-        return "missed"
-    return "not proved" if any(v.verdict == "not proved" and v.kind not in allowed for v in verdicts) else "met"
+    return worst([v.verdict for v in verdicts if v.verdict != "not proved" or v.kind not in allowed])
 
 
 def exit_code(word: Word) -> Exit:

@@ -181,13 +181,15 @@ def reindexed(folder: Path, change: Callable[[list[tuple[str, bytes]], dict[str,
     write_evidence(folder, documents, others)
 
 
+def embellish(_: object, others: dict[str, bytes]) -> None:
+    """Verdicts that are better than their evidence."""
+    others["targets.json"] = others["targets.json"].replace(b'"value": 0.00', b'"value": 0.0000')
+
+
 def test_verdicts_that_the_evidence_does_not_give_are_exit_7(
     easy: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = copy(easy, tmp_path)
-
-    def embellish(_: object, others: dict[str, bytes]) -> None:
-        others["targets.json"] = others["targets.json"].replace(b'"value": 0.00', b'"value": 0.0000')
 
     reindexed(folder, embellish)
     said = damaged(folder, capsys)
@@ -204,9 +206,6 @@ def test_verdicts_by_other_rules_are_judged_again_and_said(
     easy: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = copy(easy, tmp_path)
-
-    def embellish(_: object, others: dict[str, bytes]) -> None:
-        others["targets.json"] = others["targets.json"].replace(b'"value": 0.00', b'"value": 0.0000')
 
     reindexed(folder, embellish)
     index = folder / "evidence" / "index.json"
